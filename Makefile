@@ -1,0 +1,53 @@
+# The front door. `make help` lists what there is.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+SETUP := PYTHON="$(PYTHON)" bash tools/setup.sh
+PYTHON ?= python3
+
+# One thread per process: with several, torch's threads wait for one another on a shared machine.
+export OMP_NUM_THREADS ?= 1
+export MPLBACKEND ?= Agg
+# pytest workers; and more of its arguments, e.g. ARGS="-k ewald -x"
+JOBS ?= 2
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test check bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# Two stamps: the demo and the checks need only what installs from wheels.
+$(VENV)/.base: setup.cfg pyproject.toml constraints.txt
+	@$(SETUP) base
+	@touch $@
+
+$(VENV)/.cluster: $(VENV)/.base
+	@$(SETUP) cluster
+	@touch $@
+
+setup: $(VENV)/.base ## make .venv with everything; torch-cluster is compiled if there is a compiler
+	@$(SETUP) cluster
+	@touch $(VENV)/.cluster
+
+demo: $(VENV)/.base ## 64 waters at 300 K with the shipped model: trajectory, log and picture in demo/
+	$(BIN)/python md_examples/02_nvt_water.py --output demo
+
+test: $(VENV)/.cluster ## the tests: random order, warnings are errors, shapes checked, coverage
+	$(PYTEST) -n $(JOBS) --cov --cov-report=term $(ARGS)
+
+check: $(VENV)/.base ## lint, format, types, spelling
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/codespell phicalc tests md_examples models tools *.md *.cfg *.toml *.cff Makefile
+
+bench: $(VENV)/.cluster ## the benchmarks: one process, shape checks off; run it on an idle machine
+	JAXTYPING_DISABLE=1 $(PYTEST) tests/benchmarks -m benchmark -n 0 -p no:randomly -s $(ARGS)
+
+clean: ## remove caches, build products and demo output; the environment stays
+	rm -rf build dist demo *.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find phicalc models tests md_examples -name __pycache__ -type d -prune -exec rm -rf {} +

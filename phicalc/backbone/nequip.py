@@ -1,0 +1,206 @@
+"""NequIP-type backbone: equivariant message passing with an optional product at the nodes."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from phicalc.backbone.products import NodeProduct
+from phicalc.graph import AtomicGraph, edge_vectors
+from phicalc.nn import (
+    MLP,
+    ElementLinear,
+    EquivariantLinear,
+    Gate,
+    RadialBasis,
+    block,
+    coupling,
+    couplings,
+    spherical_harmonics,
+)
+
+
+class EdgeFeatures(NamedTuple):
+    """What the network sees of the edges."""
+
+    centre: Int64[Tensor, " n_edges"]
+    neighbor: Int64[Tensor, " n_edges"]
+    harmonics: Float[Tensor, "n_edges components"]
+    radial: Float[Tensor, "n_edges n_basis"]
+
+
+def edge_features(graph: AtomicGraph, basis: RadialBasis, l_max: int) -> EdgeFeatures:
+    """Directions as spherical harmonics and lengths in a radial basis, in the network's dtype."""
+    vectors = edge_vectors(graph)
+    lengths = vectors.norm(dim=1)
+    dtype = basis.frequencies.dtype
+    harmonics = spherical_harmonics((vectors / lengths[:, None]).to(dtype), l_max)
+    centre, neighbor = graph.edge_index
+    return EdgeFeatures(centre, neighbor, harmonics, basis(lengths.to(dtype)))
+
+
+class Convolution(nn.Module):
+    """Sends ``R(r) · (Y(r̂) ⊗ h_j)`` along every edge and sums at the centre.
+
+    Parameters
+    ----------
+    l_in, l_max
+        Highest degree of the features, and of harmonics and messages.
+    channels, n_basis
+        Sizes.
+    average_neighbors
+        Mean number of edges per atom; half of it divides the sum.
+    """
+
+    def __init__(
+        self, l_in: int, l_max: int, channels: int, n_basis: int, average_neighbors: float
+    ):
+        super().__init__()
+        self.l_max, self.channels = l_max, channels
+        self.paths = couplings(l_in, l_max, l_max)
+        self.linear = EquivariantLinear(l_in, channels, channels)
+        self.radial = MLP(n_basis, 32, len(self.paths) * channels)
+        # Neighbours add up coherently in l = 0, and the envelope hides about half of them.
+        self.scale = 2 / average_neighbors
+        for l1, l2, l3 in self.paths:
+            table = torch.from_numpy(coupling(l1, l2, l3)).float()
+            self.register_buffer(f"coupling_{l1}{l2}{l3}", table, persistent=False)
+
+    def forward(
+        self, features: Float[Tensor, "n m c"], edges: EdgeFeatures
+    ) -> Float[Tensor, "n m_out c"]:
+        """Aggregate the messages of all neighbours."""
+        neighbors = self.linear(features)[edges.neighbor]  # (n_edges, m, c)
+        radial = self.radial(edges.radial).unflatten(1, (len(self.paths), self.channels))
+        messages = torch.cat(
+            [self._message(neighbors, radial, edges, degree) for degree in range(self.l_max + 1)],
+            dim=1,
+        )
+        total = messages.new_zeros(len(features), *messages.shape[1:])
+        return self.scale * total.index_add(0, edges.centre, messages)
+
+    def _message(
+        self, neighbors: Tensor, radial: Tensor, edges: EdgeFeatures, degree: int
+    ) -> Tensor:
+        """Message of one degree, summed over all paths that lead to it."""
+        message, n_paths = 0, 0
+        for path, (l1, l2, l3) in enumerate(self.paths):
+            if l3 != degree:
+                continue
+            direction = edges.harmonics[:, block(l2)]
+            weighted = neighbors[:, block(l1)] * radial[:, path, None]  # (n_edges, 2l1+1, c)
+            if l1 == 0:  # the coupling is the identity
+                term = direction[:, :, None] * weighted
+            else:
+                table = getattr(self, f"coupling_{l1}{l2}{l3}").to(direction)
+                term = torch.einsum("eb,abk->eka", direction, table) @ weighted
+            message, n_paths = message + term, n_paths + 1
+        return message / math.sqrt(n_paths)
+
+
+class Interaction(nn.Module):
+    """One layer: convolution, product at the nodes, gate, and per-element self-connection."""
+
+    def __init__(
+        self,
+        l_in: int,
+        l_max: int,
+        l_out: int,
+        channels: int,
+        n_basis: int,
+        n_elements: int,
+        correlation: int,
+        average_neighbors: float,
+    ):
+        super().__init__()
+        self.missing = (l_out + 1) ** 2 - (l_in + 1) ** 2
+        self.convolution = Convolution(l_in, l_max, channels, n_basis, average_neighbors)
+        self.mix = EquivariantLinear(l_max, channels, channels)
+        self.product = NodeProduct(l_max, l_out, correlation, channels, n_elements)
+        self.linear = EquivariantLinear(l_out, channels, channels)
+        self.gate = Gate(l_out, channels)
+        self.self_connection = ElementLinear(min(l_in, l_out), channels, channels, n_elements)
+
+    def forward(
+        self,
+        features: Float[Tensor, "n m c"],
+        element: Int64[Tensor, " n"],
+        edges: EdgeFeatures,
+    ) -> Float[Tensor, "n m_out c"]:
+        """Update the features of every atom."""
+        density = self.mix(self.convolution(features, edges))
+        update = self.gate(self.linear(self.product(density, element)))
+        kept = pad(self.self_connection(features, element), (0, 0, 0, max(self.missing, 0)))
+        return (kept + update) / math.sqrt(2)
+
+
+class NequIP(nn.Module):
+    """Stack of interactions; returns the scalars of all layers as invariant node features.
+
+    Parameters
+    ----------
+    n_elements, layers, channels
+        Sizes; the node features have ``layers · channels`` columns.
+    l_max
+        Highest degree inside a layer (harmonics and aggregated messages).
+    hidden_l_max
+        Highest degree passed between layers; 0 keeps only scalars.
+    correlation
+        Body order ν of the product at the nodes: 1 (none, as in NequIP), 2 or 3.
+    radial_basis
+        Number of Bessel functions.
+    cutoff
+        Cutoff in Å.
+    average_neighbors
+        Mean number of neighbours within the cutoff.
+
+    References
+    ----------
+    Batzner et al., Nat. Commun. 13, 2453 (2022); the product follows Batatia et al.,
+    NeurIPS 2022 (arXiv:2206.07697).
+    """
+
+    def __init__(
+        self,
+        *,
+        n_elements: int,
+        layers: int,
+        channels: int,
+        l_max: int,
+        hidden_l_max: int,
+        correlation: int,
+        radial_basis: int,
+        cutoff: float,
+        average_neighbors: float,
+    ):
+        super().__init__()
+        self.l_max = l_max
+        self.n_features = layers * channels
+        self.basis = RadialBasis(radial_basis, cutoff)
+        inputs = [0] + [hidden_l_max] * (layers - 1)
+        outputs = [hidden_l_max] * (layers - 1) + [0]
+        self.interactions = nn.ModuleList(
+            Interaction(
+                l_in, l_max, l_out, channels, radial_basis, n_elements, correlation,
+                average_neighbors,
+            )
+            for l_in, l_out in zip(inputs, outputs, strict=True)
+        )  # fmt: skip
+
+    def forward(
+        self,
+        embedding: Float[Tensor, "n_atoms channels"],
+        element: Int64[Tensor, " n_atoms"],
+        graph: AtomicGraph,
+    ) -> Float[Tensor, "n_atoms n_features"]:
+        """Turn initial scalars of the atoms into invariant features of their surroundings."""
+        edges = edge_features(graph, self.basis, self.l_max)
+        features = embedding[:, None, :]
+        scalars = []
+        for interaction in self.interactions:
+            features = interaction(features, element, edges)
+            scalars.append(features[:, 0])
+        return torch.cat(scalars, dim=1)

@@ -1,0 +1,482 @@
+"""ASE calculator: atoms → graph → prediction → results, nothing else."""
+
+import math
+import os
+import warnings
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.calculators.calculator import (
+    CalculationFailed,
+    Calculator,
+    CalculatorSetupError,
+    InputError,
+    PropertyNotImplementedError,
+    ReadError,
+    all_changes,
+)
+from ase.data import atomic_masses, chemical_symbols
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from phicalc.checkpoint import (
+    ModelCard,
+    load_model,
+    resolve_device,
+    resolve_dtype,
+    weights_digest,
+)
+from phicalc.derivatives import Prediction, predict
+from phicalc.graph import AtomicGraph, edge_vectors, from_ase
+from phicalc.neighbors import ENGINES
+from phicalc.potential import Potential
+
+#: Two atoms nearer than this (Å) are taken for a mistake in the input.
+COINCIDENCE_DISTANCE = 0.1
+
+_ASE_ARGUMENTS = ("atoms", "directory", "label", "restart")
+
+
+class PhiCalculator(Calculator):
+    """Energies, forces, stress, charges and dipoles of a trained potential, for ASE.
+
+    >>> from ase.build import molecule
+    >>> atoms = molecule("H2O")
+    >>> atoms.calc = PhiCalculator("water")  # doctest: +SKIP
+    >>> atoms.get_potential_energy()  # doctest: +SKIP
+
+    ============ ============ ==================================================================
+    property     unit         defined for
+    ============ ============ ==================================================================
+    energy       eV           everything; ``free_energy`` is the same number
+    energies     eV           everything; they sum to the energy
+    forces       eV/Å         everything
+    stress       eV/Å³        structures periodic in all three directions; (1/V) ∂E/∂ε, tension
+                              positive, Voigt order xx, yy, zz, yz, xz, xy
+    charges      e            models with charges
+    dipole       e Å          models with charges, structures without periodic directions; of
+                              charged ones about the centre of mass (standard atomic masses)
+    ============ ============ ==================================================================
+
+    Asking for anything else raises ASE's ``PropertyNotImplementedError``. Stress is computed once
+    it has been asked for, and from then on with every periodic structure. The terms of the energy
+    are in `energy_terms`, the description of the model in `card`.
+
+    The total charge of a structure is `total_charge` if given, else ``atoms.info["charge"]``, else
+    0. A change of ``atoms.info["charge"]``, in place too, is noticed like one of the positions.
+
+    Parameters
+    ----------
+    model
+        Name of a registered model, a model folder (see `phicalc.checkpoint.load_model`), or a
+        `Potential` in memory, of which a copy is taken.
+    device
+        "cpu", "cuda", ..., or "auto": CUDA where available.
+    dtype
+        Precision of the network, "float32" or "float64". Positions, sums of energies and
+        electrostatics are float64 either way.
+    total_charge
+        Net charge in e of every structure; overrides ``atoms.info["charge"]``.
+    neighbors
+        Neighbour engine: "auto" or one of `phicalc.neighbors.ENGINES`.
+    **kwargs
+        ``atoms``, ``directory`` and ``label`` as for every ASE calculator.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the model cannot be loaded.
+    ase.calculators.calculator.InputError
+        For an unknown parameter or an impossible value.
+    """
+
+    # Of the class, as ASE wants it; every instance owns a list without what its model lacks.
+    implemented_properties: list[str] = [
+        "energy",
+        "free_energy",
+        "energies",
+        "forces",
+        "stress",
+        "charges",
+        "dipole",
+    ]
+    default_parameters: ClassVar[dict[str, Any]] = {
+        "model": "water",
+        "device": "auto",
+        "dtype": "float32",
+        "total_charge": None,
+        "neighbors": "auto",
+    }
+    discard_results_on_any_change = True
+    # Nothing of the model depends on these arrays of Atoms.
+    ignored_changes: ClassVar[set[str]] = {"initial_magmoms", "initial_charges"}
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | Potential = "water",
+        *,
+        device: str | torch.device = "auto",
+        dtype: str = "float32",
+        total_charge: float | None = None,
+        neighbors: str = "auto",
+        **kwargs: Any,
+    ) -> None:
+        _refuse_unknown(kwargs, _ASE_ARGUMENTS)
+        self._source: str | os.PathLike[str] | Potential = model
+        self._potential: Potential | None = None
+        self._card: ModelCard | None = None
+        self._charges_warned: set[float] = set()
+        atoms = kwargs.pop("atoms", None)
+        super().__init__(**kwargs)
+        self.reset()
+        self.set(
+            model=model,
+            device=device,
+            dtype=dtype,
+            total_charge=total_charge,
+            neighbors=neighbors,
+        )
+        if atoms is not None:
+            atoms.calc = self
+
+    @property
+    def potential(self) -> Potential:
+        """The potential as this calculator uses it (its own copy)."""
+        assert self._potential is not None  # loaded by the constructor
+        return self._potential
+
+    @property
+    def card(self) -> ModelCard | None:
+        """Description of the model; None for a potential that was given in memory."""
+        return self._card
+
+    @property
+    def energy_terms(self) -> dict[str, float]:
+        """Terms of the last energy by name, in eV; empty before the first calculation."""
+        return dict(self._energy_terms)
+
+    def set(self, **kwargs: Any) -> dict[str, Any]:
+        """Change parameters and drop all results; returns the parameters that changed.
+
+        If this raises, the calculator is as it was. Errors are those of the constructor.
+        """
+        if not kwargs:
+            return {}
+        _refuse_unknown(kwargs, self.default_parameters)
+        source = kwargs.get("model", self._source)
+        wanted = _checked({**self.parameters, **kwargs, "model": _describe(source)})
+        changed = {key for key, value in wanted.items() if value != self.parameters[key]}
+        if self._potential is None or "model" in kwargs or changed & {"device", "dtype"}:
+            self._potential, self._card = _load(source, wanted["device"], wanted["dtype"])
+            self._source = source
+            self._charges_warned.clear()
+            self.implemented_properties = [
+                name
+                for name in type(self).implemented_properties
+                if name not in ("charges", "dipole") or self._potential.config.head != "none"
+            ]
+            self.reset()
+        return super().set(**wanted)
+
+    def reset(self) -> None:
+        """Forget the last structure and everything computed for it."""
+        super().reset()
+        self._energy_terms: dict[str, float] = {}
+        self._charge_used = math.nan
+        self._stress_wanted = False
+
+    def read(self, label: str) -> None:
+        """Refuse ``restart=``: there is nothing to restart from."""
+        raise ReadError(f"PhiCalculator writes no restart files: leave out restart={label!r}")
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """Return what changed since the last calculation, the total charge included."""
+        changes = list(super().check_state(atoms, tol))
+        try:
+            charge = self._total_charge(atoms)
+        except InputError:  # this is no place to complain; `calculate` will
+            charge = math.nan
+        if charge != self._charge_used:
+            changes.append("total_charge")
+        return changes
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] | None = None,
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """Compute the results for a structure (ASE calls this; use ``atoms.get_...``).
+
+        Raises
+        ------
+        ase.calculators.calculator.CalculatorSetupError
+            If the model does not know an element or cannot treat the boundary conditions.
+        ase.calculators.calculator.InputError
+            For positions, cells or charges that make no sense.
+        ase.calculators.calculator.PropertyNotImplementedError
+            For a property that is not defined for this structure.
+        ase.calculators.calculator.CalculationFailed
+            If the results are not finite, or memory ran out.
+        """
+        atoms = self.atoms if atoms is None else atoms
+        if atoms is None:
+            raise InputError("PhiCalculator.calculate needs atoms, got None")
+        wanted = ["energy"] if properties is None else list(properties)
+        _refuse_undefined(wanted, atoms)
+        super().calculate(atoms, wanted, system_changes)
+        self.results, self._energy_terms = {}, {}  # nothing old may survive a failure below
+        self._charge_used = math.nan
+        charge = self._total_charge(atoms)
+        self._stress_wanted |= "stress" in wanted
+        evaluation = evaluate(
+            self.potential,
+            atoms,
+            total_charge=charge,
+            stress=self._stress_wanted and bool(atoms.pbc.all()),
+            neighbors=self.parameters["neighbors"],
+        )
+        self._warn_about_charge(charge)
+        self._charge_used = charge
+        self._energy_terms = evaluation.energy_terms
+        self.results = evaluation.results
+
+    def _get_name(self) -> str:
+        """Name under which trajectories and databases record this calculator."""
+        return "phicalc"
+
+    def _total_charge(self, atoms: Atoms) -> float:
+        """Total charge by precedence: constructor, ``atoms.info["charge"]``, 0."""
+        if self.parameters["total_charge"] is not None:
+            return float(self.parameters["total_charge"])
+        return _as_charge(atoms.info.get("charge", 0.0), 'atoms.info["charge"]')
+
+    def _warn_about_charge(self, charge: float) -> None:
+        """Warn once for each total charge that the model has no experience with."""
+        if charge in self._charges_warned:
+            return
+        reason = _charge_concern(self.potential, self.card, charge)
+        if reason:
+            self._charges_warned.add(charge)
+            warnings.warn(f"total charge {charge:g} e: {reason}", UserWarning, stacklevel=2)
+
+
+class Evaluation(NamedTuple):
+    """What a potential says about one structure, as ASE wants it."""
+
+    results: dict[str, Any]
+    """Only names that ASE knows, in ASE's units and shapes."""
+    energy_terms: dict[str, float]
+    """Terms of the energy in eV."""
+
+
+def evaluate(
+    potential: Potential,
+    atoms: Atoms,
+    *,
+    total_charge: float = 0.0,
+    stress: bool = False,
+    neighbors: str = "auto",
+) -> Evaluation:
+    """Compute everything `PhiCalculator` offers for one structure; keeps no state.
+
+    Parameters
+    ----------
+    potential
+        In evaluation mode, on the device where the work shall be done.
+    atoms
+        The structure; its calculator and ``info`` are ignored.
+    total_charge
+        Net charge in e.
+    stress
+        Compute the stress too; only for structures periodic in three directions.
+    neighbors
+        Neighbour engine.
+
+    Raises
+    ------
+    ase.calculators.calculator.CalculatorError
+        As `PhiCalculator.calculate`.
+    """
+    _check_elements(potential, atoms)
+    with _ase_errors():
+        graph = from_ase(atoms, potential.cutoff, total_charge=total_charge, engine=neighbors)
+        _check_distances(graph)
+        graph = graph.to(next(potential.parameters()).device)
+        prediction = predict(potential, potential.prepare(graph), stress=stress)
+    results = _results(prediction, atoms)
+    bad = sorted(name for name, value in results.items() if not np.all(np.isfinite(value)))
+    if bad:
+        raise CalculationFailed(
+            f"{', '.join(bad)} of {atoms.get_chemical_formula()} not finite. Look for atoms much "
+            "too close together; if the structure is sound, the model does not cover it"
+        )
+    terms = {name: float(term.sum()) for name, term in prediction.terms.items()}
+    return Evaluation(results, terms)
+
+
+def _results(prediction: Prediction, atoms: Atoms) -> dict[str, Any]:
+    """ASE's results of a prediction for one structure."""
+    energy = float(prediction.energy.sum())
+    results: dict[str, Any] = {
+        "energy": energy,
+        "free_energy": energy,
+        "energies": _array(prediction.atomic_energies),
+        "forces": _array(prediction.forces),
+    }
+    if prediction.stress is not None:
+        results["stress"] = full_3x3_to_voigt_6_stress(_array(prediction.stress)[0])
+    if prediction.charges is not None:
+        charges = _array(prediction.charges)
+        results["charges"] = charges
+        if not atoms.pbc.any():
+            results["dipole"] = charges @ (atoms.positions - _center_of_mass(atoms))
+    return results
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    """Float64 array of a tensor on any device."""
+    return tensor.detach().cpu().to(torch.float64).numpy()
+
+
+def _center_of_mass(atoms: Atoms) -> np.ndarray:
+    """Centre of mass with standard masses: ASE does not tell a calculator of changed masses."""
+    if len(atoms) == 0:
+        return np.zeros(3)
+    return np.average(atoms.positions, axis=0, weights=atomic_masses[atoms.numbers])
+
+
+def _load(
+    source: str | os.PathLike[str] | Potential, device: str, dtype: str
+) -> tuple[Potential, ModelCard | None]:
+    """Load a model, or copy the potential given, for inference."""
+    if not isinstance(source, Potential):
+        potential, card = load_model(source, device=device, dtype=dtype)
+        return potential.requires_grad_(False), card
+    devices = sorted({str(p.device) for p in source.parameters()})
+    if len(devices) > 1:
+        raise InputError(
+            f"the parameters of the potential are spread over {', '.join(devices)}: move it to "
+            "one device first, potential.to(device)"
+        )
+    potential = deepcopy(source).to(device=resolve_device(device), dtype=resolve_dtype(dtype))
+    return potential.eval().requires_grad_(False), None
+
+
+def _describe(source: str | os.PathLike[str] | Potential) -> str:
+    """Model parameter as it is recorded in trajectories: text only."""
+    if isinstance(source, Potential):
+        return f"potential in memory, sha256 {weights_digest(source)}"
+    return os.fspath(source)
+
+
+def _refuse_unknown(names: Iterable[str], known: Collection[str]) -> None:
+    """Refuse parameters that do not exist."""
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        offered = (*PhiCalculator.default_parameters, *_ASE_ARGUMENTS)
+        raise InputError(
+            f"PhiCalculator has no parameters {', '.join(map(repr, unknown))} here; it has "
+            f"{', '.join(offered)} (the last {len(_ASE_ARGUMENTS)} in the constructor only)"
+        )
+
+
+def _checked(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Parameters in a form that JSON can hold; refuses impossible values."""
+    try:
+        dtype = str(resolve_dtype(parameters["dtype"])).removeprefix("torch.")
+        resolve_device(parameters["device"])
+    except ValueError as error:
+        raise InputError(f"PhiCalculator: {error}") from error
+    if parameters["neighbors"] not in ("auto", *ENGINES):
+        raise InputError(
+            f"PhiCalculator: neighbors must be 'auto' or one of {', '.join(ENGINES)}, "
+            f"got {parameters['neighbors']!r}"
+        )
+    charge = parameters["total_charge"]
+    charge = None if charge is None else _as_charge(charge, "total_charge")
+    device = str(parameters["device"])
+    return {**parameters, "dtype": dtype, "device": device, "total_charge": charge}
+
+
+def _as_charge(value: Any, name: str) -> float:
+    """Total charge as a finite float."""
+    array = np.asarray(value)
+    if array.shape != () or array.dtype.kind not in "iuf" or not np.isfinite(array):
+        raise InputError(f"{name} must be one finite number (net charge in e), got {value!r}")
+    return float(array)
+
+
+def _charge_concern(potential: Potential, card: ModelCard | None, charge: float) -> str:
+    """Why the model may be wrong for this total charge; empty if there is no reason."""
+    if charge != 0 and potential.config.head == "none":
+        return "this model has no charges and gives the energy of the neutral structure"
+    if card is None or card.charge_range is None:
+        return ""
+    low, high = card.charge_range
+    if low <= charge <= high:
+        return ""
+    return (
+        f"model {card.name!r} was trained on total charges from {low:g} to {high:g} e; "
+        "treat the results as an extrapolation"
+    )
+
+
+def _refuse_undefined(properties: Sequence[str], atoms: Atoms) -> None:
+    """Raise for properties that do not exist under these boundary conditions."""
+    if "stress" in properties and not atoms.pbc.all():
+        raise PropertyNotImplementedError(
+            f"stress is defined for pbc=[True, True, True] only, got pbc={atoms.pbc.tolist()}"
+        )
+    if "dipole" in properties and atoms.pbc.any():
+        raise PropertyNotImplementedError(
+            "the dipole of a periodic structure depends on the choice of the cell: it is given for "
+            f"pbc=[False, False, False] only, got pbc={atoms.pbc.tolist()}"
+        )
+
+
+def _check_elements(potential: Potential, atoms: Atoms) -> None:
+    """Refuse elements that the potential was not made for."""
+    unknown = sorted(set(atoms.numbers.tolist()) - set(potential.elements))
+    if unknown:
+        raise CalculatorSetupError(
+            f"unknown elements {', '.join(chemical_symbols[z] for z in unknown)} in "
+            f"{atoms.get_chemical_formula()}: this model knows "
+            f"{', '.join(chemical_symbols[z] for z in potential.elements)}"
+        )
+
+
+def _check_distances(graph: AtomicGraph) -> None:
+    """Refuse atoms that sit on top of each other, periodic images included."""
+    if graph.n_edges == 0:
+        return
+    distance, edge = edge_vectors(graph).norm(dim=1).min(dim=0)
+    if distance < COINCIDENCE_DISTANCE:
+        first, second = sorted(graph.edge_index[:, edge].tolist())
+        symbols = [chemical_symbols[z] for z in graph.atomic_numbers.tolist()]
+        image = " (a periodic image)" if bool(graph.edge_shifts[edge].any()) else ""
+        raise InputError(
+            f"atoms {first} ({symbols[first]}) and {second} ({symbols[second]}){image} are "
+            f"{float(distance):.3g} Å apart: remove duplicates, or check the positions and the cell"
+        )
+
+
+@contextmanager
+def _ase_errors() -> Iterator[None]:
+    """Turn the errors of the layers below into those that ASE's users expect."""
+    try:
+        yield
+    except NotImplementedError as error:
+        raise CalculatorSetupError(str(error)) from error
+    except torch.OutOfMemoryError as error:
+        raise CalculationFailed(
+            f"out of memory: use a smaller structure, dtype='float32' or device='cpu' ({error})"
+        ) from error
+    except torch.linalg.LinAlgError as error:
+        raise CalculationFailed(f"charge equilibration failed: {error}") from error
+    except ValueError as error:
+        raise InputError(str(error)) from error

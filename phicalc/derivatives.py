@@ -1,0 +1,98 @@
+"""Energy → forces and stress, in one place and with one sign convention.
+
+Forces are ``F = −∂E/∂r``. The stress is ``σ = (1/V) ∂E/∂ε`` for a symmetric strain ε of positions
+and cell, positive under tension, in eV/Å³ (ASE's convention).
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from phicalc.graph import AtomicGraph
+from phicalc.potential import Potential
+
+
+class Prediction(NamedTuple):
+    """What a potential says about a batch."""
+
+    energy: Float64[Tensor, " n_structures"]
+    """Total energies in eV."""
+    atomic_energies: Float64[Tensor, " n_atoms"]
+    """Their decomposition over atoms in eV."""
+    forces: Float64[Tensor, "n_atoms 3"]
+    """Forces in eV/Å."""
+    stress: Float64[Tensor, "n_structures 3 3"] | None
+    """Stress in eV/Å³, if asked for; only meaningful for cells with a volume."""
+    charges: Float64[Tensor, " n_atoms"] | None
+    """Partial charges in e, if the potential has them."""
+    terms: dict[str, Float64[Tensor, " n_structures"]]
+    """Named energy terms in eV."""
+
+
+def predict(
+    potential: Potential, graph: AtomicGraph, *, stress: bool = False, create_graph: bool = False
+) -> Prediction:
+    """Evaluate energies, forces, charges and, if asked for, the stress of a prepared batch.
+
+    Parameters
+    ----------
+    potential
+        The potential.
+    graph
+        Batch that has been through ``potential.prepare``.
+    stress
+        Whether to strain the cells as well; all of them must have a volume.
+    create_graph
+        Keep everything differentiable with respect to the potential's parameters (training);
+        otherwise the results are detached.
+
+    Returns
+    -------
+    prediction
+        All quantities in eV, Å and e.
+    """
+    positions = graph.positions
+    if not (create_graph and positions.requires_grad):
+        positions = positions.detach().requires_grad_()
+    strain = graph.cell.new_zeros(graph.cell.shape)
+    inputs = [positions]
+    deformed = graph._replace(positions=positions)
+    if stress:
+        strain = strain.requires_grad_()
+        inputs.append(strain)
+        deformed = deform(deformed, strain)
+    output = potential(deformed)
+    total = output.energy.sum()
+    gradients = torch.autograd.grad(total, inputs, create_graph=create_graph, allow_unused=True)
+    forces = -_or_zero(gradients[0], positions)
+    tension = _or_zero(gradients[1], strain) / _volume(graph) if stress else None
+    prediction = Prediction(
+        output.energy, output.atomic_energies, forces, tension, output.charges, output.terms
+    )
+    return prediction if create_graph else _detach(prediction)
+
+
+def deform(graph: AtomicGraph, strain: Float64[Tensor, "n_structures 3 3"]) -> AtomicGraph:
+    """Apply the symmetric part of a strain to positions and cells of each structure."""
+    deformation = torch.eye(3).to(strain) + 0.5 * (strain + strain.transpose(1, 2))
+    positions = torch.einsum("na,nab->nb", graph.positions, deformation[graph.batch])
+    return graph._replace(positions=positions, cell=graph.cell @ deformation)
+
+
+def _volume(graph: AtomicGraph) -> Float64[Tensor, "n_structures 1 1"]:
+    """Volumes of the cells in Å³; left-handed cells are legal."""
+    return torch.linalg.det(graph.cell).abs()[:, None, None]
+
+
+def _or_zero(gradient: Tensor | None, like: Tensor) -> Tensor:
+    """Gradient, or zeros where the energy does not depend on the input (an isolated atom)."""
+    return torch.zeros_like(like) if gradient is None else gradient
+
+
+def _detach(prediction: Prediction) -> Prediction:
+    """Cut everything from the graph of the derivatives."""
+    terms = {name: term.detach() for name, term in prediction.terms.items()}
+    tensors = (None if field is None else field.detach() for field in prediction[:-1])
+    return Prediction(*tensors, terms=terms)  # type: ignore[arg-type]

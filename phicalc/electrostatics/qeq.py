@@ -1,0 +1,154 @@
+"""Charge equilibration: the charges that minimise the electrostatic energy at fixed total charge."""
+
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor, nn
+
+from phicalc.electrostatics.sums import CoulombSum
+from phicalc.graph import AtomicGraph
+
+
+class Electrostatics(NamedTuple):
+    """Result of an electrostatic head."""
+
+    charges: Float64[Tensor, " n_atoms"]
+    """Partial charges in e; they sum to the total charge of each structure."""
+    potential: Float64[Tensor, " n_atoms"]
+    """Electrostatic potential A q in eV/e."""
+    atomic_energies: Float64[Tensor, " n_atoms"]
+    """Contribution of each atom to the electrostatic energy in eV."""
+
+
+def equilibrate(
+    coulomb: CoulombSum,
+    electronegativity: Float64[Tensor, " n_atoms"],
+    hardness: Float64[Tensor, " n_atoms"],
+    total_charge: Float64[Tensor, " n_structures"],
+    *,
+    order: int = 2,
+) -> Float64[Tensor, " n_atoms"]:
+    """Minimise ``Σ(χ_i q_i + ½ J_i q_i²) + ½ qᵀAq`` subject to ``Σ q_i = Q``.
+
+    The stationary point solves ``[[A + J, 1], [1ᵀ, 0]] (q, λ) = (−χ, Q)``. The matrix is
+    factorised once, as a constant, and Newton steps are taken with it. The first step lands on the
+    solution; each further step changes nothing in value but makes one more order of derivatives
+    exact, because the residual it corrects is differentiable in positions, cell, χ, J and Q. Only
+    the product A q is ever differentiated, never the matrix or its factors, and the backward pass
+    of a step is the adjoint system, solved with the same factors.
+
+    Parameters
+    ----------
+    coulomb
+        The interaction matrix A of the batch.
+    electronegativity
+        χ_i in eV/e.
+    hardness
+        J_i in eV/e², positive.
+    total_charge
+        Q of each structure in e.
+    order
+        Number of derivatives of the charges that come out right: 1 for forces, 2 for training on
+        forces (or for a Hessian).
+
+    Returns
+    -------
+    charges
+        q_i in e.
+
+    References
+    ----------
+    Rappé & Goddard, J. Phys. Chem. 95, 3358 (1991); Gaussian charges as in Ko et al.,
+    Nat. Commun. 12, 398 (2021).
+    """
+    factors = torch.linalg.lu_factor(_bordered_matrix(coulomb, hardness))
+    gradient, missing_charge = electronegativity, total_charge
+    charges = torch.zeros_like(electronegativity)
+    for _ in range(order):
+        charges = charges + _newton_step(coulomb, factors, gradient, missing_charge)
+        gradient = electronegativity + hardness * charges + coulomb.potential(charges)
+        missing_charge = total_charge - coulomb.total(charges)
+    return charges + _newton_step(coulomb, factors, gradient, missing_charge)
+
+
+def _bordered_matrix(coulomb: CoulombSum, hardness: Tensor) -> Tensor:
+    """``[[A + J, 1], [1ᵀ, 0]]`` as a constant, one per structure; identity in empty slots."""
+    with torch.no_grad():
+        occupied = coulomb.to_slots(torch.ones_like(hardness))
+        matrix = coulomb.matrix() + torch.diag_embed(coulomb.to_slots(hardness) + 1 - occupied)
+        border = torch.cat([occupied, torch.zeros_like(occupied[:, :1])], dim=1)
+        matrix = torch.cat([matrix, occupied[:, :, None]], dim=2)
+        return torch.cat([matrix, border[:, None, :]], dim=1)
+
+
+def _newton_step(
+    coulomb: CoulombSum, factors: tuple[Tensor, Tensor], gradient: Tensor, missing_charge: Tensor
+) -> Tensor:
+    """Change of the charges that cancels the gradient and supplies the missing charge."""
+    target = torch.cat([coulomb.to_slots(-gradient), missing_charge[:, None]], dim=1)
+    step = torch.linalg.lu_solve(*factors, target[:, :, None])[:, :-1, 0]
+    return coulomb.from_slots(step)
+
+
+class ChargeEquilibration(nn.Module):
+    """Electrostatic head: node features → electronegativities → charges → energy (QEq).
+
+    χ_i = w·h_i + χ⁰_Z, J_Z = floor + softplus(θ_Z), widths σ_Z from the caller. The whole QEq energy
+    (`energy = "qeq"`) or only its Coulomb part (``"coulomb"``) goes into the total.
+
+    Parameters
+    ----------
+    n_features
+        Width of the node features.
+    electronegativity, smearing
+        χ⁰_Z in eV/e to start from, and σ_Z in Å; one number per element of the model.
+    hardness_floor
+        Smallest hardness in eV/e²; it bounds the condition number of the linear system.
+    energy
+        Which part of the functional enters the total energy.
+
+    References
+    ----------
+    Ko et al., Nat. Commun. 12, 398 (2021) (4G-HDNNP: "coulomb"); Maruf et al.,
+    arXiv:2503.17949 (NequIP-LR: "qeq").
+    """
+
+    smearing: Tensor
+
+    def __init__(
+        self,
+        n_features: int,
+        electronegativity: list[float],
+        smearing: list[float],
+        hardness_floor: float,
+        energy: Literal["qeq", "coulomb"],
+    ):
+        super().__init__()
+        self.readout = nn.Linear(n_features, 1, bias=False)
+        self.electronegativity = nn.Parameter(torch.tensor(electronegativity))
+        self.raw_hardness = nn.Parameter(torch.zeros(len(smearing)))
+        self.register_buffer("smearing", torch.tensor(smearing, dtype=torch.float64))
+        self.hardness_floor = hardness_floor
+        self.energy = energy
+
+    def forward(
+        self,
+        node_features: Float[Tensor, "n_atoms n_features"],
+        element: Int64[Tensor, " n_atoms"],
+        graph: AtomicGraph,
+    ) -> Electrostatics:
+        """Equilibrate the charges of a batch; `element` numbers the model's own elements."""
+        chi = (self.readout(node_features).squeeze(1) + self.electronegativity[element]).double()
+        hardness = self.hardness()[element]
+        coulomb = CoulombSum(graph, self.smearing.double()[element])
+        q = equilibrate(coulomb, chi, hardness, graph.total_charge)
+        potential = coulomb.potential(q)
+        energies = 0.5 * q * potential
+        if self.energy == "qeq":
+            energies = energies + chi * q + 0.5 * hardness * q**2
+        return Electrostatics(q, potential, energies)
+
+    def hardness(self) -> Float64[Tensor, " n_elements"]:
+        """J_Z of each element of the model in eV/e²."""
+        return self.hardness_floor + nn.functional.softplus(self.raw_hardness.double())

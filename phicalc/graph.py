@@ -1,0 +1,211 @@
+"""The one record that travels down the pipeline: a batch of atomic structures with their edges."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from ase import Atoms
+from jaxtyping import Bool, Float64, Int64
+from torch import Tensor
+from torch.nn.functional import pad
+
+from phicalc.neighbors import neighbor_list
+
+
+class CoulombPlan(NamedTuple):
+    """Which terms the electrostatic sums of a batch contain (made by `phicalc.electrostatics`).
+
+    Only integers and one splitting parameter per structure: positions and cell stay in the graph,
+    so the sums remain differentiable, and smooth while a cell moves under a fixed plan.
+    """
+
+    pair_index: Int64[Tensor, "2 n_pairs"]
+    """Each unordered pair of atoms (or images) of the real-space sum once."""
+    pair_shifts: Int64[Tensor, "n_pairs 3"]
+    """Lattice shift of the second atom of each pair."""
+    kvectors: Int64[Tensor, "n_structures n_k 3"]
+    """Miller indices, one of each ±k; rows of zeros are padding."""
+    splitting: Float64[Tensor, " n_structures"]
+    """Ewald parameter α = 1/(√2 η) in 1/Å; 0 for open structures (no reciprocal part)."""
+    atom_of_slot: Int64[Tensor, "n_structures n_slots"]
+    """Atoms of each structure as a padded table; `n_atoms` marks an empty slot."""
+    slot_of_atom: Int64[Tensor, " n_atoms"]
+    """Where each atom stands in the flattened `atom_of_slot`."""
+
+
+class AtomicGraph(NamedTuple):
+    """One or several structures as a graph (immutable; passes torch.compile as it is)."""
+
+    positions: Float64[Tensor, "n_atoms 3"]
+    """Cartesian positions in Å."""
+    atomic_numbers: Int64[Tensor, " n_atoms"]
+    cell: Float64[Tensor, "n_structures 3 3"]
+    """Lattice vectors as rows, in Å; zero rows where there is none."""
+    pbc: Bool[Tensor, "n_structures 3"]
+    batch: Int64[Tensor, " n_atoms"]
+    """Structure to which each atom belongs."""
+    edge_index: Int64[Tensor, "2 n_edges"]
+    """Row 0: centre, row 1: neighbour. Both directions of a pair are present."""
+    edge_shifts: Int64[Tensor, "n_edges 3"]
+    """Lattice shift of the neighbour, in cells."""
+    total_charge: Float64[Tensor, " n_structures"]
+    """Net charge of each structure in e."""
+    coulomb: CoulombPlan | None = None
+    """Terms of the electrostatic sums; None until `Potential.prepare` has run."""
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms in all structures together."""
+        return self.positions.shape[0]
+
+    @property
+    def n_edges(self) -> int:
+        """Number of directed edges in all structures together."""
+        return self.edge_index.shape[1]
+
+    @property
+    def n_structures(self) -> int:
+        """Number of structures in the batch."""
+        return self.cell.shape[0]
+
+    def to(self, device: torch.device | str) -> "AtomicGraph":
+        """Return the graph with every tensor on `device`."""
+        plan = self.coulomb and CoulombPlan(*(field.to(device) for field in self.coulomb))
+        fields = (field.to(device) for field in self[:-1])  # type: ignore[union-attr]
+        return AtomicGraph(*fields, coulomb=plan)  # type: ignore[arg-type]
+
+
+def edge_vectors(graph: AtomicGraph) -> Float64[Tensor, "n_edges 3"]:
+    """Vectors from each edge's centre to its neighbour (or the neighbour's image), in Å."""
+    return pair_vectors(graph, graph.edge_index, graph.edge_shifts)
+
+
+def pair_vectors(
+    graph: AtomicGraph, index: Int64[Tensor, "2 n"], shifts: Int64[Tensor, "n 3"]
+) -> Float64[Tensor, "n 3"]:
+    """Vectors ``r_j + shift·cell − r_i`` in Å for any list of pairs of atoms of `graph`."""
+    first, second = index
+    offsets = torch.einsum("ns,nsx->nx", shifts.to(graph.cell), graph.cell[graph.batch[first]])
+    return graph.positions[second] - graph.positions[first] + offsets
+
+
+def sum_per_structure(
+    per_atom: Float64[Tensor, " n_atoms"], graph: AtomicGraph
+) -> Float64[Tensor, " n_structures"]:
+    """Sum a per-atom quantity over the atoms of each structure."""
+    return per_atom.new_zeros(graph.n_structures).index_add(0, graph.batch, per_atom)
+
+
+def from_ase(
+    atoms: Atoms, cutoff: float, *, total_charge: float | None = None, engine: str = "auto"
+) -> AtomicGraph:
+    """Make the graph of one ASE structure.
+
+    Parameters
+    ----------
+    atoms
+        The structure; positions may lie outside the cell.
+    cutoff
+        Largest distance of an edge, in Å.
+    total_charge
+        Net charge in e; by default ``atoms.info["charge"]``, or 0 where that is missing.
+    engine
+        Neighbour engine, see `phicalc.neighbors.neighbor_list`.
+
+    Raises
+    ------
+    ValueError
+        For positions or cells that are not finite, or a periodic cell without volume.
+    """
+    if total_charge is None:
+        total_charge = float(atoms.info.get("charge", 0.0))
+    positions = torch.tensor(atoms.positions, dtype=torch.float64).reshape(-1, 3)
+    cell = torch.tensor(np.array(atoms.cell), dtype=torch.float64)
+    pbc = torch.tensor(atoms.pbc, dtype=torch.bool)
+    edges = neighbor_list(positions, cell, pbc, cutoff, engine=engine)
+    return AtomicGraph(
+        positions=positions,
+        atomic_numbers=torch.tensor(atoms.numbers, dtype=torch.int64),
+        cell=cell[None],
+        pbc=pbc[None],
+        batch=torch.zeros(len(atoms), dtype=torch.int64),
+        edge_index=edges.edge_index,
+        edge_shifts=edges.edge_shifts,
+        total_charge=torch.tensor([total_charge], dtype=torch.float64),
+    )
+
+
+def collate(graphs: Sequence[AtomicGraph]) -> AtomicGraph:
+    """Join graphs of any sizes into one batch; they all have a Coulomb plan, or none has.
+
+    Raises
+    ------
+    ValueError
+        For an empty list, or when only some of the graphs have been prepared.
+    """
+    if not graphs:
+        raise ValueError("collate needs at least one graph, got an empty sequence")
+    planned = [graph.coulomb is not None for graph in graphs]
+    if any(planned) and not all(planned):
+        raise ValueError(
+            "some graphs have a Coulomb plan and some have none: call potential.prepare on all "
+            "of them, or on the batch"
+        )
+    atom_offsets = _offsets([graph.n_atoms for graph in graphs])
+    structure_offsets = _offsets([graph.n_structures for graph in graphs])
+    batch = torch.cat([g.batch + n for g, n in zip(graphs, structure_offsets, strict=True)])
+    cell = torch.cat([g.cell for g in graphs])
+    plans = [graph.coulomb for graph in graphs if graph.coulomb is not None]
+    return AtomicGraph(
+        positions=torch.cat([g.positions for g in graphs]),
+        atomic_numbers=torch.cat([g.atomic_numbers for g in graphs]),
+        cell=cell,
+        pbc=torch.cat([g.pbc for g in graphs]),
+        batch=batch,
+        edge_index=torch.cat(
+            [g.edge_index + n for g, n in zip(graphs, atom_offsets, strict=True)], dim=1
+        ),
+        edge_shifts=torch.cat([g.edge_shifts for g in graphs]),
+        total_charge=torch.cat([g.total_charge for g in graphs]),
+        coulomb=_collate_plans(plans, atom_offsets, slots(batch, len(cell))) if plans else None,
+    )
+
+
+def _collate_plans(
+    plans: Sequence[CoulombPlan], atom_offsets: list[int], table: tuple[Tensor, Tensor]
+) -> CoulombPlan:
+    """Join Coulomb plans, padding the k vectors to the largest number of them."""
+    n_k = max(plan.kvectors.shape[1] for plan in plans)
+    pairs = [p.pair_index + n for p, n in zip(plans, atom_offsets, strict=True)]
+    atom_of_slot, slot_of_atom = table
+    return CoulombPlan(
+        pair_index=torch.cat(pairs, dim=1),
+        pair_shifts=torch.cat([plan.pair_shifts for plan in plans]),
+        kvectors=torch.cat([pad(p.kvectors, (0, 0, 0, n_k - p.kvectors.shape[1])) for p in plans]),
+        splitting=torch.cat([plan.splitting for plan in plans]),
+        atom_of_slot=atom_of_slot,
+        slot_of_atom=slot_of_atom,
+    )
+
+
+def slots(
+    batch: Int64[Tensor, " n_atoms"], n_structures: int
+) -> tuple[Int64[Tensor, "n_structures n_slots"], Int64[Tensor, " n_atoms"]]:
+    """Lay the atoms out as a padded table, one row per structure (see `CoulombPlan`)."""
+    n_atoms = len(batch)
+    counts = torch.bincount(batch, minlength=n_structures)
+    n_slots = int(counts.max()) if n_atoms else 0
+    starts = torch.cumsum(counts, 0) - counts
+    order = torch.argsort(batch, stable=True)
+    rank = torch.empty_like(batch)
+    rank[order] = torch.arange(n_atoms, device=batch.device) - starts[batch[order]]
+    slot_of_atom = batch * n_slots + rank
+    atom_of_slot = torch.full((n_structures * n_slots,), n_atoms, device=batch.device)
+    atom_of_slot[slot_of_atom] = torch.arange(n_atoms, device=batch.device)
+    return atom_of_slot.reshape(n_structures, n_slots), slot_of_atom
+
+
+def _offsets(sizes: list[int]) -> list[int]:
+    """Start of each block when blocks of these sizes are laid end to end."""
+    return [sum(sizes[:i]) for i in range(len(sizes))]

@@ -1,0 +1,80 @@
+"""What is installed here and which models there are: for `phicalc info` and for bug reports."""
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+
+from phicalc import __version__
+from phicalc.checkpoint import available_models, find_model, read_card
+from phicalc.neighbors import ENGINES, available_engines
+
+#: Distributions whose versions matter to results or speed.
+DISTRIBUTIONS = ("torch", "numpy", "scipy", "ase", "vesin", "safetensors", "torch-cluster",
+                 "matscipy")  # fmt: skip
+
+
+def describe_installation() -> dict[str, str]:
+    """Versions, neighbour engines, devices and models, each as a line of text by name."""
+    engines = available_engines()
+    rows = {"phicalc": __version__, "Python": platform.python_version()}
+    rows |= {name: _version(name) for name in DISTRIBUTIONS}
+    rows["neighbour engines"] = ", ".join(
+        name if name in engines else f"{name} (not installed)" for name in ENGINES
+    )
+    rows["device"] = _device()
+    rows["threads"] = str(torch.get_num_threads())
+    rows["models"] = ", ".join(sorted(available_models())) or "none"
+    return rows
+
+
+def describe_model(model: str) -> dict[str, str]:
+    """Card of a model, each entry as a line of text by name.
+
+    Parameters
+    ----------
+    model
+        Name or folder, as for `phicalc.checkpoint.load_model`; errors are those of that function.
+    """
+    card = read_card(model)
+    config = card.potential
+    rows = {
+        "name": card.name,
+        "folder": str(find_model(model)),
+        "description": card.description,
+        "level of theory": card.level_of_theory,
+        "license": card.license,
+        "elements": " ".join(config.get("elements", ())),
+        "cutoff": f"{config.get('cutoff')} Å",
+        "electrostatics": f"{config.get('head')}",
+        "total charges": "unknown" if card.charge_range is None else _range(card.charge_range),
+        "precision": card.dtype,
+        "format": f"{card.format_version}, written by phicalc {card.phicalc_version}",
+        "sha256": card.sha256,
+    }
+    rows |= {f"metric {name}": _short(value) for name, value in card.metrics.items()}
+    rows |= {f"data {name}": _short(value) for name, value in card.data.items()}
+    rows |= {f"limit {number}": text for number, text in enumerate(card.limits, start=1)}
+    return {name: text for name, text in rows.items() if text}
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _device() -> str:
+    if torch.cuda.is_available():
+        return f"cuda ({torch.cuda.get_device_name()})"
+    return "cpu"
+
+
+def _range(limits: tuple[float, float]) -> str:
+    low, high = limits
+    return f"{low:g} to {high:g} e"
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,9 @@
+"""Molecular dynamics: ensembles on ASE's integrators, guard rails, logs and pictures."""
+
+from phicalc.md.config import MDConfig
+from phicalc.md.driver import MDResult, run_md
+from phicalc.md.guard import MDError
+from phicalc.md.log import read_log
+from phicalc.md.report import make_report
+
+__all__ = ["MDConfig", "MDError", "MDResult", "make_report", "read_log", "run_md"]

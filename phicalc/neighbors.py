@@ -1,0 +1,334 @@
+"""Which atoms see which: one function, several engines, always the same pairs.
+
+An engine is a function that finds the candidates a little beyond the cutoff. Everything that makes
+the answers equal is done once, around it: checking the input, replacing the vectors of open axes,
+the strict comparison with the cutoff, and sorting.
+"""
+
+import math
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float64, Int64
+from numpy import ndarray
+from torch import Tensor
+from vesin import NeighborList as VesinNeighborList
+
+
+class NeighborList(NamedTuple):
+    """Directed pairs of atoms within a cutoff.
+
+    The vector of a pair is ``positions[j] + edge_shifts @ cell - positions[i]``. Sorted by centre;
+    the order of the neighbours of one centre depends on the engine.
+    """
+
+    edge_index: Int64[Tensor, "2 n_edges"]
+    """Row 0: centre i, row 1: neighbour j."""
+    edge_shifts: Int64[Tensor, "n_edges 3"]
+    """Lattice shift of the neighbour, in cells; 0 along open axes."""
+
+
+class _Pairs(NamedTuple):
+    """What an engine returns; it may contain pairs slightly longer than the cutoff."""
+
+    centres: Int64[ndarray, " n_edges"]
+    neighbors: Int64[ndarray, " n_edges"]
+    shifts: Int64[ndarray, "n_edges 3"]
+    distances: Float64[ndarray, " n_edges"]
+
+    def take(self, chosen: ndarray) -> "_Pairs":
+        """Return the chosen pairs (a mask or indices)."""
+        return _Pairs(*(column[chosen] for column in self))
+
+
+class _Box(NamedTuple):
+    """A cell without zero vectors."""
+
+    vectors: Float64[ndarray, "3 3"]
+    """Rows; those of open axes are unit vectors perpendicular to all others."""
+    inverse: Float64[ndarray, "3 3"]
+    heights: Float64[ndarray, "3"]
+    """Distance between opposite faces, in Å."""
+    periodic: Bool[ndarray, "3"]
+
+
+def available_engines() -> tuple[str, ...]:
+    """Names of the engines whose library is installed."""
+    return tuple(name for name in ENGINES if find_spec(name) is not None)
+
+
+def neighbor_list(
+    positions: Tensor,
+    cell: Tensor,
+    pbc: Tensor,
+    cutoff: float,
+    *,
+    engine: str = "auto",
+    half: bool = False,
+) -> NeighborList:
+    """Find all pairs of atoms (and periodic images) closer than a cutoff, in one structure.
+
+    Images of an atom are its neighbours too; the atom itself is not. Atoms may lie anywhere, inside
+    or outside the cell, which may be smaller than the cutoff, skewed or left-handed. Coincident
+    atoms are a pair of length 0. The list has no gradient; vectors are to be computed from it.
+
+    Parameters
+    ----------
+    positions
+        Shape (n_atoms, 3), float64, in Å.
+    cell
+        Shape (3, 3), float64, lattice vectors as rows in Å. Rows of open axes are not used.
+    pbc
+        Shape (3,), bool: which axes are periodic.
+    cutoff
+        In Å; pairs of exactly this length are left out.
+    engine
+        ``"vesin"``, ``"torch_cluster"``, ``"matscipy"``; ``"auto"`` is vesin. All of them run on
+        the CPU (vesin on `torch.get_num_threads` threads); the result is moved to the device of
+        the positions.
+    half
+        Return each unordered pair once: i < j, or for images of an atom the one whose first
+        non-zero shift is positive.
+
+    Raises
+    ------
+    ValueError
+        A wrong shape, dtype or engine name; a cutoff that is not positive and finite; NaN or
+        infinite coordinates; a periodic cell without volume or far smaller than the cutoff.
+    ImportError
+        The library of the engine is not installed.
+    """
+    if engine != "auto" and engine not in ENGINES:
+        names = ", ".join(repr(name) for name in ("auto", *ENGINES))
+        raise ValueError(f"`engine` must be one of {names}, got {engine!r}")
+    if not (cutoff > 0 and math.isfinite(cutoff)):
+        raise ValueError(f"`cutoff` must be a positive, finite length in Å, got {cutoff}")
+    points = _as_numpy("positions", positions, (None, 3), torch.float64)
+    vectors = _as_numpy("cell", cell, (3, 3), torch.float64)
+    periodic = _as_numpy("pbc", pbc, (3,), torch.bool)
+    _check_finite(points, vectors)
+    box = _make_box(vectors, periodic)
+    margin = _check_size(points, box, cutoff)
+
+    if len(points):
+        candidates = _SEARCHES["vesin" if engine == "auto" else engine](
+            points, box, cutoff + margin
+        )
+        pairs = _sort(_within(candidates, points, box, cutoff, margin))
+        pairs = pairs.take(_first_of_each(pairs)) if half else pairs
+        index, shifts = np.stack([pairs.centres, pairs.neighbors]), pairs.shifts
+    else:
+        index, shifts = np.empty((2, 0), np.int64), np.empty((0, 3), np.int64)
+    return NeighborList(
+        torch.from_numpy(index).to(positions.device), torch.from_numpy(shifts).to(positions.device)
+    )
+
+
+# Input --------------------------------------------------------------------------------------------
+
+
+def _as_numpy(
+    name: str, value: object, shape: tuple[int | None, ...], dtype: torch.dtype
+) -> ndarray:
+    """Return the values of a tensor after checking its shape (None: any size) and dtype."""
+    wanted = f"({', '.join('n_atoms' if n is None else str(n) for n in shape)})"
+    message = f"`{name}` must be a tensor of shape {wanted} and dtype {dtype}, got "
+    if not isinstance(value, Tensor):
+        raise ValueError(message + type(value).__name__)
+    sizes = tuple(value.shape)
+    fits = len(sizes) == len(shape) and all(
+        m in (None, n) for n, m in zip(sizes, shape, strict=True)
+    )
+    if not fits or value.dtype != dtype:
+        raise ValueError(message + f"shape {sizes} and dtype {value.dtype}")
+    return value.detach().cpu().numpy()
+
+
+def _check_finite(positions: Float64[ndarray, "n_atoms 3"], cell: Float64[ndarray, "3 3"]) -> None:
+    """Raise for NaN and infinity."""
+    if not np.isfinite(positions).all():
+        atoms = np.flatnonzero(~np.isfinite(positions).all(axis=1))
+        shown = ", ".join(map(str, atoms[:10])) + (", …" if len(atoms) > 10 else "")
+        raise ValueError(
+            f"`positions` must be finite, got NaN or infinity for atoms {shown} "
+            f"({len(atoms)} of {len(positions)}); correct the structure, or if this is a "
+            "simulation that exploded, shorten its time step"
+        )
+    if not np.isfinite(cell).all():
+        raise ValueError(f"`cell` must be finite, got {cell.tolist()}")
+
+
+def _make_box(cell: Float64[ndarray, "3 3"], pbc: Bool[ndarray, "3"]) -> _Box:
+    """Replace the vectors of open axes, which may be zero or anything, and invert."""
+    n_periodic = int(pbc.sum())
+    _, sizes, axes = np.linalg.svd(cell[pbc])
+    if n_periodic and sizes[-1] <= 1e-10 * sizes[0]:
+        raise ValueError(
+            f"`cell` has no volume along its periodic axes: pbc {pbc.tolist()}, "
+            f"cell {cell.tolist()}; set a cell, or pbc to False where the structure is open"
+        )
+    vectors = cell.copy()
+    vectors[~pbc] = axes[n_periodic:]
+    inverse = np.linalg.inv(vectors)
+    return _Box(vectors, inverse, 1 / np.linalg.norm(inverse, axis=0), pbc)
+
+
+def _check_size(positions: Float64[ndarray, "n_atoms 3"], box: _Box, cutoff: float) -> float:
+    """Refuse what would exhaust memory or integers; return a bound of the error of distances."""
+    n_images = math.prod(2 * math.ceil(cutoff / h) + 1 for h in box.heights[box.periodic])
+    if n_images > 1_000_000:
+        raise ValueError(
+            f"`cell` is too small for a cutoff of {cutoff} Å: the distances between its faces, "
+            f"{box.heights[box.periodic].tolist()} Å, need {n_images} images; check the unit"
+        )
+    farthest = float(np.abs(positions).max(initial=0.0))
+    if (farthest > 2.0**29 * box.heights[box.periodic]).any():
+        raise ValueError(  # engines count images in 32 bits
+            f"`positions` reach {farthest:.3g} Å, more than 2^29 cells away from the origin; wrap "
+            "the atoms into the cell, or if this is a simulation that exploded, restart it"
+        )
+    # Rounding while an engine moves atoms through a skewed cell, with room to spare.
+    skew = float((np.linalg.norm(box.vectors, axis=1) / box.heights).max())
+    return 1e-9 * cutoff + 1e-13 * skew * farthest
+
+
+# Output -------------------------------------------------------------------------------------------
+
+
+def _within(
+    pairs: _Pairs, positions: Float64[ndarray, "n_atoms 3"], box: _Box, cutoff: float, margin: float
+) -> _Pairs:
+    """Drop pairs beyond the cutoff, measuring those near it in the same way for every engine."""
+    near = np.flatnonzero(pairs.distances > cutoff - margin)
+    close = pairs.take(near)
+    # In this order of operations a pair and its reverse are equally long to the last bit.
+    vectors = positions[close.neighbors] - positions[close.centres]
+    vectors += (close.shifts[:, :, None] * box.vectors).sum(axis=1)
+    outside = near[np.sqrt((vectors**2).sum(axis=1)) >= cutoff]
+    if not outside.size:
+        return pairs
+    inside = np.ones(len(pairs.centres), dtype=bool)
+    inside[outside] = False
+    return pairs.take(inside)
+
+
+def _sort(pairs: _Pairs) -> _Pairs:
+    """Sort by centre what is not sorted yet."""
+    if (pairs.centres[1:] >= pairs.centres[:-1]).all():
+        return pairs
+    return pairs.take(np.argsort(pairs.centres, kind="stable"))
+
+
+def _first_of_each(pairs: _Pairs) -> Bool[ndarray, " n_edges"]:
+    """Mask one of the two directions of every pair."""
+    x, y, z = pairs.shifts.T
+    forward = (x > 0) | ((x == 0) & ((y > 0) | ((y == 0) & (z > 0))))
+    return (pairs.centres < pairs.neighbors) | ((pairs.centres == pairs.neighbors) & forward)
+
+
+# Engines ------------------------------------------------------------------------------------------
+
+
+def _vesin(positions: Float64[ndarray, "n_atoms 3"], box: _Box, cutoff: float) -> _Pairs:
+    """Cell lists of vesin (https://github.com/Luthaf/vesin)."""
+    finder = VesinNeighborList(
+        cutoff=cutoff, full_list=True, sorted=True, n_threads=torch.get_num_threads()
+    )
+    pairs, shifts, distances = finder.compute(
+        positions, box.vectors, box.periodic, "PSd", copy=False
+    )
+    # Without a copy the arrays belong to the finder: astype and copy make them ours.
+    pairs = pairs.astype(np.int64)
+    return _Pairs(pairs[:, 0], pairs[:, 1], shifts.astype(np.int64), distances.copy())
+
+
+def _matscipy(positions: Float64[ndarray, "n_atoms 3"], box: _Box, cutoff: float) -> _Pairs:
+    """Cell lists of matscipy (https://github.com/libAtoms/matscipy)."""
+    try:
+        from matscipy.neighbours import neighbour_list
+    except ImportError as error:
+        raise _missing("matscipy", 'pip install "phicalc[materials]"', error) from error
+    # Along open axes it is fast only for atoms inside the cell: put the cell around them.
+    fractions = positions @ box.inverse
+    low = np.where(box.periodic, 0.0, fractions.min(axis=0) - 0.5)
+    spans = np.where(box.periodic, 1.0, fractions.max(axis=0) + 0.5 - low)
+    # Its bins are as wide as the cutoff, whatever their number: vacuum would fill the memory.
+    reach = cutoff
+    while np.maximum(spans * box.heights / reach, 1.0).prod() > 1e6:
+        reach *= 2
+    centres, neighbors, shifts, distances = neighbour_list(
+        "ijSd",
+        positions=positions,
+        cell=spans[:, None] * box.vectors,
+        pbc=box.periodic,
+        cutoff=reach,
+        cell_origin=low @ box.vectors,
+    )
+    pairs = _Pairs(
+        centres.astype(np.int64), neighbors.astype(np.int64), shifts.astype(np.int64), distances
+    )
+    return pairs if reach == cutoff else pairs.take(distances < cutoff)
+
+
+def _torch_cluster(positions: Float64[ndarray, "n_atoms 3"], box: _Box, cutoff: float) -> _Pairs:
+    """Tree search of torch-cluster (https://github.com/rusty1s/pytorch_cluster) among images."""
+    try:
+        from torch_cluster import radius
+    except (ImportError, OSError) as error:  # OSError: compiled against another torch
+        command = 'pip install --no-build-isolation "phicalc[cluster]"'
+        raise _missing("torch_cluster", command, error) from error
+    fractions = positions @ box.inverse
+    wraps = np.where(box.periodic, np.floor(fractions), 0.0)
+    wrapped = positions - wraps @ box.vectors
+    atoms, images = _ghosts(fractions - wraps, box, cutoff)
+    ghosts = wrapped[atoms] + images @ box.vectors
+    # It silently keeps only `max_num_neighbors` per centre; nobody has more than all of them.
+    centres, found = radius(
+        x=torch.from_numpy(ghosts),
+        y=torch.from_numpy(wrapped),
+        r=cutoff,
+        max_num_neighbors=len(ghosts),
+    ).numpy()
+    distances = np.linalg.norm(ghosts[found] - wrapped[centres], axis=1)
+    neighbors = atoms[found]
+    shifts = (images[found] + wraps[centres] - wraps[neighbors]).astype(np.int64)
+    others = (centres != neighbors) | shifts.any(axis=1)
+    return _Pairs(centres, neighbors, shifts, distances).take(others)
+
+
+def _ghosts(
+    fractions: Float64[ndarray, "n_atoms 3"], box: _Box, cutoff: float
+) -> tuple[Int64[ndarray, " n_ghosts"], Int64[ndarray, "n_ghosts 3"]]:
+    """Atoms and shifts of all images within the cutoff of the slab the atoms fill, axis by axis."""
+    atoms = np.arange(len(fractions))
+    images = np.zeros((len(fractions), 3), dtype=np.int64)
+    for axis in np.flatnonzero(box.periodic):
+        reach = cutoff / box.heights[axis] + 1e-6
+        low, high = fractions[:, axis].min() - reach, fractions[:, axis].max() + reach
+        steps = np.arange(math.floor(low) - 1, math.ceil(high) + 1)
+        moved = fractions[atoms, axis][:, None] + steps
+        rows, columns = np.nonzero((moved >= low) & (moved <= high))
+        atoms, images = atoms[rows], images[rows]
+        images[:, axis] = steps[columns]
+    return atoms, images
+
+
+def _missing(name: str, command: str, error: Exception) -> ImportError:
+    """Say what to install."""
+    return ImportError(
+        f"the neighbour engine {name!r} needs a library that cannot be imported ({error}); "
+        f"install it with: {command}, or use engine='vesin'"
+    )
+
+
+_SEARCHES: dict[str, Callable[[Float64[ndarray, "n_atoms 3"], _Box, float], _Pairs]] = {
+    "vesin": _vesin,
+    "torch_cluster": _torch_cluster,
+    "matscipy": _matscipy,
+}
+
+#: Names of the engines; each is also the name of the library it uses.
+ENGINES: tuple[str, ...] = tuple(_SEARCHES)

@@ -1,0 +1,278 @@
+"""The potential: backbone, readouts and electrostatic head, as a sum of named energy terms."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+from ase.data import atomic_numbers
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor, nn
+
+from phicalc.backbone import NequIP
+from phicalc.electrostatics import ChargeEquilibration, plan_coulomb
+from phicalc.electrostatics.elements import covalent_radius, electronegativity
+from phicalc.graph import AtomicGraph, sum_per_structure
+from phicalc.nn import MLP, Linear
+
+
+@dataclass(frozen=True)
+class PotentialConfig:
+    """Everything that defines a potential except its weights. JSON-able, see `to_dict`."""
+
+    elements: tuple[str, ...]
+    """Chemical symbols the potential knows."""
+    cutoff: float = 4.5
+    """Cutoff of the network's edges in Å."""
+    layers: int = 2
+    channels: int = 64
+    l_max: int = 2
+    """Highest degree inside a layer, 0 to 3."""
+    hidden_l_max: int = 0
+    """Highest degree passed between layers, 0 to `l_max`."""
+    correlation: int = 3
+    """Body order ν of the product at the nodes: 1 (none), 2 or 3."""
+    radial_basis: int = 8
+    head: Literal["none", "qeq"] = "qeq"
+    """Electrostatic head."""
+    electrostatic_energy: Literal["qeq", "coulomb"] = "qeq"
+    """Part of the QEq functional in the total energy: all of it, or ½ qᵀAq only."""
+    charge_feedback: Literal["none", "embedding", "network"] = "none"
+    """How charges enter the short-range energy: not, in its readout, or through a second network."""
+    feedback_layers: int = 1
+    """Layers of the second network."""
+    charge_basis: int = 16
+    """Gaussians in which a charge is expanded for the second network."""
+    charge_range: tuple[float, float] = (-1.0, 1.0)
+    """Centres of the first and the last of these Gaussians, in e."""
+    hardness_floor: float = 1.0
+    """Smallest hardness in eV/e²."""
+    coulomb_tolerance: float = 1e-6
+    """Relative truncation of the Ewald sums."""
+    average_neighbors: float = 30.0
+    """Mean number of edges per atom in the training data."""
+    energy_scale: float = 1.0
+    """Energy in eV that one unit of network output stands for (force RMS of the data)."""
+    reference_energies: tuple[float, ...] = ()
+    """Energy in eV of each element, taken off before training; empty means zeros."""
+
+    def __post_init__(self) -> None:
+        """Check what the types cannot say."""
+        unknown = [symbol for symbol in self.elements if symbol not in atomic_numbers]
+        if unknown or not self.elements or len(set(self.elements)) < len(self.elements):
+            raise ValueError(f"elements must be distinct chemical symbols, got {self.elements}")
+        if not self.reference_energies:
+            object.__setattr__(self, "reference_energies", (0.0,) * len(self.elements))
+        if len(self.reference_energies) != len(self.elements):
+            raise ValueError(
+                f"reference_energies needs one number for each of {self.elements}, "
+                f"got {len(self.reference_energies)}"
+            )
+        if not 0 <= self.hidden_l_max <= self.l_max <= 3:
+            raise ValueError(
+                "l_max must be 0 to 3 and hidden_l_max 0 to l_max, "
+                f"got l_max={self.l_max}, hidden_l_max={self.hidden_l_max}"
+            )
+        if self.correlation not in (1, 2, 3):
+            raise ValueError(f"correlation must be 1, 2 or 3, got {self.correlation}")
+        if self.head == "none" and self.charge_feedback != "none":
+            raise ValueError(f"charge_feedback={self.charge_feedback!r} needs head='qeq'")
+        for name in ("cutoff", "layers", "channels", "radial_basis", "energy_scale",
+                     "average_neighbors", "hardness_floor", "feedback_layers"):  # fmt: skip
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain types only, ready for JSON."""
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in dataclasses.asdict(self).items()
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "PotentialConfig":
+        """Inverse of `to_dict`.
+
+        Raises
+        ------
+        ValueError
+            For unknown keys (a model of a later version, or a typing error).
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := set(values) - known:
+            raise ValueError(
+                f"unknown potential settings {sorted(unknown)}; known: {sorted(known)}"
+            )
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+class PotentialOutput(NamedTuple):
+    """Energies of a batch, before any derivative is taken."""
+
+    energy: Float64[Tensor, " n_structures"]
+    """Total energy of each structure in eV."""
+    atomic_energies: Float64[Tensor, " n_atoms"]
+    """Contribution of each atom to it in eV."""
+    terms: dict[str, Float64[Tensor, " n_structures"]]
+    """The named terms whose sum is the energy, in eV."""
+    charges: Float64[Tensor, " n_atoms"] | None
+    """Partial charges in e, if the potential has an electrostatic head."""
+
+
+class Potential(nn.Module):
+    """``E = Σ E_Z + Σ E_short(h, q) + E_elec(q)`` with q from charge equilibration.
+
+    The network runs in the dtype of its parameters (``potential.float()`` or ``.double()``);
+    electrostatics and all sums over atoms are in float64.
+    """
+
+    element_of_number: Tensor
+    reference_energies: Tensor
+
+    def __init__(self, config: PotentialConfig):
+        super().__init__()
+        self.config = config
+        self.cutoff = config.cutoff
+        self.elements = tuple(atomic_numbers[symbol] for symbol in config.elements)
+        self.embedding = nn.Parameter(torch.randn(len(self.elements), config.channels))
+        self.backbone = self._network(config.layers)
+        n_features = self.backbone.n_features
+        self.charge_equilibration = None
+        if config.head == "qeq":
+            self.charge_equilibration = ChargeEquilibration(
+                n_features,
+                [electronegativity(symbol) for symbol in config.elements],
+                [covalent_radius(symbol) for symbol in config.elements],
+                config.hardness_floor,
+                config.electrostatic_energy,
+            )
+        self.feedback: nn.Module | None = None
+        if config.charge_feedback == "embedding":
+            self.feedback = ChargeEmbedding(n_features)
+        if config.charge_feedback == "network":
+            self.feedback = ChargeNetwork(config, self._network(config.feedback_layers))
+            n_features = self.feedback.network.n_features
+        self.linear_readout = Linear(n_features, 1)
+        self.readout = MLP(n_features, config.channels, 1)
+        table = torch.full((119,), -1)
+        table[list(self.elements)] = torch.arange(len(self.elements))
+        self.register_buffer("element_of_number", table, persistent=False)
+        references = torch.tensor(config.reference_energies, dtype=torch.float64)
+        self.register_buffer("reference_energies", references, persistent=False)
+
+    def _network(self, layers: int) -> NequIP:
+        """Make a backbone with this many layers."""
+        config = self.config
+        return NequIP(
+            n_elements=len(self.elements),
+            layers=layers,
+            channels=config.channels,
+            l_max=config.l_max,
+            hidden_l_max=config.hidden_l_max,
+            correlation=config.correlation,
+            radial_basis=config.radial_basis,
+            cutoff=config.cutoff,
+            average_neighbors=config.average_neighbors,
+        )
+
+    def prepare(self, graph: AtomicGraph) -> AtomicGraph:
+        """Add to `graph` what the electrostatic sums need; nothing without an electrostatic head.
+
+        Raises
+        ------
+        NotImplementedError
+            For partly periodic structures.
+        """
+        if self.charge_equilibration is None:
+            return graph
+        smearing = self.charge_equilibration.smearing.double()
+        element = self.element_of_number[graph.atomic_numbers]
+        return plan_coulomb(graph, smearing[element], self.config.coulomb_tolerance)
+
+    def forward(self, graph: AtomicGraph) -> PotentialOutput:
+        """Energies and charges of a batch (see `phicalc.derivatives` for forces and stress)."""
+        element = self.element_of_number[graph.atomic_numbers]
+        features = self.backbone(self.embedding[element], element, graph)
+        terms = {"reference": self.reference_energies[element]}
+        charges = None
+        if self.charge_equilibration is not None:
+            electrostatics = self.charge_equilibration(features, element, graph)
+            charges = electrostatics.charges
+            terms["electrostatic"] = electrostatics.atomic_energies
+        if self.feedback is not None:
+            features = self.feedback(features, self.embedding[element], charges, element, graph)
+        terms["short_range"] = self.config.energy_scale * self._read_out(features)
+        atomic_energies = sum(terms.values(), start=torch.zeros_like(terms["reference"]))
+        return PotentialOutput(
+            energy=sum_per_structure(atomic_energies, graph),
+            atomic_energies=atomic_energies,
+            terms={name: sum_per_structure(term, graph) for name, term in terms.items()},
+            charges=charges,
+        )
+
+    def _read_out(self, features: Float[Tensor, "n_atoms c"]) -> Float64[Tensor, " n_atoms"]:
+        """Short-range energy of each atom in units of the energy scale."""
+        return (self.linear_readout(features) + self.readout(features)).squeeze(1).double()
+
+
+class ChargeEmbedding(nn.Module):
+    """Adds a linear image of an atom's charge and of the total charge to its features."""
+
+    def __init__(self, n_features: int):
+        super().__init__()
+        self.linear = Linear(2, n_features)
+
+    def forward(
+        self,
+        features: Float[Tensor, "n_atoms c"],
+        embedding: Float[Tensor, "n_atoms channels"],
+        charges: Float64[Tensor, " n_atoms"],
+        element: Int64[Tensor, " n_atoms"],
+        graph: AtomicGraph,
+    ) -> Float[Tensor, "n_atoms c"]:
+        """Update the features; `embedding` and `element` are not needed here."""
+        both = torch.stack([charges, graph.total_charge[graph.batch]], dim=1)
+        return features + self.linear(both.to(features))
+
+
+class ChargeNetwork(nn.Module):
+    """Second network, whose input is the element and the charge of each atom (NequIP-LR).
+
+    Charges are expanded in Gaussians ``exp(−(q − μ_k)²/w²)``, w the spacing of the μ_k.
+
+    References
+    ----------
+    Maruf et al., arXiv:2503.17949.
+    """
+
+    centres: Tensor
+
+    def __init__(self, config: PotentialConfig, network: NequIP):
+        super().__init__()
+        low, high = config.charge_range
+        self.width = (high - low) / config.charge_basis
+        centres = torch.linspace(low, high, config.charge_basis, dtype=torch.float64)
+        self.register_buffer("centres", centres, persistent=False)
+        self.linear = Linear(config.channels + config.charge_basis, config.channels)
+        self.network = network
+
+    def forward(
+        self,
+        features: Float[Tensor, "n_atoms c"],
+        embedding: Float[Tensor, "n_atoms channels"],
+        charges: Float64[Tensor, " n_atoms"],
+        element: Int64[Tensor, " n_atoms"],
+        graph: AtomicGraph,
+    ) -> Float[Tensor, "n_atoms c_out"]:
+        """Features of the second network; those of the first act only through the charges."""
+        distance = (charges[:, None] - self.centres) / self.width
+        expansion = torch.exp(-(distance**2)).to(features)
+        inputs = self.linear(torch.cat([embedding, expansion], dim=1))
+        return self.network(inputs, element, graph)
+
+
+def build_potential(config: PotentialConfig, seed: int = 0) -> Potential:
+    """Make a potential with random weights; the global random state is left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Potential(config)

@@ -1,0 +1,30 @@
+"""Training potentials on labelled structures, and measuring their errors.
+
+From Python::
+
+    from phicalc.training import train_from_yaml, evaluate_model
+    train_from_yaml("train.yaml", ["max_epochs=10"])
+    evaluate_model("training_output/model", "test.xyz")
+
+From the shell: ``python -m phicalc.training train.yaml max_epochs=10``.
+"""
+
+from phicalc.training.config import TrainingConfig as TrainingConfig
+from phicalc.training.config import config_from_dict as config_from_dict
+from phicalc.training.config import load_config as load_config
+from phicalc.training.evaluate import evaluate_model as evaluate_model
+from phicalc.training.run import TrainingResult as TrainingResult
+from phicalc.training.run import train as train
+from phicalc.training.run import train_from_yaml as train_from_yaml
+from phicalc.training.trainer import TrainingDiverged as TrainingDiverged
+
+__all__ = [
+    "TrainingConfig",
+    "TrainingDiverged",
+    "TrainingResult",
+    "config_from_dict",
+    "evaluate_model",
+    "load_config",
+    "train",
+    "train_from_yaml",
+]

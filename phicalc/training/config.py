@@ -1,0 +1,286 @@
+"""Settings of a training run: frozen dataclasses, read strictly from YAML.
+
+Every default lives here and nowhere else; the resolved copy that a run writes into its output
+folder holds all of them.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from phicalc.potential import PotentialConfig
+from phicalc.training.schema import apply_override, build, check_keys, parse_yaml, to_plain
+
+#: Fields of `PotentialConfig` that training fits to the data and that YAML may not set.
+FITTED = ("average_neighbors", "energy_scale", "reference_energies")
+
+
+@dataclass(frozen=True)
+class KeysConfig:
+    """Names under which the data files keep each label (`calc` results, `info` or `arrays`)."""
+
+    energy: str = "energy"
+    forces: str = "forces"
+    stress: str = "stress"
+    charges: str = "charges"
+    dipole: str = "dipole"
+    total_charge: str = "charge"
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the labelled structures are and how they are divided.
+
+    ``split`` says which frames of ``train`` are kept out for validation and test: ``random``
+    (drawn with ``split_seed``), ``last`` (the last frames of the list, test after validation),
+    ``key`` (frames whose ``info[split_key]`` is in ``valid_values`` / ``test_values``) or
+    ``files`` (nothing is kept out of ``train``; ``valid`` and ``test`` name files of their own).
+    """
+
+    train: tuple[str, ...]
+    valid: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
+    split: Literal["random", "last", "key", "files"] = "random"
+    valid_count: int | None = None
+    """Frames kept for validation; by default `valid_fraction` of all."""
+    valid_fraction: float = 0.1
+    test_count: int = 0
+    split_seed: int = 0
+    split_key: str = "split"
+    valid_values: tuple[str, ...] = ("val", "valid", "validation")
+    test_values: tuple[str, ...] = ("test",)
+    keys: KeysConfig = KeysConfig()
+    reference_energies: dict[str, float] | None = None
+    """Energy of each element in eV; fitted to the training energies by default."""
+    max_frames: int | None = None
+    """Use only the first frames of the list (for trials)."""
+
+    def __post_init__(self) -> None:
+        """Refuse settings that contradict each other."""
+        if not self.train:
+            raise ValueError("'train' needs at least one file, got an empty list")
+        if not 0 <= self.valid_fraction < 1:
+            raise ValueError(f"'valid_fraction' must be in [0, 1), got {self.valid_fraction}")
+        if (self.split == "files") != bool(self.valid or self.test):
+            raise ValueError(
+                "'valid' and 'test' name files exactly when 'split' is 'files'; got "
+                f"split={self.split!r}, valid={list(self.valid)}, test={list(self.test)}"
+            )
+        _check_at_least(0, valid_count=self.valid_count, test_count=self.test_count)
+        _check_at_least(1, max_frames=self.max_frames)
+
+
+@dataclass(frozen=True)
+class TermConfig:
+    """Weight and form of one term of the loss (0 leaves the term out)."""
+
+    weight: float = 0.0
+    kind: Literal["norm", "mse", "huber"] = "norm"
+    """``norm``: mean length of the error vector; ``mse``: mean square; ``huber``: both."""
+    delta: float = 0.1
+    """Where ``huber`` turns from square to linear (in the term's own scaled unit)."""
+
+    def __post_init__(self) -> None:
+        """Refuse negative weights."""
+        if self.weight < 0:
+            raise ValueError(f"'weight' must be ≥ 0, got {self.weight}")
+        if self.delta <= 0:
+            raise ValueError(f"'delta' must be positive, got {self.delta}")
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """The loss: a sum of weighted terms (see `phicalc.training.loss` for their units)."""
+
+    energy: TermConfig = TermConfig(weight=1.0)
+    forces: TermConfig = TermConfig(weight=1.0)
+    stress: TermConfig = TermConfig()
+    charges: TermConfig = TermConfig()
+    dipole: TermConfig = TermConfig()
+
+    def __post_init__(self) -> None:
+        """Refuse a loss without terms."""
+        if not any(getattr(self, name).weight for name in LABELS):
+            raise ValueError("every weight is 0; give at least one label a positive weight")
+
+
+#: Labels that can be trained on and evaluated, in the order of reports.
+LABELS = tuple(f.name for f in dataclasses.fields(LossConfig))
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Optimizer, gradient clipping and averaged weights."""
+
+    name: Literal["adam", "adamw"] = "adam"
+    lr: float = 0.01
+    weight_decay: float = 0.0
+    """Applied to weights of two or more dimensions only (not to biases and scales)."""
+    clip: float | None = 10.0
+    """Largest norm of the gradient; None switches clipping off."""
+    ema_decay: float = 0.999
+    """Decay of the exponential moving average of the weights; 0 evaluates the raw weights."""
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their range."""
+        _check_positive(lr=self.lr, clip=self.clip)
+        if self.weight_decay < 0:
+            raise ValueError(f"'weight_decay' must be ≥ 0, got {self.weight_decay}")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"'ema_decay' must be in [0, 1), got {self.ema_decay}")
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """Learning rate over the run; every schedule counts steps, so runs repeat exactly."""
+
+    name: Literal["cosine", "plateau", "constant"] = "cosine"
+    warmup_epochs: float = 1.0
+    """Linear rise from 0, in epochs (may be a fraction)."""
+    hold: float = 0.0
+    """``cosine``: fraction of the run at full rate before the decay starts."""
+    final: float = 0.003
+    """``cosine``: last rate; ``plateau``: smallest rate; both as a fraction of ``lr``."""
+    factor: float = 0.5
+    """``plateau``: factor after `patience` epochs without improvement."""
+    patience: int = 20
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their range."""
+        if self.warmup_epochs < 0:
+            raise ValueError(f"'warmup_epochs' must be ≥ 0, got {self.warmup_epochs}")
+        for name in ("hold", "final"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name!r} must be in [0, 1], got {getattr(self, name)}")
+        if not 0 < self.factor < 1:
+            raise ValueError(f"'factor' must be in (0, 1), got {self.factor}")
+        _check_at_least(1, patience=self.patience)
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """How often the whole state of the run is written (0: not by that count)."""
+
+    every_epochs: int = 1
+    every_steps: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse negative intervals."""
+        _check_at_least(0, every_epochs=self.every_epochs, every_steps=self.every_steps)
+
+
+@dataclass(frozen=True)
+class CardConfig:
+    """What the model's card says about itself beyond what training knows."""
+
+    name: str = "model"
+    description: str = ""
+    level_of_theory: str = "not stated"
+    license: str = "not stated"
+    data_source: str = ""
+    """Origin and licence of the training data."""
+    limits: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """A whole training run."""
+
+    data: DataConfig
+    model: PotentialConfig
+    output: str = "training_output"
+    loss: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    card: CardConfig = CardConfig()
+    batch_size: int = 4
+    valid_batch_size: int | None = None
+    """Structures per batch in validation; by default `batch_size`."""
+    max_epochs: int = 200
+    validate_every: int = 1
+    """Epochs between validations (the last epoch is always validated)."""
+    patience: int | None = None
+    """Stop after so many validations without improvement; None never stops early."""
+    seed: int = 0
+    device: str = "auto"
+    dtype: Literal["float32", "float64"] = "float32"
+    compile: Literal["auto", True, False] = "auto"
+    """``auto`` compiles runs of more than 2000 steps and goes on uncompiled if that fails."""
+    threads: int | None = None
+    """CPU threads of the run; None leaves the process' setting alone."""
+
+    def __post_init__(self) -> None:
+        """Refuse counts that are not positive."""
+        _check_at_least(
+            1,
+            batch_size=self.batch_size,
+            valid_batch_size=self.valid_batch_size,
+            max_epochs=self.max_epochs,
+            validate_every=self.validate_every,
+            patience=self.patience,
+            threads=self.threads,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all settings as plain dicts and lists; `config_from_dict` reads them back."""
+        settings = to_plain(self)
+        for name in FITTED:
+            settings["model"].pop(name, None)
+        return settings
+
+
+def config_from_dict(settings: dict[str, Any]) -> TrainingConfig:
+    """Make the configuration from plain settings, checking every key and type.
+
+    Raises
+    ------
+    ValueError
+        For unknown, missing or contradicting settings.
+    """
+    known = [f.name for f in dataclasses.fields(TrainingConfig)]
+    check_keys(settings, known, "")
+    model = dict(settings.get("model") or {})
+    fitted = [name for name in FITTED if name in model]
+    if fitted:
+        raise ValueError(
+            f"'model.{fitted[0]}' is fitted to the training data; remove it from the settings"
+        )
+    return build(TrainingConfig, {**settings, "model": model})
+
+
+def load_config(path: str | Path, overrides: list[str] | None = None) -> TrainingConfig:
+    """Read a YAML file and apply overrides such as ``optimizer.lr=0.005``.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is no such file.
+    ValueError
+        For settings that are not understood; the message names the file and the key.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no configuration file {str(path)!r}")
+    try:
+        settings = parse_yaml(path.read_text(encoding="utf-8")) or {}
+        if not isinstance(settings, dict):
+            raise ValueError(f"expected sections of keys, got {type(settings).__name__}")
+        for override in overrides or []:
+            apply_override(settings, override)
+        return config_from_dict(settings)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _check_at_least(smallest: int, **values: int | None) -> None:
+    for name, value in values.items():
+        if value is not None and value < smallest:
+            raise ValueError(f"{name!r} must be ≥ {smallest}, got {value}")
+
+
+def _check_positive(**values: float | None) -> None:
+    for name, value in values.items():
+        if value is not None and value <= 0:
+            raise ValueError(f"{name!r} must be positive, got {value}")

@@ -1,0 +1,227 @@
+"""Training, validation and test sets: splitting frames, graphs made once, batches."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from phicalc.graph import AtomicGraph, collate, from_ase
+from phicalc.potential import Potential
+from phicalc.training.config import LABELS, DataConfig, LossConfig
+from phicalc.training.frames import (
+    LabelledAtoms,
+    Labels,
+    file_digest,
+    find_data_file,
+    read_frames,
+    warn_of_duplicates,
+)
+
+
+class Sample(NamedTuple):
+    """One structure as a graph with its labels; also a batch of them (see `join`)."""
+
+    graph: AtomicGraph
+    labels: Labels
+
+
+class Splits(NamedTuple):
+    """The frames of a run, divided."""
+
+    train: list[LabelledAtoms]
+    valid: list[LabelledAtoms]
+    test: list[LabelledAtoms]
+    record: dict[str, Any]
+    """What the model's card says about the data: files, digests, numbers, indices."""
+
+
+def required_labels(loss: LossConfig) -> tuple[str, ...]:
+    """Labels that a loss gives a weight."""
+    return tuple(name for name in LABELS if getattr(loss, name).weight > 0)
+
+
+def load_splits(config: DataConfig, loss: LossConfig, base: Path | None = None) -> Splits:
+    """Read the data files and divide their frames as the configuration says.
+
+    Parameters
+    ----------
+    config
+        Files and split.
+    loss
+        Says which labels every frame must have.
+    base
+        Folder that relative file names start from (see `find_data_file`).
+
+    Raises
+    ------
+    FileNotFoundError
+        When a file is nowhere to be found.
+    ValueError
+        For frames without the labels needed, and splits that leave nothing to train on.
+    """
+    required = required_labels(loss)
+    files: dict[str, list[dict[str, Any]]] = {}
+    frames: dict[str, list[LabelledAtoms]] = {}
+    for role in ("train", "valid", "test"):
+        frames[role], files[role] = [], []
+        for name in getattr(config, role):
+            path = find_data_file(name, base)
+            found = read_frames(path, config.keys, required)
+            frames[role] += found
+            digest = file_digest(path)
+            files[role].append({"name": path.name, "sha256": digest, "frames": len(found)})
+    warn_of_duplicates(frames["train"] + frames["valid"] + frames["test"])
+    pool = frames["train"][: config.max_frames]
+    valid, test = split_indices(config, pool)
+    kept = sorted(set(range(len(pool))) - set(valid) - set(test))
+    if not kept:
+        raise ValueError(
+            f"the split leaves no training frame: {len(pool)} frames, of which {len(valid)} are "
+            f"for validation and {len(test)} for test"
+        )
+    record = {
+        "files": {role: entries for role, entries in files.items() if entries},
+        "split": {"method": config.split, "valid_indices": valid, "test_indices": test},
+    }
+    splits = Splits(
+        [pool[i] for i in kept],
+        frames["valid"] + [pool[i] for i in valid],
+        frames["test"] + [pool[i] for i in test],
+        record,
+    )
+    record["counts"] = {"train": len(kept), "valid": len(splits.valid), "test": len(splits.test)}
+    return splits
+
+
+def split_indices(
+    config: DataConfig, pool: Sequence[LabelledAtoms]
+) -> tuple[list[int], list[int]]:
+    """Indices in `pool` of the frames kept for validation and for test."""
+    if config.split == "files":
+        return [], []
+    if config.split == "key":
+        values = [str(frame.atoms.info.get(config.split_key)) for frame in pool]
+        valid = [i for i, value in enumerate(values) if value in config.valid_values]
+        test = [i for i, value in enumerate(values) if value in config.test_values]
+        if not valid and not test:
+            raise ValueError(
+                f"data.split is 'key', but no frame has info[{config.split_key!r}] among "
+                f"{[*config.valid_values, *config.test_values]}; found {sorted(set(values))[:10]}"
+            )
+        return valid, test
+    n_valid = config.valid_count
+    if n_valid is None:
+        n_valid = round(config.valid_fraction * len(pool))
+    order = np.arange(len(pool))[::-1]
+    if config.split == "random":
+        order = np.random.default_rng(config.split_seed).permutation(len(pool))
+    test = order[: config.test_count]
+    valid = order[config.test_count : config.test_count + n_valid]
+    return sorted(valid.tolist()), sorted(test.tolist())
+
+
+def check_labels_make_sense(frames: Sequence[LabelledAtoms], loss: LossConfig) -> None:
+    """Refuse labels that are not defined for a structure's boundary conditions.
+
+    Raises
+    ------
+    ValueError
+        When stress is trained on without a cell that is periodic in three dimensions, or dipoles
+        in a periodic one.
+    """
+    for frame in frames:
+        pbc = frame.atoms.pbc
+        if loss.stress.weight and not pbc.all():
+            raise ValueError(
+                f"{frame.origin}: stress is trained on, but pbc is {pbc.tolist()}; stress is "
+                "defined only for cells periodic in three dimensions. Set loss.stress.weight to 0 "
+                "or leave such frames out"
+            )
+        if loss.dipole.weight and pbc.any():
+            raise ValueError(
+                f"{frame.origin}: dipoles are trained on, but pbc is {pbc.tolist()}; a periodic "
+                "cell has no unique dipole. Set loss.dipole.weight to 0 or leave such frames out"
+            )
+
+
+def check_elements(frames: Sequence[LabelledAtoms], elements: Sequence[str]) -> None:
+    """Raise a `ValueError` unless training frames and model have the same elements."""
+    found: dict[str, str] = {}
+    for frame in frames:
+        for symbol in set(frame.atoms.symbols):
+            found.setdefault(symbol, frame.origin)
+    if set(found) == set(elements):
+        return
+    extra = [f"{s} ({found[s]})" for s in sorted(set(found) - set(elements))]
+    absent = sorted(set(elements) - set(found))
+    problems = [f"the data also hold {', '.join(extra)}"] if extra else []
+    problems += [f"no training frame holds {', '.join(absent)}"] if absent else []
+    raise ValueError(
+        f"model.elements is {list(elements)}, but {' and '.join(problems)}; set model.elements to "
+        f"{sorted(found)}"
+    )
+
+
+def make_samples(frames: Sequence[LabelledAtoms], cutoff: float) -> list[Sample]:
+    """Make the graph of every frame (without the plan of the electrostatic sums)."""
+    return [
+        Sample(from_ase(frame.atoms, cutoff, total_charge=frame.total_charge), frame.labels)
+        for frame in frames
+    ]
+
+
+def prepare_samples(samples: Sequence[Sample], potential: Potential) -> list[Sample]:
+    """Add the plans of the electrostatic sums and move everything to the potential's device."""
+    device = next(potential.parameters()).device
+    return [
+        Sample(potential.prepare(graph.to(device)), labels.to(device)) for graph, labels in samples
+    ]
+
+
+def join(samples: Sequence[Sample]) -> Sample:
+    """Join samples into one batch."""
+    labels = zip(*(sample.labels for sample in samples), strict=True)
+    return Sample(
+        collate([sample.graph for sample in samples]), Labels(*(torch.cat(t) for t in labels))
+    )
+
+
+def batches(samples: Sequence[Sample], plan: Sequence[Sequence[int]]) -> Iterator[Sample]:
+    """Yield the batches of a plan (see `batch_plan`)."""
+    for indices in plan:
+        yield join([samples[i] for i in indices])
+
+
+def batch_plan(
+    n_samples: int, batch_size: int, shuffle_seed: tuple[int, int] | None = None
+) -> list[list[int]]:
+    """Divide sample numbers into batches, in an order drawn from (seed, epoch) if given.
+
+    A remainder of one structure joins the batch before it: a batch of one would make compiled
+    code be compiled again.
+    """
+    order = np.arange(n_samples)
+    if shuffle_seed is not None:
+        order = np.random.default_rng(shuffle_seed).permutation(n_samples)
+    starts = list(range(0, n_samples, batch_size))
+    if batch_size > 1 and len(starts) > 1 and n_samples - starts[-1] == 1:
+        starts.pop()
+    stops = [*starts[1:], n_samples]
+    return [order[i:j].tolist() for i, j in zip(starts, stops, strict=True)]
+
+
+def charge_range(frames: Sequence[LabelledAtoms]) -> tuple[float, float]:
+    """Smallest and largest total charge in e."""
+    charges = [frame.total_charge for frame in frames]
+    return min(charges), max(charges)
+
+
+def atoms_per_structure(graph: AtomicGraph) -> Float64[Tensor, " n_structures"]:
+    """Number of atoms in each structure, as float64."""
+    return graph.cell.new_zeros(graph.n_structures).index_add(
+        0, graph.batch, graph.positions.new_ones(graph.n_atoms)
+    )

@@ -1,0 +1,224 @@
+"""Errors of a model on labelled structures."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.data import chemical_symbols
+
+from phicalc.checkpoint import load_model, resolve_device, resolve_dtype
+from phicalc.derivatives import Prediction, predict
+from phicalc.potential import Potential
+from phicalc.training.config import KeysConfig
+from phicalc.training.dataset import Sample, batch_plan, batches, make_samples, prepare_samples
+from phicalc.training.frames import find_data_file, label_atoms, read_frames
+from phicalc.training.loss import LABELS, UNITS, ErrorSums, atoms_per_structure, errors
+from phicalc.training.plots import plot_parity
+from phicalc.training.state import write_atomically
+
+
+class Evaluation(NamedTuple):
+    """Errors of a potential on a set of structures."""
+
+    metrics: dict[str, float]
+    """MAE and RMSE of each label, e.g. ``forces_rmse``, in the units of `phicalc.training.loss`."""
+    forces_rmse_by_element: dict[str, float]
+    """In meV/Å."""
+    charges_by_element: dict[str, dict[str, float]]
+    """Mean, standard deviation, smallest and largest predicted charge in e."""
+    parity: dict[str, tuple[np.ndarray, np.ndarray]]
+    """Labels and predictions for a parity plot (eV/atom about the mean, eV/Å, e)."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything except the points of the plot, as plain types."""
+        return {
+            "metrics": self.metrics,
+            "units": {name: UNITS[name][1] for name in LABELS if f"{name}_mae" in self.metrics},
+            "forces_rmse_by_element": self.forces_rmse_by_element,
+            "charges_by_element": self.charges_by_element,
+        }
+
+
+def evaluate_samples(
+    potential: Potential, samples: Sequence[Sample], batch_size: int = 4
+) -> Evaluation:
+    """Compare a potential with the labels of prepared samples.
+
+    Stress is compared where there is a label and the cell is periodic in three dimensions.
+    """
+    with_stress = [i for i, sample in enumerate(samples) if _has_stress(sample)]
+    without = [i for i in range(len(samples)) if i not in set(with_stress)]
+    sums, rows = ErrorSums(), []
+    for group, stress in ((with_stress, True), (without, False)):
+        plan = [[group[i] for i in batch] for batch in batch_plan(len(group), batch_size)]
+        for batch in batches(samples, plan):
+            prediction = predict(potential, batch.graph, stress=stress)
+            sums.add(errors(prediction, batch.labels, batch.graph))
+            rows.append(_points(prediction, batch))
+    points = {key: np.concatenate([row[key] for row in rows]) for key in rows[0]}
+    return Evaluation(sums.metrics(), _forces_by_element(points), _charges(points), _parity(points))
+
+
+def _has_stress(sample: Sample) -> bool:
+    return bool(sample.graph.pbc.all()) and bool(sample.labels.stress.isfinite().all())
+
+
+def _points(prediction: Prediction, batch: Sample) -> dict[str, np.ndarray]:
+    """Labels and predictions of a batch as arrays."""
+    n_atoms = atoms_per_structure(batch.graph)
+    charges = prediction.charges
+    if charges is None:
+        charges = torch.full_like(batch.labels.charges, float("nan"))
+    tensors = {
+        "number": batch.graph.atomic_numbers,
+        "energy": torch.stack([batch.labels.energy / n_atoms, prediction.energy / n_atoms], dim=1),
+        "forces": torch.stack([batch.labels.forces, prediction.forces], dim=1),
+        "charges": torch.stack([batch.labels.charges, charges], dim=1),
+    }
+    return {key: tensor.cpu().numpy() for key, tensor in tensors.items()}
+
+
+def _forces_by_element(points: dict[str, np.ndarray]) -> dict[str, float]:
+    """Root mean square force error of each element in meV/Å."""
+    result = {}
+    difference = points["forces"][:, 1] - points["forces"][:, 0]
+    for number in np.unique(points["number"]):
+        chosen = difference[points["number"] == number]
+        chosen = chosen[np.isfinite(chosen).all(axis=1)]
+        if len(chosen):
+            rmse = float(np.sqrt(np.mean(chosen**2)))
+            result[chemical_symbols[number]] = UNITS["forces"][0] * rmse
+    return result
+
+
+def _charges(points: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
+    """Statistics of the predicted charges of each element in e."""
+    result = {}
+    charges = points["charges"][:, 1]
+    for number in np.unique(points["number"][np.isfinite(charges)]):
+        chosen = charges[points["number"] == number]
+        result[chemical_symbols[number]] = {
+            "mean": float(chosen.mean()),
+            "std": float(chosen.std()),
+            "min": float(chosen.min()),
+            "max": float(chosen.max()),
+        }
+    return result
+
+
+def _parity(points: dict[str, np.ndarray]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Finite pairs of label and prediction; energies about their mean label."""
+    result = {}
+    for name in ("energy", "forces", "charges"):
+        label, predicted = points[name][:, 0].ravel(), points[name][:, 1].ravel()
+        finite = np.isfinite(label) & np.isfinite(predicted)
+        if finite.any():
+            shift = label[finite].mean() if name == "energy" else 0.0
+            result[name] = (label[finite] - shift, predicted[finite] - shift)
+    return result
+
+
+def evaluate_model(
+    model: str | Path | Potential,
+    data: str | Path | Sequence[Atoms],
+    output: str | Path | None = None,
+    *,
+    keys: KeysConfig = KeysConfig(),  # noqa: B008 - frozen
+    batch_size: int = 4,
+    device: str = "auto",
+    dtype: str | None = None,
+    max_frames: int | None = None,
+    report: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Print, save and return the errors of a model on labelled structures.
+
+    Parameters
+    ----------
+    model
+        Name, folder or file of a model as for `phicalc.checkpoint.load_model`, or a potential.
+    data
+        Extended XYZ file (plain or ``.gz``), or structures with labels.
+    output
+        Folder for ``evaluation.json`` and ``parity.png``; None saves nothing.
+    keys
+        Names of the labels in the data.
+    batch_size
+        Structures evaluated at a time.
+    device, dtype
+        Where and in which precision; by default as the model was saved.
+    max_frames
+        Use only the first frames.
+    report
+        Receives the table of results.
+
+    Returns
+    -------
+    dict
+        ``metrics`` (MAE and RMSE by label), ``units``, ``forces_rmse_by_element`` (meV/Å),
+        ``charges_by_element`` (e) and ``n_structures``.
+
+    Raises
+    ------
+    ValueError
+        For data without labels, without structures, or with elements the model does not know.
+    """
+    potential = _resolve(model, device, dtype)
+    if isinstance(data, str | Path):
+        frames = read_frames(find_data_file(data), keys)
+    else:
+        frames = [label_atoms(a, keys, origin=f"structure {i}") for i, a in enumerate(data)]
+    frames = frames[:max_frames]
+    if not frames:
+        raise ValueError("there are no structures to evaluate; `data` is empty")
+    for frame in frames:
+        unknown = set(frame.atoms.numbers.tolist()) - set(potential.elements)
+        if unknown:
+            raise ValueError(
+                f"{frame.origin}: the model does not know "
+                f"{', '.join(chemical_symbols[z] for z in sorted(unknown))}; it knows "
+                f"{', '.join(chemical_symbols[z] for z in potential.elements)}"
+            )
+    samples = prepare_samples(make_samples(frames, potential.cutoff), potential)
+    evaluation = evaluate_samples(potential, samples, batch_size)
+    if not evaluation.metrics:
+        raise ValueError("the structures have no labels to compare with; check `keys`")
+    result = {"n_structures": len(frames), **evaluation.to_dict()}
+    for line in table(evaluation):
+        report(line)
+    if output is not None:
+        folder = Path(output)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / "evaluation.json", (json.dumps(result, indent=2) + "\n").encode())
+        plot_parity(evaluation.parity, folder / "parity.png")
+        report(f"wrote {folder / 'evaluation.json'} and {folder / 'parity.png'}")
+    return result
+
+
+def _resolve(model: str | Path | Potential, device: str, dtype: str | None) -> Potential:
+    """Load a model, or move a potential to where it is wanted."""
+    if not isinstance(model, Potential):
+        return load_model(model, device=device, dtype=dtype)[0]
+    if dtype is not None:
+        model = model.to(resolve_dtype(dtype))
+    return model.to(resolve_device(device))
+
+
+def table(evaluation: Evaluation) -> list[str]:
+    """Lines of a table for people."""
+    lines = [f"{'':8} {'MAE':>10} {'RMSE':>10}"]
+    for name in LABELS:
+        if f"{name}_mae" in evaluation.metrics:
+            mae, rmse = (evaluation.metrics[f"{name}_{kind}"] for kind in ("mae", "rmse"))
+            lines.append(f"{name:8} {mae:10.3f} {rmse:10.3f} {UNITS[name][1]}")
+    for symbol, rmse in evaluation.forces_rmse_by_element.items():
+        lines.append(f"forces on {symbol}: RMSE {rmse:.2f} meV/Å")
+    for symbol, q in evaluation.charges_by_element.items():
+        lines.append(
+            f"charge of {symbol}: {q['mean']:+.3f} ± {q['std']:.3f} e, "
+            f"from {q['min']:+.3f} to {q['max']:+.3f}"
+        )
+    return lines

@@ -1,0 +1,204 @@
+"""Reading labelled structures from extended XYZ files."""
+
+import hashlib
+import os
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import ase.io
+import numpy as np
+import torch
+from ase import Atoms
+from ase.stress import voigt_6_to_full_3x3_stress
+from jaxtyping import Float64
+from torch import Tensor
+
+from phicalc.training.config import LABELS, KeysConfig
+
+#: Folder searched last for data files that are given by a relative name.
+DATA_VARIABLE = "PHICALC_DATA"
+
+
+class Labels(NamedTuple):
+    """Reference values of one or several structures; NaN where a structure has no such label."""
+
+    energy: Float64[Tensor, " n_structures"]
+    """Total energies in eV."""
+    forces: Float64[Tensor, "n_atoms 3"]
+    """Forces in eV/Å."""
+    stress: Float64[Tensor, "n_structures 3 3"]
+    """Stresses in eV/Å³, tension positive."""
+    charges: Float64[Tensor, " n_atoms"]
+    """Atomic charges in e."""
+    dipole: Float64[Tensor, "n_structures 3"]
+    """Dipoles in e·Å (for charged structures about the centre of mass)."""
+
+    def to(self, device: torch.device | str) -> "Labels":
+        """Return the labels on `device`."""
+        return Labels(*(field.to(device) for field in self))
+
+
+class LabelledAtoms(NamedTuple):
+    """One structure with its labels and where it came from."""
+
+    atoms: Atoms
+    labels: Labels
+    total_charge: float
+    origin: str
+    """``file, frame i`` for messages."""
+
+
+def find_data_file(name: str | Path, base: Path | None = None) -> Path:
+    """Find a data file: as given, beside `base`, or in the folder of ``PHICALC_DATA``.
+
+    Relative names are looked for, in this order, in the folder `base` (that of the configuration
+    file), in the current folder, and in the folder that the environment variable
+    ``PHICALC_DATA`` names.
+
+    Raises
+    ------
+    FileNotFoundError
+        Naming every place that was tried.
+    """
+    folders = [base or Path(), Path()]
+    if os.environ.get(DATA_VARIABLE):
+        folders.append(Path(os.environ[DATA_VARIABLE]))
+    places = list(dict.fromkeys(folder / Path(name).expanduser() for folder in folders))
+    for place in places:
+        if place.is_file():
+            return place
+    raise FileNotFoundError(
+        f"data file {str(name)!r} was not found; tried {', '.join(str(p) for p in places)}. Give "
+        f"a path, or set the environment variable {DATA_VARIABLE} to the folder with the data"
+    )
+
+
+def read_frames(
+    path: str | Path, keys: KeysConfig, required: Iterable[str] = ()
+) -> list[LabelledAtoms]:
+    """Read every structure of an extended XYZ file (plain or ``.gz``) with its labels.
+
+    Parameters
+    ----------
+    path
+        The file.
+    keys
+        Under which names the labels are kept.
+    required
+        Labels (of `LABELS`) that every structure must have.
+
+    Raises
+    ------
+    ValueError
+        For a file without structures, a missing required label, a label that is not finite or has
+        the wrong shape; the message names file, frame and key.
+    """
+    path = Path(path)
+    try:
+        images = ase.io.read(path, index=":", format="extxyz")
+    except (KeyError, IndexError, OSError, EOFError) as error:
+        raise ValueError(f"{path} could not be read as extended XYZ: {error}") from error
+    if not images:
+        raise ValueError(f"{path} holds no structures")
+    required = tuple(required)
+    origins = (f"{path.name}, frame {i}" for i in range(len(images)))
+    return [label_atoms(a, keys, required, origin) for a, origin in zip(images, origins)]  # noqa: B905
+
+
+def label_atoms(
+    atoms: Atoms, keys: KeysConfig, required: Sequence[str] = (), origin: str = "structure"
+) -> LabelledAtoms:
+    """Take the labels out of one ASE structure (see `read_frames`)."""
+    n_atoms = len(atoms)
+    shapes = {
+        "energy": (1,),
+        "forces": (n_atoms, 3),
+        "stress": (1, 3, 3),
+        "charges": (n_atoms,),
+        "dipole": (1, 3),
+    }
+    values = {}
+    for name in LABELS:
+        value = _find(atoms, getattr(keys, name))
+        if value is None and name in required:
+            raise ValueError(
+                f"{origin}: no {name} under the key {getattr(keys, name)!r}, but the loss gives "
+                f"it a weight. Found: {', '.join(_present(atoms)) or 'no labels at all'}. Set "
+                f"loss.{name}.weight to 0, or data.keys.{name} to the right key"
+            )
+        values[name] = _as_label(value, shapes[name], f"{origin}: {name}")
+    charge = _find(atoms, keys.total_charge)
+    total = 0.0 if charge is None else float(np.asarray(charge, dtype=float))
+    if not np.isfinite(total):
+        raise ValueError(f"{origin}: total charge must be finite, got {total}")
+    return LabelledAtoms(atoms, Labels(**values), total, origin)
+
+
+def _present(atoms: Atoms) -> list[str]:
+    """Names of everything that could be a label of a structure."""
+    results = [] if atoms.calc is None else list(atoms.calc.results)
+    arrays = [key for key in atoms.arrays if key not in ("numbers", "positions")]
+    return sorted({*results, *atoms.info, *arrays})
+
+
+def _find(atoms: Atoms, key: str) -> object | None:
+    """Look a key up in the attached results, then in ``info``, then in ``arrays``."""
+    results = {} if atoms.calc is None else atoms.calc.results
+    for place in (results, atoms.info, atoms.arrays):
+        if place.get(key) is not None:
+            return place[key]
+    return None
+
+
+def _as_label(value: object | None, shape: tuple[int, ...], what: str) -> Tensor:
+    """Turn a label into a float64 tensor of `shape`, NaN where it is missing."""
+    if value is None:
+        return torch.full(shape, float("nan"), dtype=torch.float64)
+    array = np.asarray(value, dtype=np.float64)
+    if shape == (1, 3, 3) and array.size == 6:
+        array = voigt_6_to_full_3x3_stress(array.reshape(6))
+    if array.size != np.prod(shape):
+        raise ValueError(f"{what} must have the shape {shape}, got {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{what} holds NaN or infinite values; remove or repair this frame")
+    return torch.tensor(array.reshape(shape), dtype=torch.float64)
+
+
+def warn_of_duplicates(frames: Sequence[LabelledAtoms]) -> int:
+    """Warn when structures occur more than once (a copy in the validation set flatters errors).
+
+    Returns
+    -------
+    int
+        Number of structures that repeat an earlier one exactly.
+    """
+    first_seen: dict[str, str] = {}
+    repeats = []
+    for frame in frames:
+        digest = _digest(frame)
+        if digest in first_seen:
+            repeats.append((frame.origin, first_seen[digest]))
+        first_seen.setdefault(digest, frame.origin)
+    if repeats:
+        again, before = repeats[0]
+        warnings.warn(
+            f"{len(repeats)} of {len(frames)} structures repeat an earlier one exactly, the first "
+            f"of them {again} (same as {before}). Copies in both training and validation data "
+            "make the validation errors too small",
+            stacklevel=2,
+        )
+    return len(repeats)
+
+
+def _digest(frame: LabelledAtoms) -> str:
+    atoms = frame.atoms
+    parts = (atoms.numbers, atoms.positions, np.asarray(atoms.cell), atoms.pbc, frame.total_charge)
+    return hashlib.sha256(b"".join(np.asarray(part).tobytes() for part in parts)).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file as hexadecimal text."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,159 @@
+"""The loss as a sum of named, weighted terms, and the error statistics of an epoch.
+
+Energies are compared per atom, forces per atom, stress as virial per atom (σV/N); these three are
+divided by the model's energy scale (the root mean square force of the data), so that weights mean
+the same for soft and hard systems. Charges are compared in e and dipoles in e·Å.
+"""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from ase.data import atomic_masses
+from jaxtyping import Float64
+from torch import Tensor
+
+from phicalc.derivatives import Prediction
+from phicalc.graph import AtomicGraph, sum_per_structure
+from phicalc.training.config import LABELS, LossConfig, TermConfig
+from phicalc.training.dataset import atoms_per_structure
+from phicalc.training.frames import Labels
+
+#: Factor from eV, Å and e to the unit of reports, and that unit.
+UNITS = {
+    "energy": (1e3, "meV/atom"),
+    "forces": (1e3, "meV/Å"),
+    "stress": (1e3, "meV/Å³"),
+    "charges": (1e3, "me"),
+    "dipole": (1e3, "me·Å"),
+}
+
+
+class LossValue(NamedTuple):
+    """Loss of one batch."""
+
+    total: Float64[Tensor, ""]
+    """Sum of the weighted terms."""
+    terms: dict[str, Float64[Tensor, ""]]
+    """The terms before weighting."""
+
+
+def errors(
+    prediction: Prediction, labels: Labels, graph: AtomicGraph
+) -> dict[str, Float64[Tensor, "..."]]:
+    """Prediction minus label for each label that both sides have; rows are vectors.
+
+    Energies per atom in eV, forces in eV/Å, stress in eV/Å³ (nine columns), charges in e, dipoles
+    in e·Å. Entries are NaN where a structure has no such label.
+    """
+    n_atoms = atoms_per_structure(graph)
+    found = {
+        "energy": ((prediction.energy - labels.energy) / n_atoms)[:, None],
+        "forces": prediction.forces - labels.forces,
+    }
+    if prediction.stress is not None:
+        found["stress"] = (prediction.stress - labels.stress).flatten(1)
+    if prediction.charges is not None:
+        found["charges"] = (prediction.charges - labels.charges)[:, None]
+        found["dipole"] = dipoles(prediction.charges, graph) - labels.dipole
+    return found
+
+
+def dipoles(
+    charges: Float64[Tensor, " n_atoms"], graph: AtomicGraph
+) -> Float64[Tensor, "n_structures 3"]:
+    """Dipoles ``Σ q (r − r_com)`` in e·Å about the centre of mass; NaN for periodic structures."""
+    masses = torch.as_tensor(atomic_masses, dtype=torch.float64, device=charges.device)
+    mass = masses[graph.atomic_numbers]
+    centre = _vector_sum(mass[:, None] * graph.positions, graph)
+    centre = centre / sum_per_structure(mass, graph)[:, None]
+    moments = _vector_sum(charges[:, None] * (graph.positions - centre[graph.batch]), graph)
+    return torch.where(graph.pbc.any(dim=1, keepdim=True), float("nan"), moments)
+
+
+def _vector_sum(
+    vectors: Float64[Tensor, "n_atoms 3"], graph: AtomicGraph
+) -> Float64[Tensor, "n_structures 3"]:
+    return vectors.new_zeros(graph.n_structures, 3).index_add(0, graph.batch, vectors)
+
+
+def loss_value(
+    found: dict[str, Float64[Tensor, "..."]], graph: AtomicGraph, config: LossConfig, scale: float
+) -> LossValue:
+    """Weigh the errors of a batch.
+
+    Parameters
+    ----------
+    found
+        From `errors`; every label with a weight must be there.
+    graph
+        The batch.
+    config
+        Weights and kinds.
+    scale
+        The model's energy scale in eV.
+    """
+    terms = {}
+    total = graph.positions.new_zeros(())
+    for name in LABELS:
+        term = getattr(config, name)
+        if term.weight:
+            terms[name] = measure(_scaled(name, found[name], graph, scale), term)
+            total = total + term.weight * terms[name]
+    return LossValue(total, terms)
+
+
+def measure(error: Float64[Tensor, "rows columns"], term: TermConfig) -> Float64[Tensor, ""]:
+    """Mean over rows of the length (``norm``), its square (``mse``) or Huber's mix of both.
+
+    ``mse`` divides by the number of columns too: it is the usual mean square of components.
+    """
+    if term.kind == "mse":
+        return error.square().mean()
+    length = torch.linalg.vector_norm(error, dim=1)
+    if term.kind == "norm":
+        return length.mean()
+    quadratic = 0.5 * length.square()
+    linear = term.delta * (length - 0.5 * term.delta)
+    return torch.where(length <= term.delta, quadratic, linear).mean()
+
+
+def _scaled(name: str, error: Tensor, graph: AtomicGraph, scale: float) -> Tensor:
+    """Errors in the dimensionless units of the loss (charges and dipoles stay as they are)."""
+    if name == "stress":
+        volume = torch.linalg.det(graph.cell).abs() / atoms_per_structure(graph)
+        return error * (volume / scale)[:, None]
+    return error / scale if name in ("energy", "forces") else error
+
+
+@dataclass
+class ErrorSums:
+    """Sums of absolute and squared errors per label, in float64, over any number of batches."""
+
+    sums: dict[str, list[float]] = field(default_factory=dict)
+    """For each label: number of components, sum of absolute values, sum of squares."""
+
+    def add(self, found: dict[str, Float64[Tensor, "..."]]) -> None:
+        """Count the errors of one batch; entries without a label (NaN) are left out."""
+        rows = []
+        for error in found.values():
+            valid = ~error.isnan()
+            values = torch.where(valid, error.detach(), 0.0)
+            rows.append(
+                torch.stack([valid.double().sum(), values.abs().sum(), values.square().sum()])
+            )
+        # one transfer for all labels
+        for name, new in zip(found, torch.stack(rows).tolist(), strict=True):
+            if new[0]:
+                old = self.sums.get(name, [0.0, 0.0, 0.0])
+                self.sums[name] = [a + b for a, b in zip(old, new, strict=True)]
+
+    def metrics(self) -> dict[str, float]:
+        """MAE and RMSE of each label as ``forces_rmse`` etc., in the units of `UNITS`."""
+        result = {}
+        for name in LABELS:
+            if name in self.sums:
+                count, absolute, squared = self.sums[name]
+                result[f"{name}_mae"] = UNITS[name][0] * absolute / count
+                result[f"{name}_rmse"] = UNITS[name][0] * (squared / count) ** 0.5
+        return result

@@ -1,0 +1,159 @@
+"""What is fitted to the training data before training: energy scale, neighbours, references."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from phicalc.graph import AtomicGraph
+from phicalc.potential import Potential, PotentialConfig, build_potential
+from phicalc.training.dataset import Sample, prepare_samples
+
+
+class ReferenceFit(NamedTuple):
+    """Result of `fit_reference_energies`."""
+
+    energies: Float64[np.ndarray, " n_elements"]
+    """Energy per atom of each element in eV."""
+    rank: int
+    """Rank of the composition matrix."""
+    residual: float
+    """Root mean square of what remains, in eV per atom."""
+
+
+def fit_reference_energies(
+    counts: Float64[np.ndarray, "n_structures n_elements"],
+    energies: Float64[np.ndarray, " n_structures"],
+) -> ReferenceFit:
+    """Fit one energy per element to total energies by least squares, in float64.
+
+    Every structure counts alike, by its energy per atom. Where the compositions do not determine
+    the energies of the elements (pure water knows only 2 E_H + E_O), the solution of smallest norm
+    is taken: the sums are right all the same.
+
+    Parameters
+    ----------
+    counts
+        Number of atoms of each element in each structure.
+    energies
+        Total energies in eV.
+    """
+    weights = 1 / counts.sum(axis=1)
+    weighted = counts * weights[:, None]
+    solution, _, rank, _ = np.linalg.lstsq(weighted, energies * weights, rcond=1e-10)
+    rest = energies * weights - weighted @ solution
+    return ReferenceFit(solution, int(rank), float(np.sqrt(np.mean(rest**2))))
+
+
+def count_elements(
+    graphs: Sequence[AtomicGraph], atomic_numbers: Sequence[int]
+) -> Float64[np.ndarray, "n_structures n_elements"]:
+    """Count the atoms of each element in each single-structure graph."""
+    numbers = [graph.atomic_numbers.cpu().numpy() for graph in graphs]
+    return np.array([[(n == z).sum() for z in atomic_numbers] for n in numbers], dtype=np.float64)
+
+
+def fit_potential_config(
+    config: PotentialConfig,
+    samples: Sequence[Sample],
+    *,
+    seed: int,
+    given_references: dict[str, float] | None = None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> tuple[PotentialConfig, list[str]]:
+    """Fill in the parts of a potential's configuration that come from the training data.
+
+    `energy_scale` becomes the root mean square of the force components (in eV, for a length of
+    1 Å): the unit of the short-range network only, the electrostatic terms stay in eV.
+    `average_neighbors` becomes the mean number of edges per atom. The reference energies are fitted
+    to what the untrained network (with `seed`) leaves of the training energies, since its
+    electrostatic energy is far from zero.
+
+    Parameters
+    ----------
+    config
+        The configuration so far.
+    samples
+        The training structures.
+    seed
+        Seed of the initial weights.
+    given_references
+        Reference energies in eV to use instead of a fit.
+    device, dtype
+        Where and how to evaluate the untrained network.
+
+    Returns
+    -------
+    config
+        The completed configuration.
+    notes
+        Sentences about the fit, for people.
+
+    Raises
+    ------
+    ValueError
+        When given references leave an element out.
+    """
+    config, notes = _fit_scales(config, samples)
+    if given_references is not None:
+        missing = [symbol for symbol in config.elements if symbol not in given_references]
+        if missing:
+            raise ValueError(
+                f"data.reference_energies lacks {', '.join(missing)}; give an energy in eV for "
+                "every element of the model"
+            )
+        references = tuple(given_references[symbol] for symbol in config.elements)
+        return replace(config, reference_energies=references), notes
+    labelled = [sample for sample in samples if bool(sample.labels.energy.isfinite())]
+    if not labelled:
+        return config, [*notes, "no energies in the data: the reference energies are 0"]
+    potential = build_potential(config, seed=seed).to(device=device, dtype=dtype)
+    untrained = _energies(potential, labelled).cpu().numpy()
+    energies = torch.cat([sample.labels.energy for sample in labelled]).cpu().numpy()
+    counts = count_elements([sample.graph for sample in labelled], potential.elements)
+    fit = fit_reference_energies(counts, energies - untrained)
+    notes += _describe(fit, config.elements)
+    return replace(config, reference_energies=tuple(map(float, fit.energies))), notes
+
+
+def _fit_scales(
+    config: PotentialConfig, samples: Sequence[Sample]
+) -> tuple[PotentialConfig, list[str]]:
+    """Energy scale and mean number of neighbours of the data."""
+    forces = torch.cat([sample.labels.forces for sample in samples])
+    forces = forces[forces.isfinite().all(dim=1)]
+    scale = float(forces.square().mean().sqrt()) if len(forces) else 0.0
+    n_atoms = sum(sample.graph.n_atoms for sample in samples)
+    # 1 at least: atoms that never meet must not have their messages divided by zero.
+    neighbors = max(1.0, sum(sample.graph.n_edges for sample in samples) / n_atoms)
+    notes = [f"{neighbors:.1f} neighbours per atom within {config.cutoff} Å"]
+    if scale > 0:
+        notes.append(f"energy scale {scale:.4f} eV (root mean square force, eV/Å)")
+    else:
+        scale = 1.0
+        notes.append("no forces in the data: the energy scale is 1 eV")
+    return replace(config, average_neighbors=neighbors, energy_scale=scale), notes
+
+
+def _energies(potential: Potential, samples: Sequence[Sample]) -> Float64[Tensor, " n_samples"]:
+    """Total energies by the potential as it is, in eV."""
+    with torch.no_grad():
+        graphs = (prepare_samples([sample], potential)[0].graph for sample in samples)
+        return torch.cat([potential(graph).energy for graph in graphs])
+
+
+def _describe(fit: ReferenceFit, elements: Sequence[str]) -> list[str]:
+    """Say in words what came out of a fit."""
+    listed = ", ".join(f"{s} {e:.4f}" for s, e in zip(elements, fit.energies, strict=True))
+    notes = [f"reference energies {listed} eV; {1e3 * fit.residual:.2f} meV/atom remain"]
+    if fit.rank < len(elements):
+        notes.append(
+            f"the compositions determine only {fit.rank} of {len(elements)} reference energies; "
+            "the smallest that fit were taken (their sum over each structure is right)"
+        )
+    return notes

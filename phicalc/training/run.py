@@ -1,0 +1,228 @@
+"""A whole training run: data → fitted configuration → training → model, metrics and pictures."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tqdm import tqdm
+
+from phicalc.checkpoint import ModelCard, resolve_device, resolve_dtype, save_model
+from phicalc.potential import Potential, PotentialConfig, build_potential
+from phicalc.system import keep_freed_memory, thread_count
+from phicalc.training.config import TrainingConfig, load_config
+from phicalc.training.dataset import (
+    Splits,
+    charge_range,
+    check_elements,
+    check_labels_make_sense,
+    load_splits,
+    make_samples,
+    prepare_samples,
+)
+from phicalc.training.evaluate import evaluate_samples, table
+from phicalc.training.loss import UNITS
+from phicalc.training.plots import plot_curves, plot_parity
+from phicalc.training.references import fit_potential_config
+from phicalc.training.run_folder import RunFolder
+from phicalc.training.state import State, write_atomically
+from phicalc.training.trainer import Trainer
+
+
+class TrainingResult(NamedTuple):
+    """What a training run leaves behind."""
+
+    model: Path
+    """Folder of the best model."""
+    metrics: dict[str, Any]
+    """Content of ``metrics.json``."""
+
+
+def say(message: str) -> None:
+    """Print a line at once, above a progress bar if there is one."""
+    tqdm.write(message)
+    # a redirected output is buffered, and a long run should be watchable
+    print(end="", flush=True)
+
+
+def train_from_yaml(
+    path: str | Path, overrides: list[str] | None = None, report: Callable[[str], None] = say
+) -> TrainingResult:
+    """Train as a YAML file says, with overrides such as ``optimizer.lr=0.005``.
+
+    Data files with relative names are looked for beside the YAML file, in the current folder, and
+    in the folder that the environment variable ``PHICALC_DATA`` names. The output folder is
+    relative to the current folder.
+    """
+    config = load_config(path, overrides)
+    return train(config, base=Path(path).parent, report=report)
+
+
+def train(
+    config: TrainingConfig, base: Path | None = None, report: Callable[[str], None] = say
+) -> TrainingResult:
+    """Train a potential; continue if the output folder holds an unfinished run.
+
+    A run can be killed at any moment and started again with the same settings. On a CPU the
+    result is then the same, bit for bit, as that of an uninterrupted run with the same number of
+    threads.
+
+    Parameters
+    ----------
+    config
+        Settings of the run.
+    base
+        Folder from which relative names of data files start.
+    report
+        Receives messages for people.
+
+    Returns
+    -------
+    TrainingResult
+        The folder of the best model and its errors.
+
+    Raises
+    ------
+    ValueError
+        For data that do not fit the settings, or an output folder with another run.
+    TrainingDiverged
+        When the loss stops being finite.
+    """
+    keep_freed_memory()
+    with thread_count(config.threads):
+        return _Run(config, base, report).complete()
+
+
+class _Run:
+    """The stages of one run, which share data, folder and potential."""
+
+    def __init__(self, config: TrainingConfig, base: Path | None, report: Callable[[str], None]):
+        self.config, self.report = config, report
+        self.device, self.dtype = resolve_device(config.device), resolve_dtype(config.dtype)
+        self.splits = self._load(base)
+        self.folder = RunFolder(config.output)
+        self.saved = self.folder.open(config)
+        self._check_same_data()
+        self.potential = self._build()
+        self.report(f"{sum(p.numel() for p in self.potential.parameters())} parameters")
+
+    def _load(self, base: Path | None) -> Splits:
+        """Read the data and check that model and loss fit them."""
+        splits = load_splits(self.config.data, self.config.loss, base)
+        check_elements(splits.train, self.config.model.elements)
+        check_labels_make_sense(splits.train + splits.valid, self.config.loss)
+        if self.config.model.head == "none":
+            for name in ("charges", "dipole"):
+                if getattr(self.config.loss, name).weight:
+                    raise ValueError(
+                        f"loss.{name} has a weight, but model.head is 'none' and such a model has "
+                        f"no charges; set loss.{name}.weight to 0 or choose a head"
+                    )
+        counts = splits.record["counts"]
+        self.report(f"structures: {', '.join(f'{n} {role}' for role, n in counts.items())}")
+        return splits
+
+    def _check_same_data(self) -> None:
+        if self.saved and self.saved.document["data"] != self.splits.record:
+            raise ValueError(
+                f"{self.folder.path} holds a run on other data (the digests of the files differ). "
+                "Choose another output folder, or restore the data to continue that run"
+            )
+
+    def _build(self) -> Potential:
+        """Make the samples, fit what is fitted, and build the potential."""
+        config = self.config
+        samples = {
+            role: make_samples(getattr(self.splits, role), config.model.cutoff)
+            for role in ("train", "valid", "test")
+        }
+        if self.saved is not None:
+            fitted = PotentialConfig.from_dict(self.saved.document["potential"])
+        else:
+            fitted, notes = fit_potential_config(
+                config.model,
+                samples["train"],
+                seed=config.seed,
+                given_references=config.data.reference_energies,
+                device=self.device,
+                dtype=self.dtype,
+            )
+            for note in notes:
+                self.report(note)
+        potential = build_potential(fitted, seed=config.seed)
+        potential = potential.to(device=self.device, dtype=self.dtype)
+        self.samples = {role: prepare_samples(s, potential) for role, s in samples.items()}
+        return potential
+
+    def complete(self) -> TrainingResult:
+        """Train from the saved state, or from the start, to the end."""
+        trainer = Trainer(
+            self.potential,
+            self.samples["train"],
+            self.samples["valid"],
+            self.config,
+            report=self.report,
+            save=self._save,
+            append=self.folder.append,
+            improved=lambda trainer, metrics: self._save_best(trainer, {"valid": metrics}),
+        )
+        if self.saved is not None:
+            trainer.restore(self.saved)
+            where = trainer.position
+            self.report(f"continuing after {where.epoch} epochs and {where.batch} batches")
+        self.folder.cut_history(trainer.position.epoch)
+        trainer.run()
+        return self._finish(trainer)
+
+    def _save(self, state: State) -> None:
+        """Save the state together with what it belongs to."""
+        document = {
+            "config": self.config.to_dict(),
+            "data": self.splits.record,
+            "potential": self.potential.config.to_dict(),
+        }
+        self.folder.save(State(state.tensors, {**state.document, **document}))
+
+    def _save_best(self, trainer: Trainer, metrics: dict[str, Any]) -> None:
+        """Write the potential, with the weights it has, as the run's model."""
+        card = self.config.card
+        settings = self.config.to_dict()
+        # names only: paths say something about a machine, not about the model
+        for role in ("train", "valid", "test"):
+            settings["data"][role] = [Path(name).name for name in settings["data"][role]]
+        del settings["output"], settings["card"]
+        save_model(
+            self.folder.model,
+            self.potential,
+            ModelCard(
+                name=card.name,
+                description=card.description,
+                level_of_theory=card.level_of_theory,
+                license=card.license,
+                charge_range=charge_range(self.splits.train),
+                limits=card.limits,
+                data={"source": card.data_source, **self.splits.record},
+                metrics={**metrics, "units": {name: unit for name, (_, unit) in UNITS.items()}},
+                training={"epoch": trainer.position.best_epoch, "config": settings},
+            ),
+        )
+
+    def _finish(self, trainer: Trainer) -> TrainingResult:
+        """Evaluate the best model and write model, metrics and pictures."""
+        trainer.use_best()
+        metrics: dict[str, Any] = {}
+        for role, samples in self.samples.items():
+            if samples:
+                evaluation = evaluate_samples(self.potential, samples, self.config.batch_size)
+                metrics[role] = evaluation.to_dict()
+                self.report(f"best model (epoch {trainer.position.best_epoch}), {role} set:")
+                for line in table(evaluation):
+                    self.report(f"  {line}")
+        plot_parity(evaluation.parity, self.folder.parity)
+        plot_curves(self.folder.read_history(), self.folder.curves)
+        self._save_best(trainer, {role: found["metrics"] for role, found in metrics.items()})
+        metrics["best_epoch"] = trainer.position.best_epoch
+        metrics["seconds"] = round(trainer.position.seconds, 1)
+        write_atomically(self.folder.metrics, (json.dumps(metrics, indent=2) + "\n").encode())
+        self.report(f"the model is in {self.folder.model}")
+        return TrainingResult(self.folder.model, metrics)

@@ -1,0 +1,106 @@
+"""The output folder of a training run: which files it holds and how they are kept consistent."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from phicalc.training.config import TrainingConfig
+from phicalc.training.schema import dump_yaml, parse_yaml
+from phicalc.training.state import State, read_state, write_atomically, write_state
+
+#: Settings in which a continued run may differ: they do not touch the numbers.
+_FREE = ("output", "threads")
+
+
+class RunFolder:
+    """Files of one run.
+
+    ``config.yaml`` resolved settings; ``metrics.jsonl`` one line per epoch; ``state.safetensors``
+    everything needed to go on; ``model/`` the best model so far; ``metrics.json``, ``parity.png``
+    and ``loss.png`` at the end.
+
+    Parameters
+    ----------
+    path
+        The folder; it is made if there is none.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.history = self.path / "metrics.jsonl"
+        self.state = self.path / "state.safetensors"
+        self.model = self.path / "model"
+        self.metrics = self.path / "metrics.json"
+        self.parity = self.path / "parity.png"
+        self.curves = self.path / "loss.png"
+
+    def open(self, config: TrainingConfig) -> State | None:
+        """Make the folder, or return the state of the run it already holds.
+
+        Raises
+        ------
+        ValueError
+            When the folder holds a run with other settings.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        state = read_state(self.state) if self.state.exists() else None
+        if state is not None:
+            self._check_same(state.document["config"], config.to_dict())
+        write_atomically(self.config, dump_yaml(config.to_dict()).encode())
+        return state
+
+    def _check_same(self, before: dict[str, Any], now: dict[str, Any]) -> None:
+        """Refuse to continue a run with other settings."""
+        # through YAML, so that both sides have plain types
+        now = parse_yaml(dump_yaml(now))
+        old, new = flatten(before), flatten(now)
+        changed = [
+            f"{key}: {old.get(key)!r} → {new.get(key)!r}"
+            for key in sorted(old.keys() | new.keys())
+            if old.get(key) != new.get(key) and key not in _FREE
+        ]
+        if changed:
+            raise ValueError(
+                f"{self.path} holds a run with other settings ({'; '.join(changed)}). Choose "
+                "another output folder, or the same settings to continue that run, or remove "
+                f"{self.state.name} to start anew"
+            )
+
+    def save(self, state: State) -> None:
+        """Replace the saved state."""
+        write_state(self.state, state)
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Add one epoch to the history; it reaches the disk before the state that follows it."""
+        with self.history.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(row) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def read_history(self) -> list[dict[str, Any]]:
+        """Rows of the history; a last line cut off by a kill is left out."""
+        rows = []
+        if self.history.exists():
+            for line in self.history.read_text(encoding="utf-8").splitlines():
+                try:
+                    rows.append(json.loads(line))
+                except json.JSONDecodeError:
+                    break
+        return rows
+
+    def cut_history(self, epochs: int) -> None:
+        """Keep the first `epochs` epochs of the history: those that the saved state has seen."""
+        kept = [row for row in self.read_history() if row["epoch"] <= epochs]
+        text = "".join(json.dumps(row) + "\n" for row in kept)
+        write_atomically(self.history, text.encode())
+
+
+def flatten(settings: dict[str, Any], where: str = "") -> dict[str, Any]:
+    """Turn nested sections into ``section.key`` → value."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        path = f"{where}.{key}" if where else key
+        flat |= flatten(value, path) if isinstance(value, dict) else {path: value}
+    return flat

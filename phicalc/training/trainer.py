@@ -1,0 +1,311 @@
+"""The training loop: steps, validation, averaged weights, early stopping, exact continuation."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from phicalc.potential import Potential
+from phicalc.training.config import LABELS, TrainingConfig
+from phicalc.training.dataset import Sample, batch_plan, batches
+from phicalc.training.engine import Engine
+from phicalc.training.loss import UNITS, ErrorSums, LossValue, errors, loss_value
+from phicalc.training.optimization import MovingAverage, Schedule, copy_weights, make_optimizer
+from phicalc.training.state import (
+    State,
+    pack_optimizer,
+    pack_random_state,
+    unpack_optimizer,
+    unpack_random_state,
+)
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss or its gradient stopped being finite."""
+
+
+@dataclass
+class Position:
+    """Where a run stands."""
+
+    epoch: int = 0
+    """Epochs finished."""
+    batch: int = 0
+    """Batches finished in the present epoch."""
+    step: int = 0
+    """Steps taken in all."""
+    best_loss: float | None = None
+    best_epoch: int = 0
+    bad_validations: int = 0
+    """Validations since the best one."""
+    finished: bool = False
+    seconds: float = 0.0
+    """Time spent, over all continuations."""
+    loss_sum: float = 0.0
+    """Sum of the losses of the present epoch, weighted by structures."""
+    structures: int = 0
+    """Structures seen in the present epoch."""
+    error_sums: dict[str, list[float]] = field(default_factory=dict)
+    """Error statistics of the present epoch."""
+
+
+class Trainer:
+    """Trains a potential on prepared samples.
+
+    Parameters
+    ----------
+    potential
+        The potential, on its device and in its dtype; trained in place.
+    train, valid
+        Prepared samples; without validation samples the training loss decides what is best.
+    config
+        Settings of the run.
+    report
+        Receives messages.
+    save
+        Receives the state of the run when it is to be saved.
+    append
+        Receives one row of metrics after each epoch.
+    improved
+        Called after each validation that is the best so far, while the potential has the
+        (averaged) weights that were validated.
+    """
+
+    def __init__(
+        self,
+        potential: Potential,
+        train: Sequence[Sample],
+        valid: Sequence[Sample],
+        config: TrainingConfig,
+        *,
+        report: Callable[[str], None],
+        save: Callable[[State], None],
+        append: Callable[[dict[str, Any]], None],
+        improved: Callable[["Trainer", dict[str, float]], None],
+    ):
+        self.potential, self.config = potential, config
+        self.train, self.valid = train, valid
+        self.report, self.save, self.append, self.improved = report, save, append, improved
+        self.parameters = [p for p in potential.parameters() if p.requires_grad]
+        steps = len(batch_plan(len(train), config.batch_size))
+        self.optimizer = make_optimizer(potential, config.optimizer)
+        self.schedule = Schedule(
+            config.schedule, config.optimizer.lr, steps, config.max_epochs
+        )
+        self.average = MovingAverage(potential, config.optimizer.ema_decay)
+        self.best = {key: weight.clone() for key, weight in self.average.weights.items()}
+        self.position = Position()
+        self.random_state: dict[str, torch.Tensor] | None = None
+        self.engine = Engine(
+            potential,
+            stress=config.loss.stress.weight > 0,
+            compile=config.compile,
+            n_steps=steps * config.max_epochs,
+            report=report,
+        )
+
+    def run(self) -> None:
+        """Train until the end, or until validation stops improving.
+
+        Raises
+        ------
+        TrainingDiverged
+            When loss or gradient are not finite; the last saved state is left as it is.
+        """
+        position, total = self.position, self.schedule.n_steps
+        bar = tqdm(total=total, initial=position.step, unit="step", disable=None)
+        with torch.random.fork_rng(), bar:
+            self._seed()
+            while position.epoch < self.config.max_epochs and not position.finished:
+                self._run_epoch(bar)
+                position.finished |= position.epoch == self.config.max_epochs
+                if position.finished or _due(position.epoch, self.config.checkpoint.every_epochs):
+                    self.save(self.state())
+
+    def _seed(self) -> None:
+        """Start, or continue, torch's random numbers (those outside the run are not touched)."""
+        if self.random_state is None:
+            torch.manual_seed(self.config.seed)
+        else:
+            unpack_random_state(self.random_state)
+
+    def _run_epoch(self, bar: tqdm) -> None:
+        """Take the remaining steps of the present epoch, then validate."""
+        config, position = self.config, self.position
+        plan = batch_plan(len(self.train), config.batch_size, (config.seed, position.epoch))
+        start = time.monotonic()
+        for batch in batches(self.train, plan[position.batch :]):
+            self._step(batch)
+            bar.update()
+            position.seconds += time.monotonic() - start
+            start = time.monotonic()
+            if _due(position.step, config.checkpoint.every_steps) and position.batch < len(plan):
+                self.save(self.state())
+        row = self._finish_epoch()
+        position.seconds += time.monotonic() - start
+        self.append({**row, "seconds": round(position.seconds, 2)})
+        self.report(describe_epoch(row, config.max_epochs, position))
+
+    def _step(self, batch: Sample) -> None:
+        """Update the weights once."""
+        rate = self.schedule.rate(self.position.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        value, found = self.engine.attempt(lambda: self._backward(batch))
+        norm = torch.nn.utils.get_total_norm(
+            [p.grad for p in self.parameters if p.grad is not None]
+        )
+        loss = float(value.total)
+        if not (math.isfinite(loss) and math.isfinite(float(norm))):
+            raise TrainingDiverged(
+                f"loss {loss} and gradient norm {float(norm)} at step {self.position.step} of epoch "
+                f"{self.position.epoch + 1}. The last saved state and the best model so far are "
+                "kept. Try a smaller optimizer.lr, a longer schedule.warmup_epochs or a smaller "
+                "optimizer.clip, and look for wrong labels or atoms that nearly coincide"
+            )
+        if self.config.optimizer.clip is not None:
+            torch.nn.utils.clip_grads_with_norm_(
+                self.parameters, self.config.optimizer.clip, norm
+            )
+        self.optimizer.step()
+        self.average.update()
+        self._count(loss, found, batch)
+
+    def _backward(self, batch: Sample) -> tuple[LossValue, dict[str, torch.Tensor]]:
+        """Loss, errors and (in the parameters) the gradient of a batch."""
+        self.optimizer.zero_grad(set_to_none=True)
+        value, found = self._loss(batch)
+        value.total.backward()
+        return value, {name: error.detach() for name, error in found.items()}
+
+    def _loss(self, batch: Sample) -> tuple[LossValue, dict[str, torch.Tensor]]:
+        """Loss and errors of a batch, differentiable with respect to the weights."""
+        found = errors(self.engine(batch.graph), batch.labels, batch.graph)
+        scale = self.potential.config.energy_scale
+        return loss_value(found, batch.graph, self.config.loss, scale), found
+
+    def _count(self, loss: float, found: dict[str, torch.Tensor], batch: Sample) -> None:
+        """Move on by one batch."""
+        position = self.position
+        sums = ErrorSums(position.error_sums)
+        sums.add(found)
+        position.loss_sum += loss * batch.graph.n_structures
+        position.structures += batch.graph.n_structures
+        position.step += 1
+        position.batch += 1
+
+    def _finish_epoch(self) -> dict[str, Any]:
+        """Validate if it is time, and move on to the next epoch."""
+        position, config = self.position, self.config
+        train_loss = position.loss_sum / position.structures
+        row: dict[str, Any] = {"epoch": position.epoch + 1, "step": position.step}
+        row["lr"] = self.schedule.rate(max(0, position.step - 1))
+        row["train_loss"] = train_loss
+        row |= _prefixed("train", ErrorSums(position.error_sums).metrics())
+        position.epoch += 1
+        position.batch, position.structures, position.loss_sum = 0, 0, 0.0
+        position.error_sums = {}
+        last = position.epoch == config.max_epochs
+        if last or _due(position.epoch, config.validate_every):
+            with self.average.applied():
+                metrics = self._validate() if self.valid else {}
+                row |= _prefixed("valid", metrics)
+                self._judge(metrics.get("loss", train_loss), metrics)
+        return row
+
+    def _validate(self) -> dict[str, float]:
+        """Loss and error statistics of the validation set."""
+        size = self.config.valid_batch_size or self.config.batch_size
+        sums, total = ErrorSums(), 0.0
+        for batch in batches(self.valid, batch_plan(len(self.valid), size)):
+            value, found = self.engine.attempt(lambda batch=batch: self._loss(batch))
+            sums.add({name: error.detach() for name, error in found.items()})
+            total += float(value.total.detach()) * batch.graph.n_structures
+        return {"loss": total / len(self.valid), **sums.metrics()}
+
+    def _judge(self, loss: float, metrics: dict[str, float]) -> None:
+        """Compare a validation with the best one."""
+        position = self.position
+        self.schedule.observe(loss)
+        if math.isfinite(loss) and (position.best_loss is None or loss < position.best_loss):
+            position.best_loss, position.best_epoch = loss, position.epoch
+            position.bad_validations = 0
+            weights = self.potential.named_parameters()
+            self.best = {key: weight.detach().clone() for key, weight in weights}
+            self.improved(self, metrics)
+            return
+        position.bad_validations += 1
+        patience = self.config.patience
+        if patience is not None and position.bad_validations >= patience:
+            position.finished = True
+            self.report(f"stopped: {patience} validations without improvement")
+
+    def use_best(self) -> None:
+        """Give the potential the best weights."""
+        copy_weights(self.best, self.potential)
+
+    def state(self) -> State:
+        """Everything needed to go on, for `restore`."""
+        tensors, groups = pack_optimizer(self.optimizer)
+        kinds = {
+            "weights": dict(self.potential.named_parameters()),
+            "average": self.average.weights,
+            "best": self.best,
+            "optimizer": tensors,
+            "random": pack_random_state(),
+        }
+        document = {
+            "position": asdict(self.position),
+            "optimizer_groups": groups,
+            "schedule": self.schedule.state(),
+            "average_updates": self.average.n_updates,
+            "compiled": self.engine.compiled is not None,
+        }
+        flat = {f"{kind}/{key}": t for kind, found in kinds.items() for key, t in found.items()}
+        return State(flat, document)
+
+    def restore(self, state: State) -> None:
+        """Go on from a saved state."""
+        kinds: dict[str, dict[str, torch.Tensor]] = {}
+        for name, tensor in state.tensors.items():
+            kind, _, key = name.partition("/")
+            kinds.setdefault(kind, {})[key] = tensor
+        document = state.document
+        copy_weights(kinds["weights"], self.potential)
+        for target, kind in ((self.average.weights, "average"), (self.best, "best")):
+            for key, tensor in kinds[kind].items():
+                target[key].copy_(tensor)
+        optimizer = kinds.get("optimizer", {})
+        unpack_optimizer(self.optimizer, optimizer, document["optimizer_groups"])
+        self.random_state = kinds["random"]
+        if not document["compiled"]:  # not at all, or given up
+            self.engine.compiled = None
+        self.schedule.restore(document["schedule"])
+        self.average.n_updates = document["average_updates"]
+        self.position = Position(**document["position"])
+
+
+def describe_epoch(row: dict[str, Any], max_epochs: int, position: Position) -> str:
+    """One line about an epoch for people."""
+    parts = [f"epoch {row['epoch']}/{max_epochs}", f"lr {row['lr']:.1e}"]
+    for role in ("train", "valid"):
+        if f"{role}_loss" in row:
+            parts.append(f"{role} loss {row[f'{role}_loss']:.4f}")
+            shown = [n for n in LABELS if f"{role}_{n}_rmse" in row]
+            parts += [f"{n} {row[f'{role}_{n}_rmse']:.2f} {UNITS[n][1]}" for n in shown]
+    parts.append(f"{position.seconds:.0f} s{' *' if position.best_epoch == row['epoch'] else ''}")
+    return "  ".join(parts)
+
+
+def _prefixed(prefix: str, metrics: dict[str, float]) -> dict[str, float]:
+    """Put the role of a set of structures before the names of its metrics."""
+    return {f"{prefix}_{name}": value for name, value in metrics.items()}
+
+
+def _due(count: int, interval: int) -> bool:
+    """Whether something that happens every `interval` counts (0: never) happens at this one."""
+    return interval > 0 and count % interval == 0
