@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple, SupportsFloat
 
 import numpy as np
 import torch
@@ -104,7 +104,7 @@ class PhiCalculator(Calculator):
         "charges",
         "dipole",
     ]
-    default_parameters: ClassVar[dict[str, Any]] = {
+    default_parameters: dict[str, Any] = {
         "model": "water",
         "device": "auto",
         "dtype": "float32",
@@ -113,7 +113,7 @@ class PhiCalculator(Calculator):
     }
     discard_results_on_any_change = True
     # Nothing of the model depends on these arrays of Atoms.
-    ignored_changes: ClassVar[set[str]] = {"initial_magmoms", "initial_charges"}
+    ignored_changes: set[str] = {"initial_magmoms", "initial_charges"}
 
     def __init__(
         self,
@@ -121,7 +121,7 @@ class PhiCalculator(Calculator):
         *,
         device: str | torch.device = "auto",
         dtype: str = "float32",
-        total_charge: float | None = None,
+        total_charge: SupportsFloat | None = None,
         neighbors: str = "auto",
         **kwargs: Any,
     ) -> None:
@@ -167,12 +167,16 @@ class PhiCalculator(Calculator):
         if not kwargs:
             return {}
         _refuse_unknown(kwargs, self.default_parameters)
-        source = kwargs.get("model", self._source)
-        wanted = _checked({**self.parameters, **kwargs, "model": _describe(source)})
-        changed = {key for key, value in wanted.items() if value != self.parameters[key]}
-        if self._potential is None or "model" in kwargs or changed & {"device", "dtype"}:
+        source = self._source
+        if "model" in kwargs:
+            source = kwargs["model"]
+            kwargs["model"] = _describe(source)
+        wanted = _checked({**self.parameters, **kwargs})
+        placement = {key for key in ("device", "dtype") if wanted[key] != self.parameters[key]}
+        if "model" in kwargs or placement:
+            # A potential in memory may be trained further by its owner; what was given stays.
             self._potential, self._card = _load(source, wanted["device"], wanted["dtype"])
-            self._source = source
+            self._source = deepcopy(source) if isinstance(source, Potential) else source
             self._charges_warned.clear()
             self.implemented_properties = [
                 name
@@ -302,7 +306,7 @@ def evaluate(
     ase.calculators.calculator.CalculatorError
         As `PhiCalculator.calculate`.
     """
-    _check_elements(potential, atoms)
+    _check_atoms(potential, atoms, total_charge)
     with _ase_errors():
         graph = from_ase(atoms, potential.cutoff, total_charge=total_charge, engine=neighbors)
         _check_distances(graph)
@@ -357,21 +361,21 @@ def _load(
     if not isinstance(source, Potential):
         potential, card = load_model(source, device=device, dtype=dtype)
         return potential.requires_grad_(False), card
-    devices = sorted({str(p.device) for p in source.parameters()})
-    if len(devices) > 1:
-        raise InputError(
-            f"the parameters of the potential are spread over {', '.join(devices)}: move it to "
-            "one device first, potential.to(device)"
-        )
     potential = deepcopy(source).to(device=resolve_device(device), dtype=resolve_dtype(dtype))
     return potential.eval().requires_grad_(False), None
 
 
 def _describe(source: str | os.PathLike[str] | Potential) -> str:
     """Model parameter as it is recorded in trajectories: text only."""
-    if isinstance(source, Potential):
-        return f"potential in memory, sha256 {weights_digest(source)}"
-    return os.fspath(source)
+    if not isinstance(source, Potential):
+        return os.fspath(source)
+    devices = sorted({str(parameter.device) for parameter in source.parameters()})
+    if len(devices) > 1:
+        raise InputError(
+            f"the parameters of the potential are spread over {', '.join(devices)}: move it to "
+            "one device first, potential.to(device)"
+        )
+    return f"potential in memory, sha256 {weights_digest(source)}"
 
 
 def _refuse_unknown(names: Iterable[str], known: Collection[str]) -> None:
@@ -439,8 +443,10 @@ def _refuse_undefined(properties: Sequence[str], atoms: Atoms) -> None:
         )
 
 
-def _check_elements(potential: Potential, atoms: Atoms) -> None:
-    """Refuse elements that the potential was not made for."""
+def _check_atoms(potential: Potential, atoms: Atoms, total_charge: float) -> None:
+    """Refuse elements that the potential was not made for, and charges without atoms."""
+    if len(atoms) == 0 and total_charge != 0:
+        raise InputError(f"total charge {total_charge:g} e on no atoms: set it to 0")
     unknown = sorted(set(atoms.numbers.tolist()) - set(potential.elements))
     if unknown:
         raise CalculatorSetupError(
@@ -476,7 +482,7 @@ def _ase_errors() -> Iterator[None]:
         raise CalculationFailed(
             f"out of memory: use a smaller structure, dtype='float32' or device='cpu' ({error})"
         ) from error
-    except torch.linalg.LinAlgError as error:
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # torch's stubs lack it
         raise CalculationFailed(f"charge equilibration failed: {error}") from error
     except ValueError as error:
         raise InputError(str(error)) from error

@@ -78,9 +78,11 @@ class ModelCard:
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
-        """Check the two fields that code relies on."""
+        """Check the fields that code relies on."""
         if not self.name:
             raise ValueError("ModelCard: name must not be empty")
+        if self.dtype not in ("", *_DTYPES):
+            raise ValueError(f"ModelCard: dtype must be 'float32' or 'float64', got {self.dtype!r}")
         if self.charge_range is not None:
             low, high = self.charge_range
             if not (math.isfinite(low) and math.isfinite(high) and low <= high):
@@ -163,6 +165,9 @@ def save_model(folder: str | os.PathLike[str], potential: Potential, card: Model
     OSError
         If the folder cannot be written (a full disk, say); the old model is then untouched.
     """
+    bad = [name for name, t in potential.state_dict().items() if not bool(t.isfinite().all())]
+    if bad:
+        raise ValueError(f"weights are not finite: {', '.join(bad)}. Such a model is not saved")
     weights = _serialize(potential)
     card = replace(
         card,
@@ -222,6 +227,7 @@ def load_model(
         or for an unknown `dtype` or `device`.
     """
     target = resolve_device(device)
+    precision = None if dtype is None else resolve_dtype(dtype)
     folder = find_model(model)
     values = _read_json(folder / CARD_FILE)
     steps = _upgrade_steps(values, folder)
@@ -230,7 +236,7 @@ def load_model(
         tensors = step.weights(tensors)
     card = _make_card(values, steps, folder)
     potential = _rebuild(card, tensors, folder)
-    return potential.to(device=target, dtype=resolve_dtype(dtype or card.dtype)).eval(), card
+    return potential.to(device=target, dtype=precision).eval(), card
 
 
 def read_card(model: str | os.PathLike[str]) -> ModelCard:
@@ -310,14 +316,8 @@ def resolve_device(device: str | torch.device) -> torch.device:
 
 def _serialize(potential: Potential) -> bytes:
     """Weights as the bytes of a safetensors file."""
-    state = {
-        name: tensor.detach().to("cpu", copy=True).contiguous()
-        for name, tensor in potential.state_dict().items()
-    }
-    bad = [name for name, tensor in state.items() if not bool(tensor.isfinite().all())]
-    if bad:
-        raise ValueError(f"weights are not finite: {', '.join(bad)}. Such a model is not saved")
-    return serialize(state)
+    state = potential.state_dict().items()
+    return serialize({name: t.detach().to("cpu", copy=True).contiguous() for name, t in state})
 
 
 def _parameter_dtype(potential: Potential) -> str:

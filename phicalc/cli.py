@@ -108,7 +108,7 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    evaluate_model(options.model, options.data, options.output)
+    evaluate_model(options.model, options.data, options.output, device=options.device)
 
 
 def _info(options: argparse.Namespace) -> None:
@@ -160,7 +160,7 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Shows defaults, but not "(default: None)"."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        if action.default in (None, False):
+        if action.default is None or action.default is False:
             return action.help
         return super()._get_help_string(action)
 
@@ -209,7 +209,7 @@ def _add_md(verbs: _Verbs) -> argparse.ArgumentParser:
     default = MDConfig()
     thermostats = [name for names in THERMOSTATS.values() for name in names]
     verb.add_argument("--ensemble", default="nvt", choices=tuple(THERMOSTATS), help="ensemble")
-    verb.add_argument("--thermostat", choices=sorted(set(thermostats)), help="nvt: langevin")
+    verb.add_argument("--thermostat", choices=sorted(set(thermostats)), help="of nvt (langevin if not given)")
     for name, text in (
         ("temperature", "K"),
         ("pressure", "bar"),
@@ -254,6 +254,7 @@ def _add_evaluate(verbs: _Verbs) -> argparse.ArgumentParser:
     verb.add_argument("model", help="name or folder of a model")
     verb.add_argument("data", help="extended XYZ file with labels")
     verb.add_argument("--output", help="folder for the errors and pictures")
+    verb.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
     return verb
 
 

@@ -94,5 +94,8 @@ def _or_zero(gradient: Tensor | None, like: Tensor) -> Tensor:
 def _detach(prediction: Prediction) -> Prediction:
     """Cut everything from the graph of the derivatives."""
     terms = {name: term.detach() for name, term in prediction.terms.items()}
-    tensors = (None if field is None else field.detach() for field in prediction[:-1])
-    return Prediction(*tensors, terms=terms)  # type: ignore[arg-type]
+    tensors = {
+        name: None if (tensor := getattr(prediction, name)) is None else tensor.detach()
+        for name in prediction._fields[:-1]
+    }
+    return Prediction(**tensors, terms=terms)

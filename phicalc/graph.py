@@ -72,8 +72,8 @@ class AtomicGraph(NamedTuple):
     def to(self, device: torch.device | str) -> "AtomicGraph":
         """Return the graph with every tensor on `device`."""
         plan = self.coulomb and CoulombPlan(*(field.to(device) for field in self.coulomb))
-        fields = (field.to(device) for field in self[:-1])  # type: ignore[union-attr]
-        return AtomicGraph(*fields, coulomb=plan)  # type: ignore[arg-type]
+        tensors = {name: getattr(self, name).to(device) for name in self._fields[:-1]}
+        return AtomicGraph(**tensors, coulomb=plan)
 
 
 def edge_vectors(graph: AtomicGraph) -> Float64[Tensor, "n_edges 3"]:

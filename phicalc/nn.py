@@ -66,18 +66,14 @@ def coupling(l1: int, l2: int, l3: int) -> np.ndarray:
     """
     if (l1 + l2 + l3) % 2 or not abs(l1 - l2) <= l3 <= l1 + l2 or max(l1, l2, l3) > MAX_DEGREE:
         raise ValueError(f"degrees {l1} and {l2} have no natural-parity coupling to {l3}")
-    cosine, weight = leggauss(8)
+    cosine, weight = leggauss(8)  # exact for the product of three harmonics of degree 3
     angle = 2 * np.pi * np.arange(16) / 16
     sine = np.sqrt(1 - cosine**2)
-    grid = np.stack(
-        [
-            np.outer(sine, np.cos(angle)),
-            np.outer(sine, np.sin(angle)),
-            np.outer(cosine, 0 * angle + 1),
-        ]
-    ).reshape(3, -1)
-    harmonics = spherical_harmonics(torch.from_numpy(grid.T), MAX_DEGREE).numpy()
-    weights = np.repeat(weight, len(angle))
+    x, y = np.outer(sine, np.cos(angle)), np.outer(sine, np.sin(angle))
+    z = np.repeat(cosine, 16).reshape(x.shape)
+    grid = np.stack([x, y, z], axis=-1).reshape(-1, 3)
+    harmonics = spherical_harmonics(torch.from_numpy(grid), MAX_DEGREE).numpy()
+    weights = np.repeat(weight, 16)
     first, second, third = (harmonics[:, block(degree)] for degree in (l1, l2, l3))
     gaunt = np.einsum("g,ga,gb,gc->abc", weights, first, second, third)
     return gaunt * math.sqrt((2 * l3 + 1) / np.sum(gaunt**2))
@@ -158,8 +154,8 @@ class EquivariantLinear(nn.Module):
         self.weight = nn.Parameter(torch.randn(l_max + 1, n_in, n_out))
         self.scale = 1 / math.sqrt(n_in)
 
-    def forward(self, features: Float[Tensor, "n m n_in"]) -> Float[Tensor, "n m n_out"]:
-        """Map the channels of features up to `l_max`."""
+    def forward(self, features: Float[Tensor, "n m n_in"]) -> Float[Tensor, "n m_out n_out"]:
+        """Map the channels of the degrees up to `l_max`; higher ones are dropped."""
         weight = self.weight * self.scale
         mixed = [features[:, block(degree)] @ weight[degree] for degree in range(self.l_max + 1)]
         return torch.cat(mixed, dim=1)
@@ -175,7 +171,7 @@ class ElementLinear(nn.Module):
 
     def forward(
         self, features: Float[Tensor, "n m n_in"], element: Int64[Tensor, " n"]
-    ) -> Float[Tensor, "n m n_out"]:
+    ) -> Float[Tensor, "n m_out n_out"]:
         """Map the channels of each atom by the matrices of its element."""
         every = self.linear(features).unflatten(2, (self.n_elements, self.n_out))
         chosen = element[:, None, None, None].expand(-1, every.shape[1], 1, self.n_out)

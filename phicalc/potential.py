@@ -38,7 +38,7 @@ class PotentialConfig:
     electrostatic_energy: Literal["qeq", "coulomb"] = "qeq"
     """Part of the QEq functional in the total energy: all of it, or ½ qᵀAq only."""
     charge_feedback: Literal["none", "embedding", "network"] = "none"
-    """How charges enter the short-range energy: not, in its readout, or through a second network."""
+    """How charges enter the short-range energy: not, in its readout, or by a second network."""
     feedback_layers: int = 1
     """Layers of the second network."""
     charge_basis: int = 16
@@ -103,7 +103,10 @@ class PotentialConfig:
             raise ValueError(
                 f"unknown potential settings {sorted(unknown)}; known: {sorted(known)}"
             )
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        plain: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
+        return cls(**plain)
 
 
 class PotentialOutput(NamedTuple):
@@ -127,7 +130,6 @@ class Potential(nn.Module):
     """
 
     element_of_number: Tensor
-    reference_energies: Tensor
 
     def __init__(self, config: PotentialConfig):
         super().__init__()
@@ -157,8 +159,6 @@ class Potential(nn.Module):
         table = torch.full((119,), -1)
         table[list(self.elements)] = torch.arange(len(self.elements))
         self.register_buffer("element_of_number", table, persistent=False)
-        references = torch.tensor(config.reference_energies, dtype=torch.float64)
-        self.register_buffer("reference_energies", references, persistent=False)
 
     def _network(self, layers: int) -> NequIP:
         """Make a backbone with this many layers."""
@@ -185,15 +185,15 @@ class Potential(nn.Module):
         """
         if self.charge_equilibration is None:
             return graph
-        smearing = self.charge_equilibration.smearing.double()
         element = self.element_of_number[graph.atomic_numbers]
-        return plan_coulomb(graph, smearing[element], self.config.coulomb_tolerance)
+        smearing = self.charge_equilibration.smearing()[element]
+        return plan_coulomb(graph, smearing, self.config.coulomb_tolerance)
 
     def forward(self, graph: AtomicGraph) -> PotentialOutput:
         """Energies and charges of a batch (see `phicalc.derivatives` for forces and stress)."""
         element = self.element_of_number[graph.atomic_numbers]
         features = self.backbone(self.embedding[element], element, graph)
-        terms = {"reference": self.reference_energies[element]}
+        terms = {"reference": self.reference_energies()[element]}
         charges = None
         if self.charge_equilibration is not None:
             electrostatics = self.charge_equilibration(features, element, graph)
@@ -209,6 +209,11 @@ class Potential(nn.Module):
             terms={name: sum_per_structure(term, graph) for name, term in terms.items()},
             charges=charges,
         )
+
+    def reference_energies(self) -> Float64[Tensor, " n_elements"]:
+        """Energy of each element in eV; always float64, whatever the network is."""
+        device = self.embedding.device
+        return torch.tensor(self.config.reference_energies, dtype=torch.float64, device=device)
 
     def _read_out(self, features: Float[Tensor, "n_atoms c"]) -> Float64[Tensor, " n_atoms"]:
         """Short-range energy of each atom in units of the energy scale."""

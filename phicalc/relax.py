@@ -1,5 +1,6 @@
 """Find a minimum of the energy with ASE's optimisers: positions, or positions and cell."""
 
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,7 +76,9 @@ def relax(
             f"relaxing the cell needs three periodic directions, got pbc={atoms.pbc.tolist()}"
         )
     target = FrechetCellFilter(atoms, scalar_pressure=pressure * units.bar) if cell else atoms
-    with OPTIMIZERS[optimizer](target, logfile=log) as dynamics:
+    with warnings.catch_warnings(), OPTIMIZERS[optimizer](target, logfile=log) as dynamics:
+        # The filter takes matrix logarithms of tiny strains; scipy worries at errors of 1e-13.
+        warnings.filterwarnings("ignore", "logm result may be inaccurate", RuntimeWarning)
         if trajectory is not None:
             path = Path(trajectory)
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -94,13 +94,13 @@ def evaluate_structures(
     calculator
         Any ASE calculator.
     stress
-        Compute the stress of those that are periodic in three directions.
+        Compute the stress of those that are periodic in three directions, if the calculator can.
     """
     results = []
     for frame in frames:
         atoms = frame.copy()
         atoms.calc = calculator
-        if stress and atoms.pbc.all():
+        if stress and atoms.pbc.all() and "stress" in calculator.implemented_properties:
             atoms.get_stress()  # first: the same evaluation gives energy and forces
         atoms.get_forces()
         results.append(snapshot(atoms))

@@ -66,7 +66,7 @@ class Convolution(nn.Module):
         # Neighbours add up coherently in l = 0, and the envelope hides about half of them.
         self.scale = 2 / average_neighbors
         for l1, l2, l3 in self.paths:
-            table = torch.from_numpy(coupling(l1, l2, l3)).float()
+            table = torch.from_numpy(coupling(l1, l2, l3))
             self.register_buffer(f"coupling_{l1}{l2}{l3}", table, persistent=False)
 
     def forward(
@@ -86,19 +86,18 @@ class Convolution(nn.Module):
         self, neighbors: Tensor, radial: Tensor, edges: EdgeFeatures, degree: int
     ) -> Tensor:
         """Message of one degree, summed over all paths that lead to it."""
-        message, n_paths = 0, 0
+        terms = []
         for path, (l1, l2, l3) in enumerate(self.paths):
             if l3 != degree:
                 continue
             direction = edges.harmonics[:, block(l2)]
             weighted = neighbors[:, block(l1)] * radial[:, path, None]  # (n_edges, 2l1+1, c)
             if l1 == 0:  # the coupling is the identity
-                term = direction[:, :, None] * weighted
+                terms.append(direction[:, :, None] * weighted)
             else:
                 table = getattr(self, f"coupling_{l1}{l2}{l3}").to(direction)
-                term = torch.einsum("eb,abk->eka", direction, table) @ weighted
-            message, n_paths = message + term, n_paths + 1
-        return message / math.sqrt(n_paths)
+                terms.append(torch.einsum("eb,abk->eka", direction, table) @ weighted)
+        return torch.stack(terms).sum(0) / math.sqrt(len(terms))
 
 
 class Interaction(nn.Module):

@@ -53,9 +53,7 @@ class ElementCoupling(nn.Module):
 
     def _buffer(self, name: str, values: np.ndarray) -> None:
         """Keep a constant: it moves with the module but is not part of its weights."""
-        tensor = torch.from_numpy(values)
-        tensor = tensor.float() if tensor.is_floating_point() else tensor
-        self.register_buffer(name, tensor, persistent=False)
+        self.register_buffer(name, torch.from_numpy(values), persistent=False)
 
     def forward(
         self,

@@ -75,8 +75,8 @@ def _plan_structure(
     if n_periodic in (1, 2):
         raise NotImplementedError(
             f"electrostatics of structures that are periodic in {n_periodic} of 3 directions is "
-            f"not available (pbc = {graph.pbc[0].tolist()}). Use pbc=False for a molecule, pbc=True "
-            "with enough vacuum for a slab or a wire, or a model without electrostatics"
+            f"not available (pbc = {graph.pbc[0].tolist()}). Use pbc=False for a molecule, "
+            "pbc=True with enough vacuum for a slab or a wire, or a model without electrostatics"
         )
     if n_periodic == 0 or graph.n_atoms == 0:
         return _direct_plan(graph)
@@ -96,7 +96,7 @@ def _direct_plan(graph: AtomicGraph) -> CoulombPlan:
 def _ewald_plan(
     graph: AtomicGraph, smearing: Tensor, tolerance: float, splitting: float | None
 ) -> CoulombPlan:
-    """Pairs within the real-space cutoff and k vectors within a sphere (half of it, by symmetry)."""
+    """Pairs within the real-space cutoff, and k vectors within half a sphere (by symmetry)."""
     cell = graph.cell[0]
     decay = math.sqrt(-math.log(tolerance))  # exp(-decay²) = tolerance
     volume = abs(float(torch.linalg.det(cell)))

@@ -1,4 +1,4 @@
-"""Charge equilibration: the charges that minimise the electrostatic energy at fixed total charge."""
+"""Charge equilibration: charges that minimise the electrostatic energy at fixed total charge."""
 
 from typing import Literal, NamedTuple
 
@@ -73,7 +73,7 @@ def equilibrate(
 
 
 def _bordered_matrix(coulomb: CoulombSum, hardness: Tensor) -> Tensor:
-    """``[[A + J, 1], [1ᵀ, 0]]`` as a constant, one per structure; identity in empty slots."""
+    """Form ``[[A + J, 1], [1ᵀ, 0]]`` as a constant, per structure; identity in empty slots."""
     with torch.no_grad():
         occupied = coulomb.to_slots(torch.ones_like(hardness))
         matrix = coulomb.matrix() + torch.diag_embed(coulomb.to_slots(hardness) + 1 - occupied)
@@ -94,8 +94,8 @@ def _newton_step(
 class ChargeEquilibration(nn.Module):
     """Electrostatic head: node features → electronegativities → charges → energy (QEq).
 
-    χ_i = w·h_i + χ⁰_Z, J_Z = floor + softplus(θ_Z), widths σ_Z from the caller. The whole QEq energy
-    (`energy = "qeq"`) or only its Coulomb part (``"coulomb"``) goes into the total.
+    χ_i = w·h_i + χ⁰_Z, J_Z = floor + softplus(θ_Z), widths σ_Z from the caller. The whole QEq
+    energy (``energy="qeq"``) or only its Coulomb part (``"coulomb"``) goes into the total.
 
     Parameters
     ----------
@@ -114,8 +114,6 @@ class ChargeEquilibration(nn.Module):
     arXiv:2503.17949 (NequIP-LR: "qeq").
     """
 
-    smearing: Tensor
-
     def __init__(
         self,
         n_features: int,
@@ -128,7 +126,7 @@ class ChargeEquilibration(nn.Module):
         self.readout = nn.Linear(n_features, 1, bias=False)
         self.electronegativity = nn.Parameter(torch.tensor(electronegativity))
         self.raw_hardness = nn.Parameter(torch.zeros(len(smearing)))
-        self.register_buffer("smearing", torch.tensor(smearing, dtype=torch.float64))
+        self.widths = tuple(smearing)
         self.hardness_floor = hardness_floor
         self.energy = energy
 
@@ -141,13 +139,18 @@ class ChargeEquilibration(nn.Module):
         """Equilibrate the charges of a batch; `element` numbers the model's own elements."""
         chi = (self.readout(node_features).squeeze(1) + self.electronegativity[element]).double()
         hardness = self.hardness()[element]
-        coulomb = CoulombSum(graph, self.smearing.double()[element])
+        coulomb = CoulombSum(graph, self.smearing()[element])
         q = equilibrate(coulomb, chi, hardness, graph.total_charge)
         potential = coulomb.potential(q)
         energies = 0.5 * q * potential
         if self.energy == "qeq":
             energies = energies + chi * q + 0.5 * hardness * q**2
         return Electrostatics(q, potential, energies)
+
+    def smearing(self) -> Float64[Tensor, " n_elements"]:
+        """σ_Z of each element of the model in Å; always float64, whatever the network is."""
+        device = self.raw_hardness.device
+        return torch.tensor(self.widths, dtype=torch.float64, device=device)
 
     def hardness(self) -> Float64[Tensor, " n_elements"]:
         """J_Z of each element of the model in eV/e²."""

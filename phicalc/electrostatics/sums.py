@@ -99,7 +99,7 @@ class CoulombSum:
         return (constant - per_square * self.smearing**2) * total - per_square * spread
 
     def matrix(self) -> Float64[Tensor, "s m m"]:
-        """A itself, one padded matrix per structure in eV/e²; zero in empty slots."""
+        """Form A itself, one padded matrix per structure in eV/e²; zero in empty slots."""
         first, second = self.plan.pair_index
         n_structures, n_slots = self.plan.atom_of_slot.shape
         row, column = self.plan.slot_of_atom[first], self.plan.slot_of_atom[second] % n_slots

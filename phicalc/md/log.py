@@ -3,7 +3,6 @@
 import csv
 from pathlib import Path
 from time import perf_counter
-from typing import Self
 
 import numpy as np
 from ase import Atoms, units
@@ -58,7 +57,7 @@ class MDLog:
         self._writer = csv.DictWriter(self._file, columns)
         self._writer.writeheader()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "MDLog":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -34,10 +34,12 @@ def informative_pair(atoms: Atoms) -> tuple[str, str] | None:
     heavy = [symbol for symbol, _ in counts.most_common() if symbol != "H"]
     if len(heavy) >= 2:
         return heavy[0], heavy[1]
-    for symbol in [*heavy, "H"]:
-        if counts[symbol] >= 2 or (counts[symbol] and atoms.pbc.any()):
-            return symbol, symbol
-    return (heavy[0], "H") if heavy and counts["H"] else None
+    symbol = heavy[0] if heavy else "H"
+    if counts[symbol] >= 2:
+        return symbol, symbol
+    if heavy and counts["H"]:
+        return symbol, "H"
+    return (symbol, symbol) if atoms.pbc.any() and counts[symbol] else None
 
 
 def pair_distribution(

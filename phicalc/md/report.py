@@ -1,7 +1,7 @@
 """One picture of a run: temperature, conserved energy, pair distribution, charges."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,9 +83,7 @@ def _load(folder: Path, pair: tuple[str, str] | None) -> _Run:
     """Read settings, log and the second half of the trajectory."""
     for name in (CONFIG_FILE, LOG_FILE, TRAJECTORY_FILE):
         if not (folder / name).is_file():
-            raise FileNotFoundError(
-                f"{folder} holds no run: {name} is missing; see run_md's output"
-            )
+            raise FileNotFoundError(f"{folder} holds no run of phicalc: it has no {name}")
     frames: list[Atoms] = list(ase.io.iread(folder / TRAJECTORY_FILE, index=":"))
     frames = frames[len(frames) // 2 :]
     frames = frames[:: max(1, len(frames) // MOST_FRAMES)]
@@ -96,13 +94,14 @@ def _load(folder: Path, pair: tuple[str, str] | None) -> _Run:
 def _title(run: _Run) -> str:
     """Say what ran, under which conditions, for how long."""
     config = run.config
-    formula = run.frames[0].symbols.get_chemical_formula("reduce")
+    formula, count = run.frames[0].symbols.formula.reduce()
+    name = str(formula.convert("hill")).translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
     conditions = config["ensemble"].upper()
     if config["ensemble"] != "nve":
         conditions += f", {config['temperature']:g} K"
     if config["ensemble"] == "npt":
         conditions += f", {config['pressure']:g} bar"
-    return f"{formula} ({run.n_atoms} atoms) · {conditions} · {_duration(run.log)}"
+    return f"{count} {name} ({run.n_atoms} atoms) · {conditions} · {_duration(run.log)}"
 
 
 def _duration(log: dict[str, np.ndarray]) -> str:
@@ -141,7 +140,7 @@ def _conserved_energy(axes: Axes, run: _Run) -> None:
     if len(time) > 2:
         slope, start = np.polyfit(time, change, 1)
         axes.plot(time, start + slope * time, color=RED, linestyle="--", linewidth=1.2)
-        text += f": drift {slope:+.3f} meV/atom/ps"
+        text += f": drift {_signed(slope, 3)} meV/atom/ps"
     axes.set_title(text, fontsize=10)
 
 
@@ -156,7 +155,8 @@ def _pressure(axes: Axes, run: _Run) -> None:
     _against_time(axes, run, values, "pressure (kbar)")
     target = run.config["pressure"] / 1000
     axes.axhline(target, color=RED, linestyle="--", linewidth=1.2)
-    axes.set_title(f"pressure: {_second_half(values).mean():+.2f} kbar (second half)", fontsize=10)
+    mean = _signed(_second_half(values).mean(), 2)
+    axes.set_title(f"pressure: {mean} kbar (second half)", fontsize=10)
 
 
 def _potential_energy(axes: Axes, run: _Run) -> None:
@@ -198,18 +198,23 @@ def _charges(axes: Axes, run: _Run) -> None:
         counts, _ = np.histogram(values, bins, density=True)
         color = _visible(jmol_colors[atomic_numbers[symbol]])
         axes.stairs(counts, bins, fill=True, color=color, alpha=0.75, label=symbol)
-        summary.append(f"{symbol} {values.mean():+.2f}")
+        summary.append(f"{symbol} {_signed(values.mean(), 2)}")
     axes.set_xlabel("charge (e)")
     axes.set_ylabel("density (1/e)")
     axes.legend(frameon=False, fontsize=9)
     axes.set_title("mean charges: " + ", ".join(summary) + " e", fontsize=10)
 
 
-def _visible(color: Sequence[float]) -> tuple[float, float, float]:
+def _visible(color: np.ndarray) -> tuple[float, float, float]:
     """Darken colours (white hydrogen) that would vanish on white paper."""
     brightness = float(np.dot(color, (0.3, 0.6, 0.1)))
     red, green, blue = (channel * min(1.0, 0.65 / max(brightness, 1e-6)) for channel in color)
     return red, green, blue
+
+
+def _signed(value: float, digits: int) -> str:
+    """Write a number with its sign; the minus of typography, as on the axes."""
+    return f"{value:+.{digits}f}".replace("-", "−")
 
 
 def _second_half(values: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ folder holds all of them.
 """
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,18 @@ from phicalc.training.schema import apply_override, build, check_keys, parse_yam
 
 #: Fields of `PotentialConfig` that training fits to the data and that YAML may not set.
 FITTED = ("average_neighbors", "energy_scale", "reference_energies")
+
+
+def _check_at_least(smallest: int, **values: int | None) -> None:
+    for name, value in values.items():
+        if value is not None and value < smallest:
+            raise ValueError(f"{name!r} must be ≥ {smallest}, got {value}")
+
+
+def _check_positive(**values: float | None) -> None:
+    for name, value in values.items():
+        if value is not None and value <= 0:
+            raise ValueError(f"{name!r} must be positive, got {value}")
 
 
 @dataclass(frozen=True)
@@ -272,15 +284,3 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> Trainin
         return config_from_dict(settings)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-
-
-def _check_at_least(smallest: int, **values: int | None) -> None:
-    for name, value in values.items():
-        if value is not None and value < smallest:
-            raise ValueError(f"{name!r} must be ≥ {smallest}, got {value}")
-
-
-def _check_positive(**values: float | None) -> None:
-    for name, value in values.items():
-        if value is not None and value <= 0:
-            raise ValueError(f"{name!r} must be positive, got {value}")

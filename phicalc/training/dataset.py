@@ -1,5 +1,6 @@
 """Training, validation and test sets: splitting frames, graphs made once, batches."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -97,10 +98,8 @@ def load_splits(config: DataConfig, loss: LossConfig, base: Path | None = None) 
     return splits
 
 
-def split_indices(
-    config: DataConfig, pool: Sequence[LabelledAtoms]
-) -> tuple[list[int], list[int]]:
-    """Indices in `pool` of the frames kept for validation and for test."""
+def split_indices(config: DataConfig, pool: Sequence[LabelledAtoms]) -> tuple[list[int], list[int]]:
+    """Return the indices in `pool` of the frames kept for validation and for test."""
     if config.split == "files":
         return [], []
     if config.split == "key":
@@ -119,9 +118,8 @@ def split_indices(
     order = np.arange(len(pool))[::-1]
     if config.split == "random":
         order = np.random.default_rng(config.split_seed).permutation(len(pool))
-    test = order[: config.test_count]
-    valid = order[config.test_count : config.test_count + n_valid]
-    return sorted(valid.tolist()), sorted(test.tolist())
+    kept_out = order[: config.test_count + n_valid].tolist()
+    return sorted(kept_out[config.test_count :]), sorted(kept_out[: config.test_count])
 
 
 def check_labels_make_sense(frames: Sequence[LabelledAtoms], loss: LossConfig) -> None:
@@ -210,8 +208,8 @@ def batch_plan(
     starts = list(range(0, n_samples, batch_size))
     if batch_size > 1 and len(starts) > 1 and n_samples - starts[-1] == 1:
         starts.pop()
-    stops = [*starts[1:], n_samples]
-    return [order[i:j].tolist() for i, j in zip(starts, stops, strict=True)]
+    ends = [*starts, n_samples]
+    return [order[i:j].tolist() for i, j in itertools.pairwise(ends)]
 
 
 def charge_range(frames: Sequence[LabelledAtoms]) -> tuple[float, float]:
@@ -221,7 +219,7 @@ def charge_range(frames: Sequence[LabelledAtoms]) -> tuple[float, float]:
 
 
 def atoms_per_structure(graph: AtomicGraph) -> Float64[Tensor, " n_structures"]:
-    """Number of atoms in each structure, as float64."""
+    """Count the atoms of each structure, as float64."""
     return graph.cell.new_zeros(graph.n_structures).index_add(
         0, graph.batch, graph.positions.new_ones(graph.n_atoms)
     )

@@ -13,10 +13,17 @@ from ase.data import chemical_symbols
 from phicalc.checkpoint import load_model, resolve_device, resolve_dtype
 from phicalc.derivatives import Prediction, predict
 from phicalc.potential import Potential
-from phicalc.training.config import KeysConfig
-from phicalc.training.dataset import Sample, batch_plan, batches, make_samples, prepare_samples
+from phicalc.training.config import LABELS, KeysConfig
+from phicalc.training.dataset import (
+    Sample,
+    atoms_per_structure,
+    batch_plan,
+    batches,
+    make_samples,
+    prepare_samples,
+)
 from phicalc.training.frames import find_data_file, label_atoms, read_frames
-from phicalc.training.loss import LABELS, UNITS, ErrorSums, atoms_per_structure, errors
+from phicalc.training.loss import UNITS, ErrorSums, errors
 from phicalc.training.plots import plot_parity
 from phicalc.training.state import write_atomically
 

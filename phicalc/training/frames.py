@@ -1,6 +1,8 @@
 """Reading labelled structures from extended XYZ files."""
 
+import gzip
 import hashlib
+import io
 import os
 import warnings
 from collections.abc import Iterable, Sequence
@@ -97,7 +99,10 @@ def read_frames(
     """
     path = Path(path)
     try:
-        images = ase.io.read(path, index=":", format="extxyz")
+        # Unpacked as a whole: ASE steps back and forth, which inside a .gz file takes minutes.
+        content = path.read_bytes()
+        text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode()
+        images = ase.io.read(io.StringIO(text), index=":", format="extxyz")
     except (KeyError, IndexError, OSError, EOFError) as error:
         raise ValueError(f"{path} could not be read as extended XYZ: {error}") from error
     if not images:

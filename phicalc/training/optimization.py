@@ -70,7 +70,7 @@ class Schedule:
             self.bad_epochs = 0
 
     def state(self) -> dict[str, float | int | None]:
-        """What `restore` needs."""
+        """Return what `restore` needs."""
         best = None if math.isinf(self.best) else self.best
         return {"best": best, "bad_epochs": self.bad_epochs, "reduction": self.reduction}
 

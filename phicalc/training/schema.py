@@ -47,7 +47,7 @@ def parse_yaml(text: str) -> Any:
         For text that is not YAML, and for duplicate keys.
     """
     try:
-        return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+        return yaml.load(text, Loader=_StrictLoader)
     except yaml.YAMLError as error:
         raise ValueError(f"this is not valid YAML: {error}") from error
 
@@ -214,7 +214,5 @@ def _convert_scalar(kind: type, value: Any, where: str) -> Any:
     if type(value) is not kind:
         names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
         expected = names.get(kind, kind.__name__)
-        raise ValueError(
-            f"{where!r} must be {expected}, got {value!r} ({type(value).__name__})"
-        )
+        raise ValueError(f"{where!r} must be {expected}, got {value!r} ({type(value).__name__})")
     return value

@@ -3,18 +3,20 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
 from phicalc.potential import Potential
-from phicalc.training.config import LABELS, TrainingConfig
+from phicalc.training.config import TrainingConfig
 from phicalc.training.dataset import Sample, batch_plan, batches
 from phicalc.training.engine import Engine
-from phicalc.training.loss import UNITS, ErrorSums, LossValue, errors, loss_value
+from phicalc.training.loss import ErrorSums, LossValue, errors, loss_value
 from phicalc.training.optimization import MovingAverage, Schedule, copy_weights, make_optimizer
+from phicalc.training.position import Position, describe_epoch
 from phicalc.training.state import (
     State,
     pack_optimizer,
@@ -26,31 +28,6 @@ from phicalc.training.state import (
 
 class TrainingDiverged(RuntimeError):
     """The loss or its gradient stopped being finite."""
-
-
-@dataclass
-class Position:
-    """Where a run stands."""
-
-    epoch: int = 0
-    """Epochs finished."""
-    batch: int = 0
-    """Batches finished in the present epoch."""
-    step: int = 0
-    """Steps taken in all."""
-    best_loss: float | None = None
-    best_epoch: int = 0
-    bad_validations: int = 0
-    """Validations since the best one."""
-    finished: bool = False
-    seconds: float = 0.0
-    """Time spent, over all continuations."""
-    loss_sum: float = 0.0
-    """Sum of the losses of the present epoch, weighted by structures."""
-    structures: int = 0
-    """Structures seen in the present epoch."""
-    error_sums: dict[str, list[float]] = field(default_factory=dict)
-    """Error statistics of the present epoch."""
 
 
 class Trainer:
@@ -93,9 +70,7 @@ class Trainer:
         self.parameters = [p for p in potential.parameters() if p.requires_grad]
         steps = len(batch_plan(len(train), config.batch_size))
         self.optimizer = make_optimizer(potential, config.optimizer)
-        self.schedule = Schedule(
-            config.schedule, config.optimizer.lr, steps, config.max_epochs
-        )
+        self.schedule = Schedule(config.schedule, config.optimizer.lr, steps, config.max_epochs)
         self.average = MovingAverage(potential, config.optimizer.ema_decay)
         self.best = {key: weight.clone() for key, weight in self.average.weights.items()}
         self.position = Position()
@@ -155,22 +130,20 @@ class Trainer:
         rate = self.schedule.rate(self.position.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        value, found = self.engine.attempt(lambda: self._backward(batch))
+        value, found = self.engine.attempt(partial(self._backward, batch))
         norm = torch.nn.utils.get_total_norm(
             [p.grad for p in self.parameters if p.grad is not None]
         )
-        loss = float(value.total)
+        loss = float(value.total.detach())
         if not (math.isfinite(loss) and math.isfinite(float(norm))):
             raise TrainingDiverged(
-                f"loss {loss} and gradient norm {float(norm)} at step {self.position.step} of epoch "
-                f"{self.position.epoch + 1}. The last saved state and the best model so far are "
+                f"loss {loss} and gradient norm {float(norm)} at step {self.position.step} (epoch "
+                f"{self.position.epoch + 1}). The last saved state and the best model so far are "
                 "kept. Try a smaller optimizer.lr, a longer schedule.warmup_epochs or a smaller "
                 "optimizer.clip, and look for wrong labels or atoms that nearly coincide"
             )
         if self.config.optimizer.clip is not None:
-            torch.nn.utils.clip_grads_with_norm_(
-                self.parameters, self.config.optimizer.clip, norm
-            )
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, self.config.optimizer.clip, norm)
         self.optimizer.step()
         self.average.update()
         self._count(loss, found, batch)
@@ -222,7 +195,7 @@ class Trainer:
         size = self.config.valid_batch_size or self.config.batch_size
         sums, total = ErrorSums(), 0.0
         for batch in batches(self.valid, batch_plan(len(self.valid), size)):
-            value, found = self.engine.attempt(lambda batch=batch: self._loss(batch))
+            value, found = self.engine.attempt(partial(self._loss, batch))
             sums.add({name: error.detach() for name, error in found.items()})
             total += float(value.total.detach()) * batch.graph.n_structures
         return {"loss": total / len(self.valid), **sums.metrics()}
@@ -251,7 +224,7 @@ class Trainer:
     def state(self) -> State:
         """Everything needed to go on, for `restore`."""
         tensors, groups = pack_optimizer(self.optimizer)
-        kinds = {
+        kinds: dict[str, dict[str, torch.Tensor]] = {
             "weights": dict(self.potential.named_parameters()),
             "average": self.average.weights,
             "best": self.best,
@@ -287,18 +260,6 @@ class Trainer:
         self.schedule.restore(document["schedule"])
         self.average.n_updates = document["average_updates"]
         self.position = Position(**document["position"])
-
-
-def describe_epoch(row: dict[str, Any], max_epochs: int, position: Position) -> str:
-    """One line about an epoch for people."""
-    parts = [f"epoch {row['epoch']}/{max_epochs}", f"lr {row['lr']:.1e}"]
-    for role in ("train", "valid"):
-        if f"{role}_loss" in row:
-            parts.append(f"{role} loss {row[f'{role}_loss']:.4f}")
-            shown = [n for n in LABELS if f"{role}_{n}_rmse" in row]
-            parts += [f"{n} {row[f'{role}_{n}_rmse']:.2f} {UNITS[n][1]}" for n in shown]
-    parts.append(f"{position.seconds:.0f} s{' *' if position.best_epoch == row['epoch'] else ''}")
-    return "  ".join(parts)
 
 
 def _prefixed(prefix: str, metrics: dict[str, float]) -> dict[str, float]:

@@ -1,0 +1,1 @@
+"""Models shipped with phicalc, one folder each; installed as the package ``phicalc.models``."""

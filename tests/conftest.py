@@ -1,0 +1,64 @@
+"""What every test gets: data from outside, seeded random numbers, an untouched default dtype."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+BENCHMARKS = Path(__file__).resolve().parent / "benchmarks"
+
+os.environ.setdefault("MPLBACKEND", "Agg")  # no window, whatever the machine
+settings.register_profile("phicalc", deadline=None, derandomize=True)
+settings.load_profile("phicalc")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Set the markers that follow from where a test lies or what it asks for."""
+    for item in items:
+        if BENCHMARKS in item.path.parents:
+            item.add_marker(pytest.mark.benchmark)
+        if "shared_data" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.shared_data)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Callable[[str], Path]:
+    """``shared_data(name)`` is the path of a reference data file, or skips the test.
+
+    The folder is ``$PHICALC_DATA``, or ``shared/data`` beside the repository.
+    """
+    given = os.environ.get("PHICALC_DATA")
+    folder = Path(given) if given else REPOSITORY.parent / "shared" / "data"
+
+    def find(name: str) -> Path:
+        path = folder / name
+        if path.is_file():
+            return path
+        if given:
+            pytest.fail(f"PHICALC_DATA={given} has no file {name}; correct or unset it")
+        pytest.skip(f"reference data {name} is not here; set PHICALC_DATA to its folder")
+
+    return find
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Random numbers that are the same in every run and any order of the tests."""
+    return np.random.default_rng(20260101)
+
+
+@pytest.fixture(autouse=True)
+def torch_is_left_as_found() -> Iterator[None]:
+    """Seed torch, keep it on one thread, and see that a test leaves the default dtype alone."""
+    torch.manual_seed(20260101)
+    torch.set_num_threads(1)
+    yield
+    assert torch.get_default_dtype() == torch.float32, "the process-wide default dtype was changed"

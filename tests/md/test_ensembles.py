@@ -1,0 +1,234 @@
+"""Integrators: what is conserved, which temperature is reached, what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ase import Atoms, units
+from ase.build import bulk, molecule
+from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.emt import EMT
+from ase.constraints import FixAtoms, FixBondLengths
+
+from phicalc.md import MDConfig, read_log, run_md
+from phicalc.md.ensembles import build_integrator, degrees_of_freedom, initialise_velocities
+from phicalc.md.log import temperature
+
+METHODS = {
+    "nve": {"ensemble": "nve"},
+    "langevin": {"thermostat": "langevin"},
+    "bussi": {"thermostat": "bussi"},
+    "nose-hoover": {"thermostat": "nose-hoover"},
+    "npt": {"ensemble": "npt", "barostat_time": 300.0},
+}
+
+
+class NoInteraction(Calculator):
+    """An ideal gas."""
+
+    implemented_properties = ["energy", "free_energy", "forces", "stress"]
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        zero = np.zeros((len(atoms), 3))
+        self.results = {"energy": 0.0, "free_energy": 0.0, "forces": zero, "stress": np.zeros(6)}
+
+
+def copper() -> Atoms:
+    atoms = bulk("Cu", cubic=True)
+    atoms.calc = EMT()
+    return atoms
+
+
+def gas(n_atoms: int, volume_per_atom: float = 1000.0) -> Atoms:
+    edge = (n_atoms * volume_per_atom) ** (1 / 3)
+    positions = np.random.default_rng(5).uniform(0, edge, (n_atoms, 3))
+    atoms = Atoms(f"Ar{n_atoms}", positions, cell=[edge] * 3, pbc=True)
+    atoms.calc = NoInteraction()
+    return atoms
+
+
+def advance(atoms: Atoms, config: MDConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Temperature, total and conserved energy after every step."""
+    rng = np.random.default_rng(config.seed)
+    initialise_velocities(atoms, config.temperature, rng)
+    dynamics, conserved_energy, n_free = build_integrator(atoms, config, rng)
+    rows = [
+        (temperature(atoms, n_free), atoms.get_total_energy(), conserved_energy())
+        for _ in dynamics.irun(config.steps)
+    ]
+    return tuple(np.array(rows).T)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_conserved_energy_is_conserved(method):
+    config = MDConfig(timestep=2.0, steps=250, thermostat_time=50.0, **METHODS[method])
+    _, total, conserved = advance(copper(), config)
+    assert np.ptp(conserved) < 1.5e-3  # eV, of four atoms; the error of the time step
+    if method != "nve":
+        assert np.ptp(total) > 50 * np.ptp(conserved)  # so the bookkeeping of heat matters
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_error_of_the_conserved_energy_is_of_second_order(method):
+    def error(timestep: float) -> float:
+        config = MDConfig(
+            timestep=timestep, steps=round(100.0 / timestep), thermostat_time=50.0,
+            **METHODS[method],
+        )  # fmt: skip
+        return float(np.ptp(advance(copper(), config)[2]))
+
+    assert error(4.0) / error(2.0) == pytest.approx(4.0, rel=0.6)
+
+
+@pytest.mark.parametrize("method", ["langevin", "bussi"])
+def test_thermostat_brings_a_gas_to_its_temperature(method):
+    atoms = gas(300)
+    config = MDConfig(
+        thermostat=method, temperature=300.0, thermostat_time=20.0, timestep=2.0, steps=300
+    )
+    initialise_velocities(atoms, 50.0, np.random.default_rng(1))
+    kelvin = advance(atoms, config)[0]
+    assert kelvin[0] < 70
+    assert kelvin[100:].mean() == pytest.approx(300.0, rel=0.04)
+    # Canonical fluctuations: σ(T) = T √(2/n_free), here 7.1 % of 300 K.
+    assert kelvin[100:].std() == pytest.approx(300.0 * np.sqrt(2 / 900), rel=0.5)
+
+
+def test_bussi_counts_only_the_motion_that_is_there():
+    """Three atoms without total or angular momentum have three quadratic terms, not nine."""
+    atoms = molecule("H2O")
+    atoms.calc = NoInteraction()
+    config = MDConfig(
+        thermostat="bussi", temperature=300.0, thermostat_time=2.0, timestep=1.0, steps=3000
+    )
+    kelvin = advance(atoms, config)[0]
+    assert kelvin.mean() == pytest.approx(300.0, rel=0.1)  # with 3 N it would be 900 K
+
+
+def test_nose_hoover_counts_only_the_motion_that_is_there():
+    config = MDConfig(
+        thermostat="nose-hoover", temperature=300.0, thermostat_time=30.0, timestep=3.0, steps=1500
+    )
+    kelvin = advance(copper(), config)[0]
+    assert kelvin[300:].mean() == pytest.approx(300.0, rel=0.1)  # with 3 N it would be 400 K
+
+
+def test_npt_gas_fills_the_volume_of_the_ideal_gas_law():
+    atoms, pressure = gas(100), 41.4  # bar: 1000 Å³ per atom at 300 K
+    config = MDConfig(
+        ensemble="npt", pressure=pressure, temperature=300.0, timestep=5.0, steps=3000,
+        thermostat_time=100.0, barostat_time=500.0,
+    )  # fmt: skip
+    initialise_velocities(atoms, 300.0, np.random.default_rng(2))
+    atoms.set_cell(atoms.cell * 0.9, scale_atoms=True)  # 27 % too dense
+    dynamics, *_ = build_integrator(atoms, config, np.random.default_rng(2))
+    volumes = [atoms.get_volume() for _ in dynamics.irun(config.steps)]
+    expected = len(atoms) * units.kB * 300.0 / (pressure * units.bar)
+    assert np.mean(volumes[500:]) == pytest.approx(expected, rel=0.1)
+    assert np.ptp(volumes) > 0.1 * expected
+
+
+def test_velocities_have_no_drift_and_molecules_no_rotation(rng):
+    atoms = molecule("CH3CH2OH")
+    initialise_velocities(atoms, 300.0, rng)
+    assert np.abs(atoms.get_momenta().sum(axis=0)).max() < 1e-12
+    assert np.abs(atoms.get_angular_momentum()).max() < 1e-12
+    assert atoms.get_kinetic_energy() > 0
+    assert degrees_of_freedom(atoms, "nve") == 3 * len(atoms) - 6
+    assert degrees_of_freedom(atoms, "langevin") == 3 * len(atoms)
+
+
+def test_periodic_structures_keep_their_rotation(rng):
+    atoms = gas(20)
+    initialise_velocities(atoms, 300.0, rng)
+    assert np.abs(atoms.get_momenta().sum(axis=0)).max() < 1e-12
+    assert np.abs(atoms.get_angular_momentum()).max() > 1.0
+    assert degrees_of_freedom(atoms, "bussi") == 57
+
+
+@pytest.mark.parametrize(("name", "n_free"), [("N2", 1), ("CO2", 4), ("H2O", 3)])
+def test_linear_molecules_lose_two_rotations_only(name, n_free, rng):
+    atoms = molecule(name)
+    atoms.rotate(33, (1, 2, 3))
+    initialise_velocities(atoms, 300.0, rng)
+    assert np.abs(atoms.get_velocities()).max() < 0.1  # about 1 km/s
+    assert np.abs(atoms.get_angular_momentum()).max() < 1e-12
+    assert degrees_of_freedom(atoms, "nve") == n_free
+
+
+def test_velocities_follow_maxwell_and_boltzmann(rng):
+    atoms = gas(2000)
+    initialise_velocities(atoms, 450.0, rng)
+    speeds = atoms.get_velocities().ravel()
+    expected = np.sqrt(units.kB * 450.0 / atoms.get_masses()[0])
+    assert speeds.std() == pytest.approx(expected, rel=0.03)
+
+
+def test_a_single_atom_keeps_moving(rng):
+    atoms = Atoms("Ar", cell=[9.0] * 3, pbc=True)
+    initialise_velocities(atoms, 300.0, rng)
+    assert atoms.get_kinetic_energy() > 1e-3
+    assert degrees_of_freedom(atoms, "nve") == 3
+
+
+def test_given_velocities_are_kept(rng):
+    atoms = molecule("H2O")
+    momenta = rng.normal(size=(3, 3))
+    atoms.set_momenta(momenta)
+    initialise_velocities(atoms, 300.0, rng)
+    assert np.array_equal(atoms.get_momenta(), momenta)
+
+
+def test_langevin_holds_fixed_atoms(rng):
+    atoms = copper()
+    atoms.set_constraint(FixAtoms([0]))
+    start = atoms.positions.copy()
+    kelvin, *_ = advance(atoms, MDConfig(timestep=2.0, steps=20))
+    assert np.array_equal(atoms.positions[0], start[0])
+    assert not np.allclose(atoms.positions[1:], start[1:])
+    assert np.isfinite(kelvin).all()
+
+
+@pytest.mark.parametrize("method", ["nose-hoover", "npt"])
+def test_constraints_that_would_be_ignored_are_refused(method, rng):
+    atoms = copper()
+    atoms.set_constraint(FixAtoms([0]))
+    with pytest.raises(ValueError, match=r"cannot keep the constraints \['FixAtoms'\].*'bussi'"):
+        build_integrator(atoms, MDConfig(**METHODS[method]), rng)
+
+
+def test_langevin_refuses_bond_constraints(rng):
+    atoms = copper()
+    atoms.set_constraint(FixBondLengths([(0, 1)]))
+    with pytest.raises(ValueError, match="FixBondLengths"):
+        build_integrator(atoms, MDConfig(), rng)
+
+
+@pytest.mark.parametrize("settings", [{"ensemble": "npt"}, {"log_pressure": True}])
+def test_pressure_needs_a_volume(settings, rng):
+    atoms = molecule("H2O")
+    atoms.calc = EMT()
+    with pytest.raises(ValueError, match="periodic in three directions"):
+        build_integrator(atoms, MDConfig(**settings), rng)
+
+
+def test_pressure_needs_a_calculator_with_stress(rng):
+    atoms = copper()
+    atoms.calc.implemented_properties = ["energy", "free_energy", "forces"]
+    with pytest.raises(ValueError, match="stress, which the calculator EMT does not give"):
+        build_integrator(atoms, MDConfig(ensemble="npt"), rng)
+
+
+def test_bussi_refuses_atoms_at_rest(rng):
+    with pytest.raises(ValueError, match="cannot start from rest"):
+        build_integrator(copper(), MDConfig(thermostat="bussi"), rng)
+
+
+def test_npt_log_holds_the_pressure_of_the_ideal_gas(tmp_path):
+    atoms = gas(50)
+    config = MDConfig(ensemble="npt", pressure=41.4, steps=4, log_interval=1)
+    log = read_log(run_md(atoms, config, tmp_path).log)
+    # Of a gas without forces the pressure is 2 E_kin / 3 V: here with 3 N terms.
+    expected = 2 * log["kinetic_energy_eV"] / (3 * log["volume_A3"]) / units.bar
+    np.testing.assert_allclose(log["pressure_bar"], expected, rtol=1e-5)

@@ -1,0 +1,91 @@
+"""Small structures and potentials for the physics tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, molecule
+
+from phicalc.derivatives import predict
+from phicalc.graph import from_ase
+from phicalc.potential import Potential, PotentialConfig, build_potential
+from phicalc.testing import Evaluation
+
+ELEMENTS = ("H", "C", "O", "Na", "Cl")
+
+HEADS = {
+    "none": {"head": "none"},
+    "qeq": {},
+    "coulomb": {"electrostatic_energy": "coulomb"},
+    "embedding": {"charge_feedback": "embedding"},
+    "network": {"charge_feedback": "network", "charge_range": (-2.0, 2.0), "charge_basis": 8},
+    "tensors": {"hidden_l_max": 1, "l_max": 1, "correlation": 2},
+    "nequip": {"head": "none", "hidden_l_max": 2, "correlation": 1},
+}
+
+
+def _salt(charge: float) -> Atoms:
+    """Rattled rocksalt in a triclinic cell smaller than the cutoff."""
+    rng = np.random.default_rng(7)
+    atoms = bulk("NaCl", "rocksalt", a=5.64).repeat((2, 1, 1))
+    atoms.set_cell(atoms.cell + rng.normal(0, 0.2, (3, 3)), scale_atoms=True)
+    atoms.rattle(0.15, seed=8)
+    atoms.info["charge"] = charge
+    return atoms
+
+
+def _ethanol(charge: float) -> Atoms:
+    atoms = molecule("CH3CH2OH")
+    atoms.rattle(0.05, seed=9)
+    atoms.info["charge"] = charge
+    return atoms
+
+
+STRUCTURES: dict[str, Callable[[], Atoms]] = {
+    "molecule": lambda: _ethanol(0),
+    "cation": lambda: _ethanol(1),
+    "crystal": lambda: _salt(0),
+    "charged-crystal": lambda: _salt(-1),
+}
+
+
+def tiny_potential(**settings: object) -> Potential:
+    """Random weights in float64, and sums that are exact to rounding."""
+    defaults = {
+        "elements": ELEMENTS,
+        "channels": 8,
+        "cutoff": 4.0,
+        "coulomb_tolerance": 1e-13,
+        "average_neighbors": 20.0,
+    }
+    return build_potential(PotentialConfig(**{**defaults, **settings}), seed=1).double()
+
+
+def evaluator(potential: Potential) -> Callable[[Atoms], Evaluation]:
+    """Evaluate one ASE structure with a potential, without the ASE calculator."""
+
+    def evaluate(atoms: Atoms) -> Evaluation:
+        graph = potential.prepare(from_ase(atoms, potential.cutoff))
+        crystal = bool(atoms.pbc.all())
+        result = predict(potential, graph, stress=crystal)
+        return Evaluation(
+            energy=float(result.energy),
+            forces=result.forces.numpy(),
+            stress=result.stress[0].numpy() if result.stress is not None else None,
+            charges=result.charges.numpy() if result.charges is not None else None,
+        )
+
+    return evaluate
+
+
+@pytest.fixture(params=list(STRUCTURES))
+def atoms(request: pytest.FixtureRequest) -> Atoms:
+    return STRUCTURES[request.param]()
+
+
+@pytest.fixture(params=list(HEADS))
+def potential(request: pytest.FixtureRequest) -> Potential:
+    return tiny_potential(**HEADS[request.param])

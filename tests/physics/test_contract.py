@@ -1,0 +1,69 @@
+"""Every head × {molecule, crystal} × {neutral, charged} fulfils the physics contract."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.lj import LennardJones
+
+from phicalc import testing
+from phicalc.potential import Potential
+from phicalc.testing import CONTRACT, Evaluation, from_calculator
+
+from .conftest import STRUCTURES, evaluator
+
+
+@pytest.mark.parametrize("check", CONTRACT, ids=lambda check: check.__name__)
+def test_every_head_fulfils_the_contract(
+    check: Callable, potential: Potential, atoms: Atoms
+) -> None:
+    check(evaluator(potential), atoms)
+
+
+@pytest.mark.parametrize("check", CONTRACT, ids=lambda check: check.__name__)
+def test_ase_calculators_can_be_checked(check: Callable) -> None:
+    atoms = STRUCTURES["crystal"]()
+    evaluate = from_calculator(LennardJones(sigma=2.3, epsilon=0.3, rc=9.0, smooth=True))
+    check(evaluate, atoms, tolerance=1e-5)
+
+
+def _broken(change: Callable[[Atoms, Evaluation], Evaluation]) -> Callable[[Atoms], Evaluation]:
+    """Lennard-Jones with one thing wrong."""
+    sound = from_calculator(LennardJones(sigma=2.3, epsilon=0.3, rc=9.0, smooth=True))
+
+    def evaluate(atoms: Atoms) -> Evaluation:
+        result = sound(atoms)._replace(charges=np.sign(atoms.numbers - 14) * 0.5)
+        return change(atoms, result)
+
+    return evaluate
+
+
+BROKEN = {
+    "check_permutation": lambda a, e: e._replace(energy=e.energy + a.positions[0].sum()),
+    "check_rotation": lambda a, e: e._replace(forces=e.forces + [0, 0, 0.1]),
+    "check_translation": lambda a, e: e._replace(energy=e.energy + a.positions.sum()),
+    "check_left_handed_cell": lambda a, e: e._replace(
+        stress=e.stress * np.sign(np.linalg.det(a.cell))
+    ),
+    "check_supercell": lambda a, e: e._replace(energy=e.energy + len(a) ** 2),
+    "check_forces": lambda a, e: e._replace(forces=e.forces * 1.001),
+    "check_stress": lambda a, e: e._replace(stress=-e.stress),
+    "check_net_force": lambda a, e: e._replace(forces=e.forces + 0.01),
+    "check_total_charge": lambda a, e: e._replace(charges=e.charges + 0.01),
+}
+
+
+@pytest.mark.parametrize("check", CONTRACT, ids=lambda check: check.__name__)
+def test_each_check_catches_what_it_is_for(check: Callable) -> None:
+    atoms = STRUCTURES["crystal"]()
+    evaluate = _broken(BROKEN[check.__name__])
+    with pytest.raises(AssertionError, match=r"deviates|finite differences"):
+        check(evaluate, atoms, tolerance=1e-4)
+
+
+def test_contract_lists_every_check() -> None:
+    checks = {name for name in vars(testing) if name.startswith("check_")}
+    assert checks == {check.__name__ for check in CONTRACT} == set(BROKEN)

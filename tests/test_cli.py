@@ -1,0 +1,182 @@
+"""The command line: every verb once with a tiny model, and errors of one line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import ase.io
+import numpy as np
+import pytest
+
+from phicalc import __version__, cli
+from phicalc.calculator import PhiCalculator
+from phicalc.checkpoint import ModelCard, save_model
+from phicalc.md import read_log
+from phicalc.potential import PotentialConfig, build_potential
+from phicalc.structures import water_box, write_structures
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """Folder of a model with random weights."""
+    config = PotentialConfig(
+        elements=("H", "O"), cutoff=3.0, layers=1, channels=4, l_max=1, correlation=1
+    )
+    card = ModelCard(
+        name="tiny", license="MIT", limits=("It knows nothing.",), charge_range=(-1.0, 1.0),
+        metrics={"forces_rmse_mev_per_angstrom": 123.456},
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    save_model(folder, build_potential(config, seed=1), card)
+    return str(folder)
+
+
+@pytest.fixture
+def box(tmp_path, monkeypatch):
+    """File with two small boxes of water, in the folder where the commands run."""
+    monkeypatch.chdir(tmp_path)
+    frames = [water_box(2, density=0.3), water_box(2, density=0.25)]
+    return str(write_structures(tmp_path / "box.extxyz", frames))
+
+
+def run(*arguments: str) -> int:
+    return cli.main(list(arguments))
+
+
+def test_predict_prints_and_saves_what_the_calculator_says(box, model, capsys):
+    assert run("predict", box, "--model", model, "--output", "results.json") == 0
+    atoms = water_box(2, density=0.25)
+    atoms.calc = PhiCalculator(model)
+    energy = atoms.get_potential_energy()
+    with open("results.json", encoding="utf-8") as file:
+        records = json.load(file)
+    assert len(records) == 2
+    assert records[1]["energy"] == pytest.approx(energy, abs=1e-5)
+    assert np.shape(records[1]["stress"]) == (6,)
+    assert np.sum(records[1]["charges"]) == pytest.approx(0, abs=1e-9)
+    printed = capsys.readouterr().out
+    assert f"{energy:.3f}" in printed
+    assert "results.json" in printed
+
+
+def test_predict_takes_the_total_charge_and_leaves_out_stress(box, model):
+    options = ("--index", "-1", "--charge", "1", "--no-stress", "--dtype", "float64")
+    assert run("predict", box, "--model", model, "--output", "r.extxyz", *options) == 0
+    frame = ase.io.read("r.extxyz")
+    assert frame.get_charges().sum() == pytest.approx(1, abs=1e-6)
+    assert "stress" not in frame.calc.results
+
+
+def test_relax_writes_a_structure_of_lower_energy(box, model, capsys):
+    options = ("--cell", "--steps", "2", "--optimizer", "fire", "--trajectory", "path.extxyz")
+    assert run("relax", box, "--model", model, *options) == 0
+    frames = ase.io.read("path.extxyz", ":")
+    relaxed = ase.io.read("box_relaxed.extxyz")
+    assert relaxed.get_potential_energy() == pytest.approx(frames[-1].get_potential_energy())
+    assert relaxed.get_potential_energy() < frames[0].get_potential_energy()
+    assert not np.allclose(relaxed.cell, frames[0].cell)
+    printed = capsys.readouterr().out
+    assert "NOT converged after 2 steps" in printed
+    assert "cell: " in printed
+
+
+def test_md_does_what_it_is_told(box, model, capsys):
+    options = ("--ensemble", "nvt", "--thermostat", "bussi", "--temperature", "250", "--steps", "4",
+               "--seed", "5", "--timestep", "0.25", "--log-interval", "2", "--output", "out",
+               "--max-force", "1000")  # fmt: skip
+    assert run("md", box, "--model", model, *options) == 0
+    log = read_log("out/log.csv")
+    np.testing.assert_allclose(log["time_ps"], [0, 0.0005, 0.001])
+    with open("out/config.json", encoding="utf-8") as file:
+        config = json.load(file)
+    assert (config["thermostat"], config["temperature"], config["seed"]) == ("bussi", 250.0, 5)
+    printed = capsys.readouterr().out
+    for name in ("log.csv", "trajectory.extxyz", "final.extxyz", "report.png"):
+        assert f"out/{name}" in printed
+
+
+def test_train_and_evaluate_pass_their_arguments_on(monkeypatch):
+    calls = []
+    monkeypatch.setattr(cli, "train_from_yaml", lambda *a, **k: calls.append((a, k)))
+    monkeypatch.setattr(cli, "evaluate_model", lambda *a, **k: calls.append((a, k)))
+    assert run("train", "water.yaml", "max_epochs=3", "optimizer.lr=0.1") == 0
+    assert run("evaluate", "water", "test.xyz", "--output", "errors", "--device", "cpu") == 0
+    assert calls == [
+        (("water.yaml", ["max_epochs=3", "optimizer.lr=0.1"]), {}),
+        (("water", "test.xyz", "errors"), {"device": "cpu"}),
+    ]
+
+
+def test_info_shows_versions_and_engines(capsys):
+    assert run("info") == 0
+    rows = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert rows["phicalc"] == __version__
+    assert {"torch", "ase", "neighbour", "device", "models"} <= set(rows)
+    assert "vesin" in rows["neighbour"]
+
+
+def test_info_shows_the_card_of_a_model(model, capsys):
+    assert run("info", model) == 0
+    printed = capsys.readouterr().out
+    for text in ("tiny", "MIT", "H O", "3.0 Å", "-1 to 1 e", "It knows nothing.", "123.5"):
+        assert text in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("predict", "nothing.xyz"), "no structure file nothing.xyz"),
+        (("predict", "{box}", "--model", "nothing"), "no model 'nothing'"),
+        (("predict", "{box}", "--model", "{model}", "--dtype", "int8"), "dtype must be 'float32'"),
+        (("relax", "{box}", "--model", "{model}", "--fmax", "-1"), "fmax must be positive"),
+        (("md", "{box}", "--model", "{model}", "--steps", "-1"), "steps must not be negative"),
+        (("md", "{box}", "--model", "{model}", "--max-force", "1e-6"), "step 0: the force on atom"),
+        (("train", "nothing.yaml"), "nothing.yaml"),
+        (("info", "nothing"), "no model 'nothing'"),
+    ],
+)
+def test_errors_take_one_line(arguments, message, box, model, capsys):
+    arguments = [text.format(box=box, model=model) for text in arguments]
+    assert run(*arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"phicalc {arguments[0]}: ")
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+
+
+def test_debug_shows_where_an_error_comes_from(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no structure file"):
+        run("predict", str(tmp_path / "nothing.xyz"), "--debug")
+
+
+def test_interruption_is_no_error_message(monkeypatch, capsys):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "train_from_yaml", interrupt)
+    assert run("train", "water.yaml") == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [(), ("fly",), ("md", "x", "--thermostat", "berendsen")])
+def test_wrong_usage_shows_the_usage(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        run(*arguments)
+    assert caught.value.code == 2
+    assert "usage: phicalc" in capsys.readouterr().err
+
+
+def test_every_md_setting_can_be_given():
+    """A setting added to MDConfig must get its flag."""
+    options = cli._parser().parse_args(["md", "x"])
+    assert set(cli.MDConfig.__dataclass_fields__) <= set(vars(options))
+
+
+def test_module_runs_as_a_program():
+    done = subprocess.run(
+        [sys.executable, "-m", "phicalc.cli", "--version"], capture_output=True, text=True
+    )
+    assert done.stdout.strip() == f"phicalc {__version__}"

@@ -1,0 +1,53 @@
+"""Every script of md_examples runs as a reader would run it, with few steps and a tiny model."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from phicalc.checkpoint import ModelCard, save_model
+from phicalc.potential import PotentialConfig, build_potential
+
+EXAMPLES = sorted((Path(__file__).resolve().parents[1] / "md_examples").glob("*.py"))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """Folder of a model with random weights."""
+    config = PotentialConfig(
+        elements=("H", "O"), cutoff=3.0, layers=1, channels=4, l_max=1, correlation=1
+    )
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    save_model(folder, build_potential(config, seed=1), ModelCard(name="tiny"))
+    return str(folder)
+
+
+def test_there_are_examples():
+    assert len(EXAMPLES) >= 4
+
+
+@pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.stem)
+def test_example_runs(script, model, tmp_path):
+    output = tmp_path / "results.extxyz"  # a file for some scripts, a folder for others
+    command = [sys.executable, "-W", "error", str(script), "--model", model, "--steps", "3"]
+    done = subprocess.run(
+        [*command, "--output", str(output)],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert output.exists()
+    assert str(output) in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == [output.name], "files beside the output"
+
+
+@pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.stem)
+def test_example_is_short_enough_to_read(script):
+    assert 60 <= script.read_text(encoding="utf-8").count("\n") <= 120

@@ -1,0 +1,78 @@
+"""Relaxation: minima of positions and cells that are known."""
+
+from __future__ import annotations
+
+import ase.io
+import numpy as np
+import pytest
+from ase import units
+from ase.build import bulk, molecule
+from ase.calculators.emt import EMT
+
+from phicalc.relax import OPTIMIZERS, relax
+
+
+def rattled_copper(a: float = 3.6):
+    atoms = bulk("Cu", a=a, cubic=True)
+    atoms.rattle(0.1, seed=4)
+    atoms.calc = EMT()
+    return atoms
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_atoms_go_back_to_their_sites(optimizer):
+    atoms = rattled_copper()
+    cell = atoms.cell.copy()
+    result = relax(atoms, fmax=0.005, optimizer=optimizer)
+    perfect = bulk("Cu", a=3.6, cubic=True)
+    perfect.calc = EMT()
+    assert result.converged
+    assert result.max_force < 0.005
+    assert result.energy == pytest.approx(perfect.get_potential_energy(), abs=1e-4)
+    assert np.array_equal(atoms.cell, cell)
+
+
+def test_cell_goes_to_the_lattice_constant_of_zero_pressure():
+    atoms = rattled_copper(a=3.7)
+    result = relax(atoms, fmax=0.002, cell=True)
+    assert result.converged
+    assert np.abs(atoms.get_stress()).max() < 1e-3
+    np.testing.assert_allclose(atoms.cell.lengths(), 3.59, atol=0.01)
+
+
+def test_cell_under_pressure():
+    atoms = rattled_copper(a=3.5)
+    relax(atoms, fmax=0.002, cell=True, pressure=100_000.0)
+    assert -atoms.get_stress()[:3].mean() / units.GPa == pytest.approx(10.0, abs=0.2)
+
+
+def test_steps_are_limited_and_saved(tmp_path):
+    atoms = rattled_copper()
+    result = relax(atoms, fmax=1e-6, steps=3, trajectory=tmp_path / "new" / "path.extxyz")
+    assert not result.converged
+    assert result.steps == 3
+    frames = ase.io.read(tmp_path / "new" / "path.extxyz", ":")
+    energies = [frame.get_potential_energy() for frame in frames]
+    assert len(energies) == 4
+    assert energies[-1] == pytest.approx(result.energy)
+    assert energies[-1] < energies[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"optimizer": "newton"}, "optimizer must be one of .*'lbfgs'.*got 'newton'"),
+        ({"fmax": 0.0}, "fmax must be positive"),
+        ({"cell": True}, "three periodic directions"),
+    ],
+)
+def test_senseless_requests_are_refused(settings, message):
+    atoms = molecule("CO")
+    atoms.calc = EMT()
+    with pytest.raises(ValueError, match=message):
+        relax(atoms, **settings)
+
+
+def test_atoms_without_a_calculator_are_refused():
+    with pytest.raises(ValueError, match="needs a calculator"):
+        relax(bulk("Cu"))

@@ -1,0 +1,54 @@
+"""Small data and small configurations for training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from phicalc.training import TrainingConfig, config_from_dict
+
+CARBON_CHAIN = Path(__file__).parents[1] / "data" / "xtb_carbon_chain_30.xyz"
+
+TINY_MODEL = {
+    "elements": ["H", "C"],
+    "cutoff": 3.0,
+    "layers": 1,
+    "channels": 4,
+    "l_max": 1,
+    "correlation": 2,
+    "radial_basis": 4,
+}
+
+
+@pytest.fixture
+def carbon_chain() -> Path:
+    """30 frames of C10H2 (neutral) and C10H3+ with GFN2-xTB labels, made for this project."""
+    return CARBON_CHAIN
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> dict[str, Any]:
+    """Settings of a training run of a second or so, as YAML would hold them."""
+    return {
+        "output": str(tmp_path / "run"),
+        "data": {"train": [str(CARBON_CHAIN)], "split": "key"},
+        "model": dict(TINY_MODEL),
+        "batch_size": 4,
+        "max_epochs": 2,
+        "device": "cpu",
+        "dtype": "float64",
+        "compile": False,
+    }
+
+
+@pytest.fixture
+def make_config(settings: dict[str, Any]) -> Callable[..., TrainingConfig]:
+    """``make_config(max_epochs=3)``: the tiny run with some settings replaced."""
+
+    def make(**changes: Any) -> TrainingConfig:
+        return config_from_dict({**settings, **changes})
+
+    return make

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from phicalc.potential import PotentialConfig
+from phicalc.training.config import (
+    FITTED,
+    DataConfig,
+    TrainingConfig,
+    config_from_dict,
+    load_config,
+)
+from phicalc.training.schema import apply_override, dump_yaml, parse_yaml
+
+MINIMAL = """
+data:
+  train: [a.xyz]
+model:
+  elements: [H, O]
+"""
+
+
+def test_minimal_file_gets_the_defaults(tmp_path):
+    path = tmp_path / "train.yaml"
+    path.write_text(MINIMAL)
+    config = load_config(path)
+    assert config.data.train == ("a.xyz",)
+    assert config.model == PotentialConfig(elements=("H", "O"))
+    assert config.loss.forces.weight == 1
+
+
+def test_resolved_copy_reads_back_to_the_same_configuration(make_config):
+    config = make_config(schedule={"final": 1e-5}, patience=3, compile="auto")
+    assert config_from_dict(parse_yaml(dump_yaml(config.to_dict()))) == config
+
+
+def names(cls: type) -> dict[str, Any]:
+    """Every key that a configuration has, nested."""
+    result = {}
+    for field in dataclasses.fields(cls):
+        default = field.default
+        nested = type(default) if dataclasses.is_dataclass(default) else None
+        nested = {"data": DataConfig, "model": PotentialConfig}.get(field.name, nested)
+        result[field.name] = names(nested) if nested else None
+    return result
+
+
+def keys(settings: dict[str, Any]) -> dict[str, Any]:
+    return {k: keys(v) if isinstance(v, dict) else None for k, v in settings.items()}
+
+
+def test_resolved_copy_holds_every_default(make_config):
+    expected = names(TrainingConfig)
+    for name in FITTED:
+        del expected["model"][name]
+    assert keys(make_config().to_dict()) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("optimiser: {lr: 0.1}", r"unknown key 'optimiser'.*'optimizer'"),
+        ("optimizer: {learn: 0.1}", r"unknown key 'optimizer.learn'.*Known keys.*lr"),
+        ("loss: {forces: {wieght: 1}}", r"'loss.forces.wieght'.*'weight'"),
+        ("optimizer: {lr: fast}", r"'optimizer.lr' must be a number, got 'fast'"),
+        ("optimizer: {lr: true}", r"'optimizer.lr' must be a number, got True"),
+        ("optimizer: {lr: -1}", r"optimizer: 'lr' must be positive, got -1"),
+        ("optimizer: {name: adan}", r"'optimizer.name' must be one of.*'adam'"),
+        ("optimizer: 3", r"optimizer must be a section"),
+        ("max_epochs: 1.5", r"'max_epochs' must be a whole number, got 1.5"),
+        ("max_epochs: 0", r"'max_epochs' must be ≥ 1, got 0"),
+        ("compile: maybe", r"'compile' must be one of 'auto', True, False"),
+        ("loss: {energy: {weight: 0}, forces: {weight: 0}}", r"loss: every weight is 0"),
+        ("loss: {energy: {weight: -1}}", r"loss.energy: 'weight' must be ≥ 0"),
+        ("schedule: {final: 2}", r"schedule: 'final' must be in \[0, 1\]"),
+        ("seed: 1\nseed: 2", r"'seed' appears twice"),
+        ("seed: [1", r"not valid YAML"),
+    ],
+)
+def test_wrong_settings_are_named(tmp_path, text, message):
+    path = tmp_path / "train.yaml"
+    path.write_text(MINIMAL + text)
+    with pytest.raises(ValueError, match=message) as caught:
+        load_config(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({}, "'data.train'; it has no default"),
+        ({"train": []}, "needs at least one file"),
+        ({"train": "a.xyz"}, "'data.train' must be a list"),
+        ({"train": ["a"], "valid": ["b"]}, "exactly when 'split' is 'files'"),
+        ({"train": ["a"], "split": "files"}, "exactly when 'split' is 'files'"),
+        ({"train": ["a"], "valid_fraction": 1.0}, "valid_fraction"),
+        ({"train": ["a"], "reference_energies": {"H": "x"}}, "'data.reference_energies.H'"),
+    ],
+)
+def test_wrong_data_sections_are_refused(data, message):
+    with pytest.raises(ValueError, match=message):
+        config_from_dict({"data": data, "model": {"elements": ["H"]}})
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_fitted_values_cannot_be_set(settings, name):
+    settings["model"][name] = 1.0
+    with pytest.raises(ValueError, match=f"'model.{name}' is fitted"):
+        config_from_dict(settings)
+
+
+def test_missing_elements_are_named(settings):
+    del settings["model"]["elements"]
+    with pytest.raises(ValueError, match=r"'model.elements'"):
+        config_from_dict(settings)
+
+
+def test_overrides_change_nested_values(tmp_path):
+    path = tmp_path / "train.yaml"
+    path.write_text(MINIMAL)
+    config = load_config(
+        path, ["optimizer.lr=1e-3", "model.elements=[C]", "patience=5", "loss.dipole.weight=2"]
+    )
+    assert config.optimizer.lr == 0.001
+    assert config.model.elements == ("C",)
+    assert config.patience == 5
+    assert config.loss.dipole.weight == 2
+    assert config.loss.forces.weight == 1  # its neighbours keep their defaults
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("seed", "reads section.key=value"),
+        (".seed=1", "reads section.key=value"),
+        ("seed.more=1", "'seed' as a section"),
+    ],
+)
+def test_wrong_overrides_are_explained(override, message):
+    with pytest.raises(ValueError, match=message):
+        apply_override({"seed": 1}, override)
+
+
+def test_override_with_unknown_key_is_refused(tmp_path):
+    path = tmp_path / "train.yaml"
+    path.write_text(MINIMAL)
+    with pytest.raises(ValueError, match=r"unknown key 'model.chanels'.*'channels'"):
+        load_config(path, ["model.chanels=3"])
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no configuration file .*none.yaml"):
+        load_config(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(("text", "value"), [("1e-3", 1e-3), ("2E+2", 200.0), ("-1e5", -1e5)])
+def test_numbers_without_a_dot_are_numbers(text, value):
+    assert parse_yaml(f"x: {text}") == {"x": value}

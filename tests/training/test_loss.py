@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk, molecule
+
+from phicalc.derivatives import Prediction
+from phicalc.graph import AtomicGraph, collate, from_ase
+from phicalc.training.config import KeysConfig, LossConfig, TermConfig
+from phicalc.training.dataset import join, make_samples
+from phicalc.training.frames import label_atoms
+from phicalc.training.loss import ErrorSums, dipoles, errors, loss_value, measure
+
+F64 = torch.float64
+
+
+def tensor(values) -> torch.Tensor:
+    return torch.tensor(values, dtype=F64)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("norm", (5 + 0) / 2),
+        ("mse", (9 + 16) / 6),
+        ("huber", (2 * (5 - 0.5 * 2) + 0) / 2),  # delta 2: linear part for the length 5
+    ],
+)
+def test_kinds_of_terms(kind, expected):
+    error = tensor([[3.0, 0.0, 4.0], [0.0, 0.0, 0.0]])
+    assert measure(error, TermConfig(1.0, kind, delta=2.0)).item() == pytest.approx(expected)
+
+
+def test_huber_is_quadratic_inside_and_smooth_at_delta():
+    term = TermConfig(1.0, "huber", delta=2.0)
+    assert measure(tensor([[1.0]]), term).item() == 0.5
+    below, above = (measure(tensor([[2.0 + d]]), term).item() for d in (-1e-6, 1e-6))
+    assert above - below == pytest.approx(2.0 * 2e-6, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["norm", "mse", "huber"])
+def test_gradient_of_a_perfect_prediction_is_zero(kind):
+    error = torch.zeros(3, 3, dtype=F64, requires_grad=True)
+    measure(error, TermConfig(1.0, kind)).backward()
+    assert error.grad is not None
+    assert not error.grad.any()
+
+
+def batch_and_prediction():
+    """Two hydrogen molecules and a cell of copper with errors that are easy to add up."""
+    images = [molecule("H2"), molecule("H2"), bulk("Cu", cubic=True)]
+    for atoms in images:
+        atoms.info |= {"energy": 0.0, "dipole": np.zeros(3), "stress": np.zeros(6)}
+        atoms.arrays |= {"forces": np.zeros((len(atoms), 3)), "charges": np.zeros(len(atoms))}
+    frames = [label_atoms(atoms, KeysConfig()) for atoms in images]
+    batch = join(make_samples(frames, 3.0))
+    forces = torch.zeros(8, 3, dtype=F64)
+    forces[0] = tensor([3.0, 4.0, 0.0])
+    stress = torch.zeros(3, 3, 3, dtype=F64)
+    stress[2] = 0.01 * torch.eye(3, dtype=F64)
+    energy = tensor([0.2, -0.4, 0.8])
+    charges = tensor([0.5, -0.5, 0, 0, 0, 0, 0, 0])
+    return batch, Prediction(energy, torch.zeros(8, dtype=F64), forces, stress, charges, {})
+
+
+def test_terms_by_hand():
+    batch, prediction = batch_and_prediction()
+    found = errors(prediction, batch.labels, batch.graph)
+    assert found["energy"].ravel().tolist() == [0.1, -0.2, 0.2]  # per atom
+    config = LossConfig(
+        energy=TermConfig(2.0), forces=TermConfig(3.0), stress=TermConfig(5.0),
+        charges=TermConfig(7.0, "mse"),
+    )  # fmt: skip
+    found["stress"] = found["stress"][2:]
+    cell = collate([from_ase(bulk("Cu", cubic=True), 3.0)])
+    alone = LossConfig(TermConfig(), TermConfig(), stress=TermConfig(5.0))
+    virial = 0.01 * math.sqrt(3) * 3.61**3 / 4
+    assert loss_value(found, cell, alone, 0.5).total.item() == pytest.approx(5 * virial / 0.5)
+    config = LossConfig(TermConfig(2.0), TermConfig(3.0), charges=TermConfig(7.0, "mse"))
+    value = loss_value(found, batch.graph, config, 0.5)
+    assert value.terms["energy"].item() == pytest.approx((0.1 + 0.2 + 0.2) / 3 / 0.5)
+    assert value.terms["forces"].item() == pytest.approx(5 / 8 / 0.5)
+    assert value.terms["charges"].item() == pytest.approx(0.5 / 8)  # not scaled
+    by_hand = 2 * 0.5 / 3 / 0.5 + 3 * 5 / 8 / 0.5 + 7 * 0.5 / 8
+    assert value.total.item() == pytest.approx(by_hand)
+
+
+def test_metrics_by_hand_and_without_missing_labels():
+    sums = ErrorSums()
+    nan = float("nan")
+    sums.add({"energy": tensor([[0.003], [nan]]), "forces": tensor([[0.1, -0.1, 0.4]])})
+    sums.add({"energy": tensor([[-0.001]]), "charges": tensor([[nan]])})
+    assert sums.metrics() == pytest.approx(
+        {
+            "energy_mae": 2.0,
+            "energy_rmse": math.sqrt(5),
+            "forces_mae": 200.0,
+            "forces_rmse": 1e3 * math.sqrt(0.06),
+        }
+    )
+
+
+def test_dipole_of_a_neutral_molecule_is_the_sum_of_charge_times_position():
+    graph = from_ase(molecule("H2O"), 3.0)
+    charges = tensor([-0.8, 0.4, 0.4])
+    expected = (charges[:, None] * graph.positions).sum(0)
+    assert torch.allclose(dipoles(charges, graph)[0], expected)
+
+
+def test_dipole_of_an_ion_does_not_depend_on_the_origin(rng):
+    atoms = Atoms("OH", [[0, 0, 0], [0, 0, 1.0]])
+    charges = tensor([-1.2, 0.2])
+    first = dipoles(charges, from_ase(atoms, 3.0))
+    atoms.positions += [5, -3, 2]
+    assert torch.allclose(dipoles(charges, from_ase(atoms, 3.0)), first)
+    centre = 1.008 / (1.008 + 15.999)  # of mass, along z
+    assert first[0, 2].item() == pytest.approx(-1.2 * -centre + 0.2 * (1 - centre), rel=1e-6)
+
+
+def test_periodic_structures_have_no_dipole():
+    graphs = [from_ase(molecule("H2"), 3.0), from_ase(bulk("Cu", cubic=True), 3.0)]
+    graph: AtomicGraph = collate(graphs)
+    moments = dipoles(torch.zeros(graph.n_atoms, dtype=F64), graph)
+    assert moments.isnan().all(dim=1).tolist() == [False, True]
