@@ -43,7 +43,7 @@ check: $(VENV)/.base ## lint, format, types, spelling
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/codespell phicalc tests md_examples models tools *.md *.cfg *.toml *.cff Makefile
+	$(BIN)/codespell phicalc md_examples models tools *.md *.cfg *.toml *.cff Makefile
 
 bench: $(VENV)/.cluster ## the benchmarks: one process, shape checks off; run it on an idle machine
 	JAXTYPING_DISABLE=1 $(PYTEST) tests/benchmarks -m benchmark -n 0 -p no:randomly -s $(ARGS)

@@ -11,16 +11,20 @@ import argparse
 import numpy as np
 
 from phicalc import PhiCalculator
-from phicalc.md import MDConfig, make_report, read_log, run_md
+from phicalc.md import MDConfig, initialise_velocities, make_report, read_log, run_md
 from phicalc.relax import relax
 from phicalc.structures import water_box
 
 
-def starting_structure(calculator, relax_steps):
-    """Return 64 waters at 1 g/cm³, on a lattice and turned at random, then relaxed a little.
+TEMPERATURE = 300.0  # K
 
-    The relaxation takes out the worst of the random start: without it that energy would all
-    become heat in the first steps of the dynamics.
+
+def starting_structure(calculator, relax_steps):
+    """Return 64 moving waters at 1 g/cm³, on a lattice and turned at random, then relaxed a little.
+
+    The relaxation takes out the worst of the random start, which would all become heat. Near a
+    minimum about half of the kinetic energy turns into potential energy within femtoseconds, so
+    the velocities are drawn at twice the temperature.
     """
     atoms = water_box(64, density=1.0, seed=0)
     atoms.calc = calculator
@@ -28,6 +32,7 @@ def starting_structure(calculator, relax_steps):
     result = relax(atoms, fmax=0.2, steps=relax_steps)
     gained = (before - result.energy) / 64
     print(f"start: {len(atoms)} atoms, {result.steps} steps downhill, {gained:.3f} eV/molecule")
+    initialise_velocities(atoms, 2 * TEMPERATURE, np.random.default_rng(1))
     return atoms
 
 
@@ -46,7 +51,7 @@ def main():
     """Equilibrate a little, run, summarise, draw."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="water", help="name or folder of a model")
-    parser.add_argument("--steps", type=int, default=600, help="time steps of 0.5 fs")
+    parser.add_argument("--steps", type=int, default=500, help="time steps of 0.5 fs")
     parser.add_argument("--output", default="nvt_water", help="folder for log and trajectory")
     arguments = parser.parse_args()
 
@@ -56,7 +61,7 @@ def main():
     config = MDConfig(
         ensemble="nvt",
         thermostat="langevin",  # or "bussi", "nose-hoover"
-        temperature=300.0,  # K
+        temperature=TEMPERATURE,
         timestep=0.5,  # fs: hydrogen is light
         thermostat_time=50.0,  # fs: strong, since the run is short; 500 for dynamical properties
         steps=arguments.steps,

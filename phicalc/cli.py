@@ -209,7 +209,9 @@ def _add_md(verbs: _Verbs) -> argparse.ArgumentParser:
     default = MDConfig()
     thermostats = [name for names in THERMOSTATS.values() for name in names]
     verb.add_argument("--ensemble", default="nvt", choices=tuple(THERMOSTATS), help="ensemble")
-    verb.add_argument("--thermostat", choices=sorted(set(thermostats)), help="of nvt (langevin if not given)")
+    verb.add_argument(
+        "--thermostat", choices=sorted(set(thermostats)), help="of nvt (langevin if not given)"
+    )
     for name, text in (
         ("temperature", "K"),
         ("pressure", "bar"),

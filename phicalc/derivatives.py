@@ -4,7 +4,7 @@ Forces are ``F = −∂E/∂r``. The stress is ``σ = (1/V) ∂E/∂ε`` for a s
 and cell, positive under tension, in eV/Å³ (ASE's convention).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float64
@@ -94,7 +94,7 @@ def _or_zero(gradient: Tensor | None, like: Tensor) -> Tensor:
 def _detach(prediction: Prediction) -> Prediction:
     """Cut everything from the graph of the derivatives."""
     terms = {name: term.detach() for name, term in prediction.terms.items()}
-    tensors = {
+    tensors: dict[str, Any] = {
         name: None if (tensor := getattr(prediction, name)) is None else tensor.detach()
         for name in prediction._fields[:-1]
     }

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float64, Int64
 from numpy import ndarray
+from scipy.spatial import cKDTree
 from torch import Tensor
 from vesin import NeighborList as VesinNeighborList
 
@@ -234,6 +235,8 @@ def _first_of_each(pairs: _Pairs) -> Bool[ndarray, " n_edges"]:
 
 def _vesin(positions: Float64[ndarray, "n_atoms 3"], box: _Box, cutoff: float) -> _Pairs:
     """Cell lists of vesin (https://github.com/Luthaf/vesin)."""
+    if _is_mostly_empty(positions, box, cutoff):
+        return _tree(positions, box, cutoff)
     finder = VesinNeighborList(
         cutoff=cutoff, full_list=True, sorted=True, n_threads=torch.get_num_threads()
     )
@@ -243,6 +246,18 @@ def _vesin(positions: Float64[ndarray, "n_atoms 3"], box: _Box, cutoff: float) -
     # Without a copy the arrays belong to the finder: astype and copy make them ours.
     pairs = pairs.astype(np.int64)
     return _Pairs(pairs[:, 0], pairs[:, 1], shifts.astype(np.int64), distances.copy())
+
+
+def _is_mostly_empty(positions: Float64[ndarray, "n_atoms 3"], box: _Box, cutoff: float) -> bool:
+    """Whether cells as wide as the cutoff would be far more than atoms along the open axes.
+
+    There vesin 0.6 takes minutes (partly periodic structures) or divides by zero (open ones).
+    """
+    if box.periodic.all():
+        return False
+    fractions = positions @ box.inverse
+    spans = np.where(box.periodic, 1.0, np.ptp(fractions, axis=0)) * box.heights
+    return bool(np.maximum(spans / cutoff, 1.0).prod() > 100 * (100 + len(positions)))
 
 
 def _matscipy(positions: Float64[ndarray, "n_atoms 3"], box: _Box, cutoff: float) -> _Pairs:
@@ -280,18 +295,43 @@ def _torch_cluster(positions: Float64[ndarray, "n_atoms 3"], box: _Box, cutoff: 
     except (ImportError, OSError) as error:  # OSError: compiled against another torch
         command = 'pip install --no-build-isolation "phicalc[cluster]"'
         raise _missing("torch_cluster", command, error) from error
+
+    def search(centres: ndarray, ghosts: ndarray) -> tuple[ndarray, ndarray]:
+        # It silently keeps only `max_num_neighbors` per centre; nobody has more than all of them.
+        x, y = torch.from_numpy(ghosts), torch.from_numpy(centres)
+        return tuple(radius(x=x, y=y, r=cutoff, max_num_neighbors=len(ghosts)).numpy())
+
+    return _among_images(positions, box, cutoff, search)
+
+
+def _tree(positions: Float64[ndarray, "n_atoms 3"], box: _Box, cutoff: float) -> _Pairs:
+    """Tree search of scipy among images: slower than cell lists, but at ease in empty space."""
+
+    def search(centres: ndarray, ghosts: ndarray) -> tuple[ndarray, ndarray]:
+        found = cKDTree(centres).sparse_distance_matrix(
+            cKDTree(ghosts), cutoff, output_type="ndarray"
+        )
+        return found["i"], found["j"]
+
+    return _among_images(positions, box, cutoff, search)
+
+
+def _among_images(
+    positions: Float64[ndarray, "n_atoms 3"],
+    box: _Box,
+    cutoff: float,
+    search: Callable[[ndarray, ndarray], tuple[ndarray, ndarray]],
+) -> _Pairs:
+    """Add the images that matter as ghost atoms, and let `search` find pairs without periodicity.
+
+    `search` takes the wrapped atoms and the ghosts, and returns the two indices of every pair.
+    """
     fractions = positions @ box.inverse
     wraps = np.where(box.periodic, np.floor(fractions), 0.0)
     wrapped = positions - wraps @ box.vectors
     atoms, images = _ghosts(fractions - wraps, box, cutoff)
     ghosts = wrapped[atoms] + images @ box.vectors
-    # It silently keeps only `max_num_neighbors` per centre; nobody has more than all of them.
-    centres, found = radius(
-        x=torch.from_numpy(ghosts),
-        y=torch.from_numpy(wrapped),
-        r=cutoff,
-        max_num_neighbors=len(ghosts),
-    ).numpy()
+    centres, found = search(wrapped, ghosts)
     distances = np.linalg.norm(ghosts[found] - wrapped[centres], axis=1)
     neighbors = atoms[found]
     shifts = (images[found] + wraps[centres] - wraps[neighbors]).astype(np.int64)

@@ -29,7 +29,7 @@ from ase.md.nose_hoover_chain import NoseHooverChainNVT
 from ase.optimize import BFGS
 from ase.units import fs
 
-import phicalc.calculator
+import phicalc.evaluation
 from phicalc.calculator import PhiCalculator
 from phicalc.checkpoint import ModelCard, load_model, save_model
 from phicalc.potential import Potential, PotentialConfig, build_potential
@@ -86,13 +86,13 @@ STRUCTURES = {"open": water, "periodic": crystal}
 def count_predictions(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Note every evaluation of the potential: with stress or without."""
     calls: list[bool] = []
-    predict = phicalc.calculator.predict
+    predict = phicalc.evaluation.predict
 
     def counted(*args, stress: bool, **kwargs):
         calls.append(stress)
         return predict(*args, stress=stress, **kwargs)
 
-    monkeypatch.setattr(phicalc.calculator, "predict", counted)
+    monkeypatch.setattr(phicalc.evaluation, "predict", counted)
     return calls
 
 
@@ -487,13 +487,13 @@ def test_default_device(potentials):
 
 def test_the_neighbour_engine_is_passed_on(potentials, monkeypatch):
     seen = []
-    from_ase = phicalc.calculator.from_ase
+    from_ase = phicalc.evaluation.from_ase
 
     def noted(*args, **kwargs):
         seen.append(kwargs["engine"])
         return from_ase(*args, **kwargs)
 
-    monkeypatch.setattr(phicalc.calculator, "from_ase", noted)
+    monkeypatch.setattr(phicalc.evaluation, "from_ase", noted)
     PhiCalculator(potentials["none"], device="cpu", neighbors="vesin").get_forces(water())
     assert seen == ["vesin"]
 
@@ -605,7 +605,7 @@ def test_failures_of_the_machine(calc, monkeypatch, error, message):
     def fail(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr(phicalc.calculator, "predict", fail)
+    monkeypatch.setattr(phicalc.evaluation, "predict", fail)
     with pytest.raises(CalculationFailed, match=message):
         calc.get_potential_energy(water())
 

@@ -123,6 +123,10 @@ STRUCTURES: dict[str, Callable[[], Structure]] = {
         OPEN,
         3.0,
     ),
+    "two atoms very far apart": lambda: Structure(
+        np.array([[0, 0, 0], [1e6, 0, 0.0], [1e6, 1, 0.0]]), np.zeros((3, 3)), OPEN, 1.5
+    ),
+    "sparse wire": lambda: random_atoms(4, 600 * np.eye(3), (True, False, False), 1.9),
     "no atoms": lambda: random_atoms(0, np.zeros((3, 3)), OPEN, 4.0),
     "no atoms, periodic": lambda: random_atoms(0, TRICLINIC, PERIODIC, 4.0),
     "one atom": lambda: random_atoms(1, np.zeros((3, 3)), OPEN, 4.0),
@@ -378,7 +382,6 @@ def test_positions_too_far_to_count_cells_are_refused() -> None:
     positions = np.array([[1e11, 0.0, 0.0], [0.1, 0.0, 0.0]])
     with pytest.raises(ValueError, match=r"`positions` reach 1e\+11 Å.*wrap the atoms"):
         Structure(positions, 5 * np.eye(3), PERIODIC, 4.0).find()
-
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,5 @@
 """Properties of the elements from which charge equilibration starts."""
 
-import math
-
-import numpy as np
 from ase.data import atomic_numbers, covalent_radii
 
 # Pauling electronegativities of the elements 1–94 (CRC Handbook of Chemistry and Physics, 97th
@@ -24,6 +21,9 @@ _PAULING = [
 #: Electronegativity (Pauling) taken for elements without a value: that of hydrogen.
 _DEFAULT_PAULING = 2.20
 
+#: Curium, the last element whose covalent radius is tabulated.
+_LAST_RADIUS = 96
+
 
 def electronegativity(symbol: str) -> float:
     """Mulliken-scale electronegativity in eV: ``χ = χ_Pauling/0.336 + 0.615``.
@@ -44,7 +44,7 @@ def covalent_radius(symbol: str) -> float:
     ValueError
         For elements whose radius is not known.
     """
-    radius = covalent_radii[atomic_numbers[symbol]]
-    if not np.isfinite(radius) or math.isclose(radius, 0.2):
+    number = atomic_numbers[symbol]
+    if not 0 < number <= _LAST_RADIUS:  # ase.data fills the table up with a default
         raise ValueError(f"no covalent radius is known for {symbol}: it cannot carry a charge here")
-    return float(radius)
+    return float(covalent_radii[number])

@@ -73,11 +73,12 @@ def equilibrate(
 
 
 def _bordered_matrix(coulomb: CoulombSum, hardness: Tensor) -> Tensor:
-    """Form ``[[A + J, 1], [1ᵀ, 0]]`` as a constant, per structure; identity in empty slots."""
+    """Form ``[[A + J, 1], [1ᵀ, 0]]`` as a constant, per structure; identity where it is empty."""
     with torch.no_grad():
         occupied = coulomb.to_slots(torch.ones_like(hardness))
+        nobody = (occupied.sum(dim=1, keepdim=True) == 0).to(occupied)
         matrix = coulomb.matrix() + torch.diag_embed(coulomb.to_slots(hardness) + 1 - occupied)
-        border = torch.cat([occupied, torch.zeros_like(occupied[:, :1])], dim=1)
+        border = torch.cat([occupied, nobody], dim=1)
         matrix = torch.cat([matrix, occupied[:, :, None]], dim=2)
         return torch.cat([matrix, border[:, None, :]], dim=1)
 

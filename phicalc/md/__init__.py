@@ -2,8 +2,17 @@
 
 from phicalc.md.config import MDConfig
 from phicalc.md.driver import MDResult, run_md
+from phicalc.md.ensembles import initialise_velocities
 from phicalc.md.guard import MDError
 from phicalc.md.log import read_log
 from phicalc.md.report import make_report
 
-__all__ = ["MDConfig", "MDError", "MDResult", "make_report", "read_log", "run_md"]
+__all__ = [
+    "MDConfig",
+    "MDError",
+    "MDResult",
+    "initialise_velocities",
+    "make_report",
+    "read_log",
+    "run_md",
+]

@@ -43,8 +43,8 @@ def make_report(
     """Draw the picture of a finished run into its folder.
 
     Temperature, conserved energy (with its drift), pair distribution and charges; for runs in which
-    the volume moves, density and pressure too. Structure and charges come from the second half of
-    the trajectory, after the start has been forgotten a little.
+    the volume moves, density and pressure too. Averages, drift, structure and charges are those of
+    the second half of the run, when the start has been forgotten a little.
 
     Parameters
     ----------
@@ -137,10 +137,11 @@ def _conserved_energy(axes: Axes, run: _Run) -> None:
     change = (energy - energy[0]) / run.n_atoms * 1000
     _against_time(axes, run, change, "change (meV/atom)")
     text = "conserved energy"
-    if len(time) > 2:
-        slope, start = np.polyfit(time, change, 1)
-        axes.plot(time, start + slope * time, color=RED, linestyle="--", linewidth=1.2)
-        text += f": drift {_signed(slope, 3)} meV/atom/ps"
+    late = _second_half(time)
+    if len(late) > 2:
+        slope, start = np.polyfit(late, _second_half(change), 1)
+        axes.plot(late, start + slope * late, color=RED, linestyle="--", linewidth=1.2)
+        text += f": drift {_signed(slope, 3)} meV/atom/ps (second half)"
     axes.set_title(text, fontsize=10)
 
 
@@ -170,7 +171,7 @@ def _pairs(axes: Axes, run: _Run) -> None:
     if run.pair is None:
         axes.set_title("pair distribution: a single atom has none", fontsize=10)
         return
-    found = pair_distribution(run.frames, run.pair)
+    found = pair_distribution(run.frames, run.pair, bin_width=0.05 if len(run.frames) > 50 else 0.1)
     name = "–".join(run.pair)
     axes.fill_between(found.radii, found.values, color=BLUE, alpha=0.15, linewidth=0)
     axes.plot(found.radii, found.values, color=BLUE, linewidth=1.4)

@@ -46,6 +46,14 @@ def test_unlike_pairs_of_a_crystal():
     assert neighbours_within(found, density, 3.5) == pytest.approx(6)
 
 
+@pytest.mark.parametrize(("pair", "expected"), [(("O", "H"), 2), (("H", "O"), 1)])
+def test_each_oxygen_has_two_hydrogens_and_each_hydrogen_one_oxygen(pair, expected):
+    atoms = water_box(64)
+    found = pair_distribution([atoms], pair)
+    density = np.sum(atoms.symbols == pair[1]) / atoms.get_volume()
+    assert neighbours_within(found, density, 1.2) == pytest.approx(expected)
+
+
 def test_ideal_gas_is_one_everywhere(rng):
     frames = [
         Atoms("Ar500", rng.uniform(0, 20.0, (500, 3)), cell=[20.0] * 3, pbc=True) for _ in range(20)

@@ -31,7 +31,7 @@ def carbon_chain() -> Path:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> dict[str, Any]:
-    """Settings of a training run of a second or so, as YAML would hold them."""
+    """Give the settings of a training run of a second or so, as YAML would hold them."""
     return {
         "output": str(tmp_path / "run"),
         "data": {"train": [str(CARBON_CHAIN)], "split": "key"},

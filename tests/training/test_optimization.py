@@ -21,12 +21,12 @@ def test_cosine_with_warmup_and_hold():
 
 
 def test_constant_rate():
-    schedule = Schedule(ScheduleConfig("constant", warmup_epochs=0), 0.5, 4, 10)
+    schedule = Schedule(ScheduleConfig("constant", warmup_epochs=0.0), 0.5, 4, 10)
     assert {schedule.rate(step) for step in range(100)} == {0.5}
 
 
 def test_plateau_halves_after_patience_and_stops_at_the_floor():
-    config = ScheduleConfig("plateau", warmup_epochs=0, factor=0.5, patience=2, final=0.2)
+    config = ScheduleConfig("plateau", warmup_epochs=0.0, factor=0.5, patience=2, final=0.2)
     schedule = Schedule(config, 1.0, 4, 10)
     rates = []
     for metric in (5.0, 4.0, 4.0, 4.5, 3.0, 3.1, 3.2, 3.3, 3.4, 3.5, 3.6):
@@ -36,7 +36,7 @@ def test_plateau_halves_after_patience_and_stops_at_the_floor():
 
 
 def test_plateau_goes_on_where_it_was():
-    config = ScheduleConfig("plateau", warmup_epochs=0, patience=3)
+    config = ScheduleConfig("plateau", warmup_epochs=0.0, patience=3)
     one, other = (Schedule(config, 1.0, 4, 10) for _ in range(2))
     other.restore(one.state())  # before any validation
     for metric in (2.0, 3.0, 3.0):

@@ -1,0 +1,153 @@
+"""What ASE wants to know of one structure: atoms → graph → prediction → results, without state."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.calculators.calculator import CalculationFailed, CalculatorSetupError, InputError
+from ase.data import atomic_masses, chemical_symbols
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from phicalc.derivatives import Prediction, predict
+from phicalc.graph import AtomicGraph, edge_vectors, from_ase
+from phicalc.potential import Potential
+
+#: Two atoms nearer than this (Å) are taken for a mistake in the input.
+COINCIDENCE_DISTANCE = 0.1
+
+
+class Evaluation(NamedTuple):
+    """What a potential says about one structure, as ASE wants it."""
+
+    results: dict[str, Any]
+    """Only names that ASE knows, in ASE's units and shapes."""
+    energy_terms: dict[str, float]
+    """Terms of the energy in eV."""
+
+
+def evaluate(
+    potential: Potential,
+    atoms: Atoms,
+    *,
+    total_charge: float = 0.0,
+    stress: bool = False,
+    neighbors: str = "auto",
+) -> Evaluation:
+    """Compute everything that `phicalc.calculator.PhiCalculator` offers for one structure.
+
+    Parameters
+    ----------
+    potential
+        In evaluation mode, on the device where the work shall be done.
+    atoms
+        The structure; its calculator and ``info`` are ignored.
+    total_charge
+        Net charge in e.
+    stress
+        Compute the stress too; only for structures periodic in three directions.
+    neighbors
+        Neighbour engine.
+
+    Raises
+    ------
+    ase.calculators.calculator.CalculatorSetupError
+        If the potential does not know an element or cannot treat the boundary conditions.
+    ase.calculators.calculator.InputError
+        For positions, cells or charges that make no sense.
+    ase.calculators.calculator.CalculationFailed
+        If the results are not finite, or memory ran out.
+    """
+    _check_atoms(potential, atoms, total_charge)
+    with _ase_errors():
+        graph = from_ase(atoms, potential.cutoff, total_charge=total_charge, engine=neighbors)
+        _check_distances(graph)
+        graph = graph.to(next(potential.parameters()).device)
+        prediction = predict(potential, potential.prepare(graph), stress=stress)
+    results = _results(prediction, atoms)
+    bad = sorted(name for name, value in results.items() if not np.all(np.isfinite(value)))
+    if bad:
+        raise CalculationFailed(
+            f"{', '.join(bad)} of {atoms.get_chemical_formula()} not finite. Look for atoms much "
+            "too close together; if the structure is sound, the model does not cover it"
+        )
+    terms = {name: float(term.sum()) for name, term in prediction.terms.items()}
+    return Evaluation(results, terms)
+
+
+def _results(prediction: Prediction, atoms: Atoms) -> dict[str, Any]:
+    """ASE's results of a prediction for one structure."""
+    energy = float(prediction.energy.sum())
+    results: dict[str, Any] = {
+        "energy": energy,
+        "free_energy": energy,
+        "energies": _array(prediction.atomic_energies),
+        "forces": _array(prediction.forces),
+    }
+    if prediction.stress is not None:
+        results["stress"] = full_3x3_to_voigt_6_stress(_array(prediction.stress)[0])
+    if prediction.charges is not None:
+        charges = _array(prediction.charges)
+        results["charges"] = charges
+        if not atoms.pbc.any():
+            results["dipole"] = charges @ (atoms.positions - _center_of_mass(atoms))
+    return results
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    """Float64 array of a tensor on any device."""
+    return tensor.detach().cpu().to(torch.float64).numpy()
+
+
+def _center_of_mass(atoms: Atoms) -> np.ndarray:
+    """Centre of mass with standard masses: ASE does not tell a calculator of changed masses."""
+    if len(atoms) == 0:
+        return np.zeros(3)
+    return np.average(atoms.positions, axis=0, weights=atomic_masses[atoms.numbers])
+
+
+def _check_atoms(potential: Potential, atoms: Atoms, total_charge: float) -> None:
+    """Refuse elements that the potential was not made for, and charges without atoms."""
+    if len(atoms) == 0 and total_charge != 0:
+        raise InputError(f"total charge {total_charge:g} e on no atoms: set it to 0")
+    unknown = sorted(set(atoms.numbers.tolist()) - set(potential.elements))
+    if unknown:
+        raise CalculatorSetupError(
+            f"unknown elements {', '.join(chemical_symbols[z] for z in unknown)} in "
+            f"{atoms.get_chemical_formula()}: this model knows "
+            f"{', '.join(chemical_symbols[z] for z in potential.elements)}"
+        )
+
+
+def _check_distances(graph: AtomicGraph) -> None:
+    """Refuse atoms that sit on top of each other, periodic images included."""
+    if graph.n_edges == 0:
+        return
+    distance, edge = edge_vectors(graph).norm(dim=1).min(dim=0)
+    if distance < COINCIDENCE_DISTANCE:
+        first, second = sorted(graph.edge_index[:, edge].tolist())
+        symbols = [chemical_symbols[z] for z in graph.atomic_numbers.tolist()]
+        image = " (a periodic image)" if bool(graph.edge_shifts[edge].any()) else ""
+        raise InputError(
+            f"atoms {first} ({symbols[first]}) and {second} ({symbols[second]}){image} are "
+            f"{float(distance):.3g} Å apart: remove duplicates, or check the positions and the cell"
+        )
+
+
+@contextmanager
+def _ase_errors() -> Iterator[None]:
+    """Turn the errors of the layers below into those that ASE's users expect."""
+    try:
+        yield
+    except NotImplementedError as error:
+        raise CalculatorSetupError(str(error)) from error
+    except torch.OutOfMemoryError as error:
+        raise CalculationFailed(
+            f"out of memory: use a smaller structure, dtype='float32' or device='cpu' ({error})"
+        ) from error
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # torch's stubs lack it
+        raise CalculationFailed(f"charge equilibration failed: {error}") from error
+    except ValueError as error:
+        raise InputError(str(error)) from error

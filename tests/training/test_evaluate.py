@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import json
+
+import ase.io
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk
+
+from phicalc.derivatives import predict
+from phicalc.graph import from_ase
+from phicalc.potential import Potential, PotentialConfig, build_potential
+from phicalc.training import evaluate_model
+from phicalc.training.config import KeysConfig
+
+
+@pytest.fixture
+def potential() -> Potential:
+    config = PotentialConfig(
+        elements=("H", "C"), cutoff=3.0, layers=1, channels=4, l_max=1, correlation=2
+    )
+    return build_potential(config, seed=2).double()
+
+
+def quiet(_: str) -> None:
+    pass
+
+
+def test_errors_are_those_computed_by_hand(potential, carbon_chain):
+    result = evaluate_model(potential, carbon_chain, device="cpu", max_frames=5, report=quiet)
+    images = ase.io.read(carbon_chain, ":5")
+    predictions = [predict(potential, potential.prepare(from_ase(a, 3.0))) for a in images]
+    energy = [
+        (p.energy.item() - a.get_potential_energy()) / len(a)
+        for p, a in zip(predictions, images, strict=True)
+    ]
+    forces = np.concatenate(
+        [p.forces.numpy() - a.get_forces() for p, a in zip(predictions, images, strict=True)]
+    )
+    charges = np.concatenate(
+        [p.charges.numpy() - a.get_charges() for p, a in zip(predictions, images, strict=True)]
+    )
+    dipole = np.array(
+        [
+            p.charges.numpy() @ a.positions - a.get_dipole_moment()
+            for p, a in zip(predictions, images, strict=True)
+        ]
+    )  # neutral molecules: no origin
+    metrics = result["metrics"]
+    for name, error in (
+        ("energy", energy), ("forces", forces), ("charges", charges), ("dipole", dipole),
+    ):  # fmt: skip
+        assert metrics[f"{name}_mae"] == pytest.approx(1e3 * np.abs(error).mean(), rel=1e-7)
+        rmse = 1e3 * np.sqrt(np.mean(np.square(error)))
+        assert metrics[f"{name}_rmse"] == pytest.approx(rmse, rel=1e-7)
+    carbon = np.concatenate([a.symbols == "C" for a in images])
+    by_element = result["forces_rmse_by_element"]
+    assert by_element["C"] == pytest.approx(1e3 * np.sqrt(np.mean(forces[carbon] ** 2)))
+    predicted = np.concatenate([p.charges.numpy() for p in predictions])
+    assert result["charges_by_element"]["C"]["mean"] == pytest.approx(predicted[carbon].mean())
+    assert result["n_structures"] == 5
+
+
+def test_batch_size_changes_nothing(potential, carbon_chain):
+    results = [
+        evaluate_model(potential, carbon_chain, batch_size=size, report=quiet)["metrics"]
+        for size in (1, 4, 30)
+    ]
+    assert results[1] == pytest.approx(results[0], rel=1e-9)
+    assert results[2] == pytest.approx(results[0], rel=1e-9)
+
+
+def test_perfect_model_has_no_errors_stress_included(rng):
+    config = PotentialConfig(elements=("Na", "Cl"), cutoff=3.5, layers=1, channels=4, l_max=1)
+    potential = build_potential(config, seed=2).double()
+    atoms = bulk("NaCl", "rocksalt", a=5.6, cubic=True)
+    atoms.rattle(0.1, rng=rng)
+    single = Atoms("NaCl", [[0, 0, 0], [0, 0, 2.4]])  # open, without a stress, in the same set
+    for structure in (atoms, single):
+        graph = potential.prepare(from_ase(structure, 3.5))
+        prediction = predict(potential, graph, stress=bool(structure.pbc.all()))
+        structure.info["energy"] = prediction.energy.item()
+        structure.arrays["forces"] = prediction.forces.numpy()
+        if prediction.stress is not None:
+            structure.info["stress"] = prediction.stress[0].numpy()
+    metrics = evaluate_model(potential, [single, atoms, single], report=quiet)["metrics"]
+    assert set(metrics) == {
+        f"{name}_{kind}" for name in ("energy", "forces", "stress") for kind in ("mae", "rmse")
+    }
+    assert max(metrics.values()) < 1e-8
+
+
+def test_results_are_printed_and_saved(potential, carbon_chain, tmp_path):
+    lines: list[str] = []
+    result = evaluate_model(potential, carbon_chain, tmp_path / "out", report=lines.append)
+    saved = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert saved == result
+    assert (tmp_path / "out" / "parity.png").read_bytes().startswith(b"\x89PNG")
+    forces = next(line for line in lines if line.startswith("forces "))
+    assert f"{result['metrics']['forces_rmse']:.3f} meV/Å" in forces
+
+
+def test_precision_can_be_chosen(potential, carbon_chain):
+    double = evaluate_model(potential, carbon_chain, max_frames=2, report=quiet)
+    single = evaluate_model(potential, carbon_chain, max_frames=2, dtype="float32", report=quiet)
+    assert single["metrics"] != double["metrics"]
+    assert single["metrics"] == pytest.approx(double["metrics"], rel=1e-3)
+
+
+def test_wrong_data_are_refused(potential):
+    with pytest.raises(ValueError, match="structure 1: the model does not know N, O"):
+        evaluate_model(potential, [Atoms("H"), Atoms("NO")], report=quiet)
+    with pytest.raises(ValueError, match="no structures"):
+        evaluate_model(potential, [], report=quiet)
+    with pytest.raises(ValueError, match="no labels to compare"):
+        evaluate_model(potential, [Atoms("H")], report=quiet)
+    with pytest.raises(FileNotFoundError, match=r"none.xyz"):
+        evaluate_model(potential, "none.xyz", report=quiet)
+
+
+def test_labels_under_other_names(potential):
+    atoms = Atoms("CH", [[0, 0, 0], [0, 0, 1.1]])
+    atoms.info["E"] = 1.0
+    result = evaluate_model(potential, [atoms], keys=KeysConfig(energy="E"), report=quiet)
+    assert "energy_mae" in result["metrics"]
+    assert torch.is_grad_enabled()

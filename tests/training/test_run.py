@@ -1,0 +1,351 @@
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from phicalc.checkpoint import load_model
+from phicalc.derivatives import predict
+from phicalc.potential import build_potential
+from phicalc.training import TrainingDiverged, load_config, train, train_from_yaml
+from phicalc.training import engine as engine_module
+from phicalc.training.config import TrainingConfig
+from phicalc.training.dataset import join, make_samples, prepare_samples
+from phicalc.training.engine import Engine
+from phicalc.training.frames import read_frames
+from phicalc.training.optimization import MovingAverage
+from phicalc.training.run_folder import RunFolder
+from phicalc.training.schema import dump_yaml
+from phicalc.training.state import read_state
+
+
+def quiet(_: str) -> None:
+    pass
+
+
+def rows_without_time(folder: Path) -> list[dict[str, float]]:
+    rows = RunFolder(folder).read_history()
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Both folders hold the same result, bit for bit."""
+    states = [read_state(RunFolder(folder).state) for folder in (one, other)]
+    assert states[0].tensors.keys() == states[1].tensors.keys()
+    for key, tensor in states[0].tensors.items():
+        assert torch.equal(tensor, states[1].tensors[key]), key
+    positions = [state.document["position"] for state in states]
+    assert all(position.pop("seconds") > 0 for position in positions)
+    assert positions[0] == positions[1]
+    assert rows_without_time(one) == rows_without_time(other)
+    weights = [(RunFolder(f).model / "weights.safetensors").read_bytes() for f in (one, other)]
+    assert weights[0] == weights[1]
+
+
+def test_training_learns_and_leaves_everything(make_config, tmp_path):
+    lines: list[str] = []
+    card = {"name": "chain", "license": "MIT", "limits": ["tiny"]}
+    config = make_config(max_epochs=12, card=card)
+    result = train(config, report=lines.append)
+    history = RunFolder(config.output).read_history()
+    assert [row["epoch"] for row in history] == list(range(1, 13))
+    assert history[-1]["train_loss"] < 0.5 * history[0]["train_loss"]
+    assert history[-1]["valid_forces_rmse"] < 0.5 * history[0]["valid_forces_rmse"]
+    folder = tmp_path / "run"
+    for name in ("loss.png", "parity.png"):
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+    assert load_config(folder / "config.yaml") == config
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics == result.metrics
+    assert metrics["train"]["units"]["charges"] == "me"
+    potential, written = load_model(result.model)
+    assert written.name == "chain"
+    assert written.limits == ("tiny",)
+    assert written.charge_range == (0, 1)
+    assert written.metrics["valid"] == metrics["valid"]["metrics"]
+    assert written.training["config"]["max_epochs"] == 12
+    assert written.data["counts"] == {"train": 24, "valid": 6, "test": 0}
+    assert str(tmp_path) not in json.dumps(written.to_dict())
+    assert str(Path(__file__).parents[1]) not in json.dumps(written.to_dict())
+    assert next(potential.parameters()).dtype == torch.float64
+    assert any(line.startswith("epoch 12/12") for line in lines)
+
+
+def test_saved_metrics_are_those_of_the_saved_model(make_config, carbon_chain):
+    config = make_config(max_epochs=3)
+    result = train(config, report=quiet)
+    potential, _ = load_model(result.model)
+    frames = [f for f in read_frames(carbon_chain, config.data.keys) if "val" in str(f.atoms.info)]
+    batch = join(prepare_samples(make_samples(frames, potential.cutoff), potential))
+    errors = predict(potential, batch.graph).forces - batch.labels.forces
+    rmse = 1e3 * float(errors.square().mean().sqrt())
+    assert result.metrics["valid"]["metrics"]["forces_rmse"] == pytest.approx(rmse, rel=1e-9)
+    row = RunFolder(config.output).read_history()[result.metrics["best_epoch"] - 1]
+    assert row["valid_forces_rmse"] == pytest.approx(rmse, rel=1e-9)  # averaged weights in both
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing catches it."""
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.9])
+@pytest.mark.parametrize("moment", ["before the state", "after the state", "after the history"])
+def test_interrupted_runs_end_like_uninterrupted_ones(
+    make_config, tmp_path, monkeypatch, moment, decay
+):
+    changes = {
+        "max_epochs": 3,
+        "checkpoint": {"every_steps": 1},
+        "schedule": {"name": "plateau", "patience": 1, "warmup_epochs": 0.5},
+        "optimizer": {"ema_decay": decay, "name": "adamw", "weight_decay": 0.01},
+    }
+    train(make_config(**changes, output=str(tmp_path / "whole")), report=quiet)
+    config = make_config(**changes, output=str(tmp_path / "torn"))
+    method = "append" if moment == "after the history" else "save"
+    original = getattr(RunFolder, method)
+    calls, kills = 0, 0
+
+    def torn(self: RunFolder, content: object) -> None:
+        nonlocal calls, kills
+        calls += 1
+        kill = calls % (2 if method == "append" else 5) == 0
+        if not (kill and moment == "before the state"):
+            original(self, content)
+        if kill:
+            kills += 1
+            raise Killed
+
+    monkeypatch.setattr(RunFolder, method, torn)
+    for _ in range(20):
+        try:
+            train(config, report=quiet)
+        except Killed:
+            continue
+        break
+    assert kills >= 2
+    assert_same_run(tmp_path / "whole", tmp_path / "torn")
+
+
+@pytest.mark.slow
+def test_killed_processes_end_like_uninterrupted_ones(settings, tmp_path):
+    settings |= {"max_epochs": 4, "checkpoint": {"every_steps": 1, "every_epochs": 1}}
+    path = tmp_path / "train.yaml"
+    path.write_text(dump_yaml(settings))
+    train_from_yaml(path, [f"output={tmp_path / 'whole'}"], report=quiet)
+    command = [sys.executable, "-m", "phicalc.training", str(path), f"output={tmp_path / 'torn'}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    state = tmp_path / "torn" / "state.safetensors"
+    rng = random.Random(5)
+    kills = 0
+    for _ in range(3):
+        stamp = state.stat().st_mtime_ns if state.exists() else None
+        with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
+            while process.poll() is None:  # until it has made some progress of its own
+                if state.exists() and state.stat().st_mtime_ns != stamp:
+                    time.sleep(rng.uniform(0, 0.4))
+                    break
+                time.sleep(0.005)
+            process.send_signal(signal.SIGKILL)
+            kills += process.wait() == -signal.SIGKILL
+    assert kills >= 1
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+    assert_same_run(tmp_path / "whole", tmp_path / "torn")
+
+
+def test_finished_run_is_only_evaluated_again(make_config, tmp_path):
+    config = make_config()
+    first = train(config, report=quiet)
+    (tmp_path / "run" / "metrics.json").unlink()
+    stamp = (tmp_path / "run" / "state.safetensors").stat().st_mtime_ns
+    again = train(config, report=quiet)
+    assert again == first
+    assert (tmp_path / "run" / "state.safetensors").stat().st_mtime_ns == stamp
+
+
+def test_folder_of_another_run_is_refused(make_config):
+    train(make_config(max_epochs=1), report=quiet)
+    with pytest.raises(ValueError, match=r"other settings \(max_epochs: 1 → 2\)"):
+        train(make_config(max_epochs=2), report=quiet)
+    with pytest.raises(ValueError, match=r"optimizer.lr: 0.01 → 0.02"):
+        train(make_config(max_epochs=1, optimizer={"lr": 0.02}), report=quiet)
+    train(make_config(max_epochs=1, threads=1), report=quiet)  # changes no number
+
+
+def test_changed_data_are_refused(make_config, carbon_chain, tmp_path):
+    text = carbon_chain.read_text()
+    (tmp_path / "data.xyz").write_text(text)
+    data = {"train": ["data.xyz"], "split": "key"}
+    config = make_config(data=data, max_epochs=1)
+    train(config, base=tmp_path, report=quiet)
+    (tmp_path / "data.xyz").write_text(text.replace("energy=-6", "energy=-7", 1))
+    with pytest.raises(ValueError, match="a run on other data"):
+        train(config, base=tmp_path, report=quiet)
+
+
+def test_seed_decides_the_result(make_config, tmp_path):
+    for name, seed in (("one", 1), ("same", 1), ("other", 2)):
+        train(make_config(max_epochs=1, seed=seed, output=str(tmp_path / name)), report=quiet)
+    assert_same_run(tmp_path / "one", tmp_path / "same")
+    weights = [
+        (tmp_path / n / "model" / "weights.safetensors").read_bytes() for n in ("one", "other")
+    ]
+    assert weights[0] != weights[1]
+
+
+def test_early_stopping_keeps_the_best(make_config):
+    lines: list[str] = []
+    # a rate that does nothing: every validation after the first is no better
+    config = make_config(max_epochs=9, patience=2, optimizer={"lr": 1e-300, "ema_decay": 0.0})
+    result = train(config, report=lines.append)
+    assert len(RunFolder(config.output).read_history()) == 3
+    assert result.metrics["best_epoch"] == 1
+    assert "stopped: 2 validations without improvement" in lines
+    assert len(RunFolder(config.output).read_history()) == 3
+    assert train(config, report=quiet) == result  # a stopped run stays stopped
+
+
+def test_validation_at_intervals_and_at_the_end(make_config):
+    config = make_config(max_epochs=5, validate_every=3)
+    train(config, report=quiet)
+    history = RunFolder(config.output).read_history()
+    assert [row["epoch"] for row in history if "valid_loss" in row] == [3, 5]
+
+
+def test_no_validation_set_judges_by_training_loss(make_config, carbon_chain):
+    data = {"train": [str(carbon_chain)], "split": "random", "valid_count": 0}
+    config = make_config(data=data, max_epochs=2)
+    result = train(config, report=quiet)
+    losses = [row["train_loss"] for row in RunFolder(config.output).read_history()]
+    assert result.metrics["best_epoch"] == 1 + losses.index(min(losses))
+    assert "valid" not in result.metrics
+
+
+def test_divergence_stops_and_keeps_the_last_good_state(make_config, monkeypatch):
+    config = make_config(max_epochs=6)
+    update = MovingAverage.update
+
+    def spoil(self: MovingAverage) -> None:
+        update(self)
+        if self.n_updates == 15:
+            next(self.model.parameters()).data.fill_(float("nan"))
+
+    monkeypatch.setattr(MovingAverage, "update", spoil)
+    with pytest.raises(
+        TrainingDiverged, match=r"loss nan.*step 15 \(epoch 3\).*smaller optimizer.lr"
+    ):
+        train(config, report=quiet)
+    folder = RunFolder(config.output)
+    state = read_state(folder.state)
+    assert state.document["position"]["epoch"] == 2
+    assert all(t.isfinite().all() for t in state.tensors.values() if t.is_floating_point())
+    load_model(folder.model)
+    monkeypatch.undo()
+    train(config, report=quiet)  # and goes on from there
+    assert len(folder.read_history()) == 6
+
+
+def test_charges_and_dipoles_can_be_learned(make_config):
+    loss = {"charges": {"weight": 10.0}, "dipole": {"weight": 1.0}}
+    config = make_config(loss=loss, max_epochs=10)
+    train(config, report=quiet)
+    history = RunFolder(config.output).read_history()
+    for name in ("charges", "dipole"):
+        key = f"valid_{name}_rmse"
+        assert history[-1][key] < 0.5 * history[0][key]
+
+
+def test_heads_without_charges_cannot_learn_them(make_config, settings):
+    model = {**settings["model"], "head": "none"}
+    train(make_config(model=model, max_epochs=1), report=quiet)
+    with pytest.raises(ValueError, match="loss.dipole has a weight, but model.head is 'none'"):
+        train(make_config(model=model, loss={"dipole": {"weight": 1.0}}), report=quiet)
+
+
+def test_random_numbers_and_threads_of_the_caller_are_left_alone(make_config):
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    threads = torch.get_num_threads()
+    train(make_config(max_epochs=1, threads=threads + 1), report=quiet)
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.get_num_threads() == threads
+
+
+def broken_compiler(*_: object, **__: object):
+    def fail(_: object) -> None:
+        raise RuntimeError("no C++ compiler\nlong story")
+
+    return fail
+
+
+def test_failing_compiler_is_reported_once_and_survived(make_config, monkeypatch, tmp_path):
+    monkeypatch.setattr(torch, "compile", broken_compiler)
+    monkeypatch.setattr(engine_module, "AUTO_COMPILE_STEPS", 3)
+    lines: list[str] = []
+    config = make_config(compile="auto", output=str(tmp_path / "auto"))
+    train(config, report=lines.append)
+    assert sum("RuntimeError: no C++ compiler); going on uncompiled" in x for x in lines) == 1
+    train(make_config(output=str(tmp_path / "plain")), report=quiet)
+    assert_same_run(tmp_path / "auto", tmp_path / "plain")
+    with pytest.raises(RuntimeError, match="no C"):
+        train(make_config(compile=True, output=str(tmp_path / "strict")), report=quiet)
+
+
+def test_short_runs_are_not_compiled(make_config, monkeypatch):
+    monkeypatch.setattr(torch, "compile", broken_compiler)
+    lines: list[str] = []
+    train(make_config(compile="auto", max_epochs=1), report=lines.append)
+    assert not any("compil" in line for line in lines)
+
+
+@pytest.mark.slow
+def test_compiled_training_step_equals_the_plain_one(make_config, carbon_chain, monkeypatch):
+    monkeypatch.setenv("JAXTYPING_DISABLE", "1")
+    config: TrainingConfig = make_config()
+    code = f"""
+import torch
+from phicalc.potential import build_potential
+from phicalc.training.config import load_config
+from phicalc.training.dataset import join, make_samples, prepare_samples
+from phicalc.training.engine import Engine
+from phicalc.training.frames import read_frames
+config = load_config({str(Path(config.output) / "config.yaml")!r})
+potential = build_potential(config.model, seed=1).double()
+frames = read_frames({str(carbon_chain)!r}, config.data.keys)
+samples = prepare_samples(make_samples(frames, potential.cutoff), potential)
+results = []
+for compile in (False, True):
+    engine = Engine(potential, stress=False, compile=compile, n_steps=9, report=print)
+    for batch in (join(samples[:3]), join(samples[12:16])):  # another size, the same code
+        prediction = engine(batch.graph)
+        potential.zero_grad()
+        (prediction.forces.square().mean() + 0.01 * prediction.energy.square().mean()).backward()
+        gradient = torch.cat([p.grad.ravel() for p in potential.parameters() if p.grad is not None])
+        results.append((prediction.forces.detach(), gradient))
+for plain, compiled in zip(results[:2], results[2:]):
+    for a, b in zip(plain, compiled):
+        torch.testing.assert_close(b, a, rtol=1e-8, atol=1e-10 * float(a.abs().max()))
+"""
+    RunFolder(config.output).open(config)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_plain_engine_equals_predict(make_config, carbon_chain):
+    config = make_config()
+    potential = build_potential(config.model, seed=1).double()
+    frames = read_frames(carbon_chain, config.data.keys)[:2]
+    batch = join(prepare_samples(make_samples(frames, potential.cutoff), potential))
+    engine = Engine(potential, stress=False, compile="auto", n_steps=1, report=quiet)
+    prediction = engine(batch.graph)
+    assert prediction.forces.requires_grad
+    assert not batch.graph.positions.requires_grad  # the samples are not touched
+    assert torch.equal(prediction.forces.detach(), predict(potential, batch.graph).forces)
