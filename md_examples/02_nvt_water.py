@@ -15,7 +15,6 @@ from phicalc.md import MDConfig, initialise_velocities, make_report, read_log, r
 from phicalc.relax import relax
 from phicalc.structures import water_box
 
-
 TEMPERATURE = 300.0  # K
 
 

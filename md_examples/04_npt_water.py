@@ -8,8 +8,10 @@ A density needs a long run: with the default steps this only shows how it is don
 
 import argparse
 
+import numpy as np
+
 from phicalc import PhiCalculator
-from phicalc.md import MDConfig, make_report, read_log, run_md
+from phicalc.md import MDConfig, initialise_velocities, make_report, read_log, run_md
 from phicalc.relax import relax
 from phicalc.structures import water_box
 
@@ -18,9 +20,11 @@ def equilibrate(atoms, steps, folder):
     """Bring the lattice of molecules to 300 K at constant volume first.
 
     A barostat answers to pressure at once; an unrelaxed structure has kilobars of it, and the box
-    would swing wildly.
+    would swing wildly. Near a minimum half of the kinetic energy becomes potential energy, so the
+    velocities are drawn at twice the temperature.
     """
     relax(atoms, fmax=0.2, steps=min(40, steps))
+    initialise_velocities(atoms, 600.0, np.random.default_rng(1))
     config = MDConfig(
         ensemble="nvt",
         temperature=300.0,  # K
@@ -49,7 +53,7 @@ def main():
     """Equilibrate at constant volume, then let the volume move."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="water", help="name or folder of a model")
-    parser.add_argument("--steps", type=int, default=400, help="time steps of 0.5 fs under NPT")
+    parser.add_argument("--steps", type=int, default=300, help="time steps of 0.5 fs under NPT")
     parser.add_argument("--output", default="npt_water", help="folder for log and trajectory")
     arguments = parser.parse_args()
 

@@ -186,10 +186,13 @@ def _check_size(positions: Float64[ndarray, "n_atoms 3"], box: _Box, cutoff: flo
             f"{box.heights[box.periodic].tolist()} Å, need {n_images} images; check the unit"
         )
     farthest = float(np.abs(positions).max(initial=0.0))
-    if (farthest > 2.0**29 * box.heights[box.periodic]).any():
-        raise ValueError(  # engines count images in 32 bits
-            f"`positions` reach {farthest:.3g} Å, more than 2^29 cells away from the origin; wrap "
-            "the atoms into the cell, or if this is a simulation that exploded, restart it"
+    # Engines count images in 32 bits, and beyond 1e9 Å (10 cm) rounding reaches 1e-7 Å.
+    limit = min([1e9, *(2.0**29 * box.heights[box.periodic]).tolist()])
+    if farthest > limit:
+        raise ValueError(
+            f"`positions` must lie within {limit:.3g} Å of the origin, got {farthest:.3g} Å; wrap "
+            "the atoms into the cell, or if this is a simulation that exploded, shorten its time "
+            "step"
         )
     # Rounding while an engine moves atoms through a skewed cell, with room to spare.
     skew = float((np.linalg.norm(box.vectors, axis=1) / box.heights).max())
@@ -233,31 +236,47 @@ def _first_of_each(pairs: _Pairs) -> Bool[ndarray, " n_edges"]:
 # Engines ------------------------------------------------------------------------------------------
 
 
+def _enclose(
+    positions: Float64[ndarray, "n_atoms 3"],
+    box: _Box,
+    cutoff: float,
+    refuses: Callable[[Float64[ndarray, "3"]], bool],
+) -> tuple[Float64[ndarray, "n_atoms 3"], Float64[ndarray, "3 3"], float]:
+    """Give open axes a vector too, with so much vacuum that they count as periodic.
+
+    Cell lists are made for periodic cells that are full of atoms: along open axes some become slow
+    or wrong, in vacuum some fill the memory or divide by zero. Returns moved positions, such a cell
+    and a longer cutoff if the numbers of bins per axis would be among those the engine refuses.
+    """
+    fractions = positions @ box.inverse
+    low, high = fractions.min(axis=0), fractions.max(axis=0)
+    reach = cutoff
+    while True:
+        sizes = np.where(box.periodic, 1.0, high - low + 1.1 * reach)
+        if not refuses(np.maximum(np.floor(sizes * box.heights / reach), 1.0)):
+            break
+        reach *= 1.1
+    origin = np.where(box.periodic, 0.0, low - 0.5 * reach)
+    return positions - origin @ box.vectors, sizes[:, None] * box.vectors, reach
+
+
 def _vesin(positions: Float64[ndarray, "n_atoms 3"], box: _Box, cutoff: float) -> _Pairs:
     """Cell lists of vesin (https://github.com/Luthaf/vesin)."""
-    if _is_mostly_empty(positions, box, cutoff):
-        return _tree(positions, box, cutoff)
+
+    def refuses(bins: ndarray) -> bool:
+        # Version 0.6 shrinks more than 1e5 bins to that number and divides by zero in flat cells.
+        total = bins.prod()
+        return bool(total > 1e5 and bins.min() ** 3 * 1e5 < 64 * total)
+
+    moved, vectors, reach = _enclose(positions, box, cutoff, refuses)
     finder = VesinNeighborList(
-        cutoff=cutoff, full_list=True, sorted=True, n_threads=torch.get_num_threads()
+        cutoff=reach, full_list=True, sorted=True, n_threads=torch.get_num_threads()
     )
-    pairs, shifts, distances = finder.compute(
-        positions, box.vectors, box.periodic, "PSd", copy=False
-    )
+    found = finder.compute(moved, vectors, [True, True, True], "PSd", copy=False)
     # Without a copy the arrays belong to the finder: astype and copy make them ours.
-    pairs = pairs.astype(np.int64)
-    return _Pairs(pairs[:, 0], pairs[:, 1], shifts.astype(np.int64), distances.copy())
-
-
-def _is_mostly_empty(positions: Float64[ndarray, "n_atoms 3"], box: _Box, cutoff: float) -> bool:
-    """Whether cells as wide as the cutoff would be far more than atoms along the open axes.
-
-    There vesin 0.6 takes minutes (partly periodic structures) or divides by zero (open ones).
-    """
-    if box.periodic.all():
-        return False
-    fractions = positions @ box.inverse
-    spans = np.where(box.periodic, 1.0, np.ptp(fractions, axis=0)) * box.heights
-    return bool(np.maximum(spans / cutoff, 1.0).prod() > 100 * (100 + len(positions)))
+    pairs, shifts = found[0].astype(np.int64), found[1].astype(np.int64)
+    result = _Pairs(pairs[:, 0], pairs[:, 1], shifts, found[2].copy())
+    return result if reach == cutoff else result.take(result.distances < cutoff)
 
 
 def _matscipy(positions: Float64[ndarray, "n_atoms 3"], box: _Box, cutoff: float) -> _Pairs:
@@ -266,26 +285,15 @@ def _matscipy(positions: Float64[ndarray, "n_atoms 3"], box: _Box, cutoff: float
         from matscipy.neighbours import neighbour_list
     except ImportError as error:
         raise _missing("matscipy", 'pip install "phicalc[materials]"', error) from error
-    # Along open axes it is fast only for atoms inside the cell: put the cell around them.
-    fractions = positions @ box.inverse
-    low = np.where(box.periodic, 0.0, fractions.min(axis=0) - 0.5)
-    spans = np.where(box.periodic, 1.0, fractions.max(axis=0) + 0.5 - low)
-    # Its bins are as wide as the cutoff, whatever their number: vacuum would fill the memory.
-    reach = cutoff
-    while np.maximum(spans * box.heights / reach, 1.0).prod() > 1e6:
-        reach *= 2
+    # Every bin takes memory, also an empty one.
+    moved, vectors, reach = _enclose(positions, box, cutoff, lambda bins: bool(bins.prod() > 1e6))
     centres, neighbors, shifts, distances = neighbour_list(
-        "ijSd",
-        positions=positions,
-        cell=spans[:, None] * box.vectors,
-        pbc=box.periodic,
-        cutoff=reach,
-        cell_origin=low @ box.vectors,
+        "ijSd", positions=moved, cell=vectors, pbc=[True, True, True], cutoff=reach
     )
-    pairs = _Pairs(
+    result = _Pairs(
         centres.astype(np.int64), neighbors.astype(np.int64), shifts.astype(np.int64), distances
     )
-    return pairs if reach == cutoff else pairs.take(distances < cutoff)
+    return result if reach == cutoff else result.take(result.distances < cutoff)
 
 
 def _torch_cluster(positions: Float64[ndarray, "n_atoms 3"], box: _Box, cutoff: float) -> _Pairs:

@@ -52,7 +52,7 @@ def from_calculator(calculator: Calculator) -> Evaluate:
 
 
 def check_permutation(evaluate: Evaluate, atoms: Atoms, tolerance: float = 1e-10) -> None:
-    """The order of the atoms has no meaning."""
+    """Check that the order of the atoms has no meaning."""
     order = np.arange(len(atoms))[::-1]
     permuted = atoms[order]
     permuted.info = dict(atoms.info)
@@ -64,7 +64,7 @@ def check_permutation(evaluate: Evaluate, atoms: Atoms, tolerance: float = 1e-10
 
 
 def check_rotation(evaluate: Evaluate, atoms: Atoms, tolerance: float = 1e-10) -> None:
-    """Rotating or mirroring everything rotates forces and stress and changes nothing else."""
+    """Check that forces and stress turn and mirror with the structure; nothing else changes."""
     before = evaluate(atoms)
     rotation, _ = np.linalg.qr(np.random.default_rng(2).normal(size=(3, 3)))
     for matrix in (rotation * np.linalg.det(rotation), -rotation * np.linalg.det(rotation)):
@@ -81,7 +81,7 @@ def check_rotation(evaluate: Evaluate, atoms: Atoms, tolerance: float = 1e-10) -
 
 
 def check_translation(evaluate: Evaluate, atoms: Atoms, tolerance: float = 1e-10) -> None:
-    """The origin has no meaning, nor has the image of an atom that is listed."""
+    """Check that neither the origin nor the image of an atom that is listed has a meaning."""
     before = evaluate(atoms)
     moved = atoms.copy()
     moved.positions += [3.21, -1.7, 12.345]
@@ -92,7 +92,7 @@ def check_translation(evaluate: Evaluate, atoms: Atoms, tolerance: float = 1e-10
 
 
 def check_left_handed_cell(evaluate: Evaluate, atoms: Atoms, tolerance: float = 1e-10) -> None:
-    """Swapping two lattice vectors describes the same crystal."""
+    """Check that swapping two lattice vectors describes the same crystal."""
     if not atoms.pbc.all():
         return
     swapped = atoms.copy()
@@ -101,7 +101,7 @@ def check_left_handed_cell(evaluate: Evaluate, atoms: Atoms, tolerance: float = 
 
 
 def check_supercell(evaluate: Evaluate, atoms: Atoms, tolerance: float = 1e-10) -> None:
-    """A repeated cell has the energy of its parts and the same forces, stress and charges."""
+    """Check that a repeated cell has the energy of its parts and the same forces and charges."""
     if not atoms.pbc.all():
         return
     repeated = atoms.repeat((1, 2, 1))
@@ -117,7 +117,7 @@ def check_supercell(evaluate: Evaluate, atoms: Atoms, tolerance: float = 1e-10) 
 
 
 def check_forces(evaluate: Evaluate, atoms: Atoms, tolerance: float = 1e-6) -> None:
-    """Forces are the negative gradient of the energy (central differences of fourth order)."""
+    """Check forces against central differences of fourth order along a random direction."""
     direction = np.random.default_rng(4).normal(size=(len(atoms), 3))
 
     def energy(step: float) -> float:
@@ -131,7 +131,7 @@ def check_forces(evaluate: Evaluate, atoms: Atoms, tolerance: float = 1e-6) -> N
 
 
 def check_stress(evaluate: Evaluate, atoms: Atoms, tolerance: float = 1e-6) -> None:
-    """The stress is the derivative of the energy by a symmetric strain over the volume."""
+    """Check the stress against central differences of the energy by a random symmetric strain."""
     if not atoms.pbc.all():
         return
     strain = np.random.default_rng(5).normal(size=(3, 3))
@@ -149,7 +149,7 @@ def check_stress(evaluate: Evaluate, atoms: Atoms, tolerance: float = 1e-6) -> N
 
 
 def check_net_force(evaluate: Evaluate, atoms: Atoms, tolerance: float = 1e-10) -> None:
-    """Forces sum to zero, and so does the torque of an isolated structure."""
+    """Check that forces sum to zero, and so does the torque of an isolated structure."""
     forces = evaluate(atoms).forces
     scale = max(1.0, float(np.abs(forces).max(initial=0.0)))
     _assert_close("net force", forces.sum(axis=0) / scale, np.zeros(3), tolerance)
@@ -159,7 +159,7 @@ def check_net_force(evaluate: Evaluate, atoms: Atoms, tolerance: float = 1e-10) 
 
 
 def check_total_charge(evaluate: Evaluate, atoms: Atoms, tolerance: float = 1e-10) -> None:
-    """Charges sum to the total charge of the structure (``info["charge"]``, 0 by default)."""
+    """Check that charges sum to the total charge (``info["charge"]``, 0 by default)."""
     charges = evaluate(atoms).charges
     if charges is not None:
         _assert_close("sum of charges", charges.sum(), atoms.info.get("charge", 0), tolerance)

@@ -12,14 +12,14 @@ import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 
-from phicalc.derivatives import predict
+from phicalc.derivatives import Prediction, predict
 from phicalc.graph import from_ase
 from phicalc.potential import Potential, PotentialConfig, build_potential
 
 WATER = PotentialConfig(elements=("H", "O"), channels=8, cutoff=4.0, average_neighbors=10.0)
 
 
-def run(potential: Potential, atoms: Atoms, **options: bool):  # noqa: ANN201 - a Prediction
+def run(potential: Potential, atoms: Atoms, **options: bool) -> Prediction:
     return predict(potential, potential.prepare(from_ase(atoms, potential.cutoff)), **options)
 
 
@@ -183,7 +183,7 @@ for name in ("CH3CH2OH", "CH3OH"):
         result = function(graph._replace(positions=positions))
         potential.zero_grad()
         result.forces.pow(2).sum().backward()
-        gradient = torch.cat([p.grad.flatten() for p in potential.parameters() if p.grad is not None])
+        gradient = torch.cat([p.grad.flatten() for p in potential.parameters()])
         results.append((result.energy.detach(), result.forces.detach(), gradient))
     for reference, found in zip(*results):
         assert (reference - found).norm() <= 1e-4 * reference.norm(), (name, reference, found)

@@ -73,7 +73,7 @@ def test_four_panels_show_what_the_files_say(tmp_path, figures):
     assert set(titles) == {
         "temperature: 310 ± 0 K (second half)",
         "conserved energy: drift +0.500 meV/atom/ps (second half)",
-        "O–O pair distribution: highest at 3.13 Å",
+        "O–O pair distribution: highest at 3.15 Å",
         "mean charges: H +0.40, O −0.80 e",
     }
     assert figure.get_suptitle() == "64 H₂O (192 atoms) · NVT, 300 K · 2 ps"
