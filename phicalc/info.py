@@ -77,4 +77,11 @@ def _range(limits: tuple[float, float]) -> str:
 
 
 def _short(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    """Entry of a card in one line: rounded numbers, long lists by their length."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_short(entry)}" for name, entry in value.items())
+    if isinstance(value, list):
+        return "; ".join(map(_short, value)) if len(value) <= 4 else f"({len(value)} entries)"
+    return str(value)

@@ -98,7 +98,8 @@ def neighbor_list(
     ------
     ValueError
         A wrong shape, dtype or engine name; a cutoff that is not positive and finite; NaN or
-        infinite coordinates; a periodic cell without volume or far smaller than the cutoff.
+        infinite coordinates, or larger than 1e9 Å; a periodic cell without volume or far smaller
+        than the cutoff.
     ImportError
         The library of the engine is not installed.
     """

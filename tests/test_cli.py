@@ -26,7 +26,8 @@ def model(tmp_path_factory):
     )
     card = ModelCard(
         name="tiny", license="MIT", limits=("It knows nothing.",), charge_range=(-1.0, 1.0),
-        metrics={"forces_rmse_mev_per_angstrom": 123.456},
+        metrics={"test": {"forces_rmse": 123.456, "energy_mae": 0.5}},
+        data={"files": [{"name": "box.xyz"}], "split": {"test_indices": list(range(40))}},
     )  # fmt: skip
     folder = tmp_path_factory.mktemp("models") / "tiny"
     save_model(folder, build_potential(config, seed=1), card)
@@ -120,7 +121,17 @@ def test_info_shows_versions_and_engines(capsys):
 def test_info_shows_the_card_of_a_model(model, capsys):
     assert run("info", model) == 0
     printed = capsys.readouterr().out
-    for text in ("tiny", "MIT", "H O", "3.0 Å", "-1 to 1 e", "It knows nothing.", "123.5"):
+    for text in (
+        "tiny",
+        "MIT",
+        "H O",
+        "3.0 Å",
+        "-1 to 1 e",
+        "It knows nothing.",
+        "forces_rmse 123.5, energy_mae 0.5",
+        "name box.xyz",
+        "(40 entries)",
+    ):
         assert text in printed
 
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -161,44 +157,3 @@ def test_training_gradients_agree_with_finite_differences(head: str) -> None:
         values.append(float(loss().detach()))
     numeric = (values[0] - values[1]) / (2 * step)
     assert exact == pytest.approx(numeric, rel=1e-5)
-
-
-COMPILE = """
-import torch
-from ase.build import molecule
-from phicalc.derivatives import predict
-from phicalc.graph import from_ase
-from phicalc.potential import PotentialConfig, build_potential
-
-torch._dynamo.config.trace_autograd_ops = True
-config = PotentialConfig(elements=("H", "C", "O"), channels=8, layers=1, l_max=1, correlation=2)
-potential = build_potential(config)
-eager = lambda graph: predict(potential, graph, create_graph=True)
-compiled = torch.compile(eager, fullgraph=True, dynamic=True)
-for name in ("CH3CH2OH", "CH3OH"):
-    graph = potential.prepare(from_ase(molecule(name), potential.cutoff))
-    results = []
-    for function in (eager, compiled):
-        positions = graph.positions.clone().requires_grad_()
-        result = function(graph._replace(positions=positions))
-        potential.zero_grad()
-        result.forces.pow(2).sum().backward()
-        gradient = torch.cat([p.grad.flatten() for p in potential.parameters()])
-        results.append((result.energy.detach(), result.forces.detach(), gradient))
-    for reference, found in zip(*results):
-        assert (reference - found).norm() <= 1e-4 * reference.norm(), (name, reference, found)
-print("compiled energies, forces and their gradients agree")
-"""
-
-
-@pytest.mark.slow
-def test_energy_forces_and_their_gradients_compile_in_one_graph() -> None:
-    environment = {**os.environ, "JAXTYPING_DISABLE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", COMPILE],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
-    assert "gradients agree" in done.stdout, done.stderr[-2000:]

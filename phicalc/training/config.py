@@ -30,7 +30,7 @@ def _check_positive(**values: float | None) -> None:
 
 @dataclass(frozen=True)
 class KeysConfig:
-    """Names under which the data files keep each label (`calc` results, `info` or `arrays`)."""
+    """Names under which the data keep each label (`calc` results, `info` or `arrays`)."""
 
     energy: str = "energy"
     forces: str = "forces"
@@ -38,6 +38,8 @@ class KeysConfig:
     charges: str = "charges"
     dipole: str = "dipole"
     total_charge: str = "charge"
+    dipole_origin: Literal["centre_of_mass", "coordinates"] = "centre_of_mass"
+    """What the dipoles of *charged* structures refer to; phicalc uses the centre of mass."""
 
 
 @dataclass(frozen=True)

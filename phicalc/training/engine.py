@@ -49,9 +49,9 @@ class Engine:
         self.may_fall_back = compile == "auto"
         self.report = report
         self.plain = _differentiable(potential, stress)
+        self.announced = False
         self.compiled = None
         if compile is True or (compile == "auto" and n_steps > AUTO_COMPILE_STEPS):
-            report("compiling energy and forces; the first steps take a minute or two")
             self.compiled = torch.compile(self.plain, dynamic=True, fullgraph=True)
 
     def __call__(self, graph: AtomicGraph) -> Prediction:
@@ -61,6 +61,9 @@ class Engine:
         graph = graph._replace(positions=positions)
         if self.compiled is None:
             return self.plain(graph)
+        if not self.announced:
+            self.announced = True
+            self.report("compiling energy and forces; the first steps take a minute or two")
         with _autograd_in_graph():
             return self.compiled(graph)
 

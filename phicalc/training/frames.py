@@ -13,6 +13,7 @@ import ase.io
 import numpy as np
 import torch
 from ase import Atoms
+from ase.data import atomic_masses
 from ase.stress import voigt_6_to_full_3x3_stress
 from jaxtyping import Float64
 from torch import Tensor
@@ -138,7 +139,15 @@ def label_atoms(
     total = 0.0 if charge is None else float(np.asarray(charge, dtype=float))
     if not np.isfinite(total):
         raise ValueError(f"{origin}: total charge must be finite, got {total}")
+    if keys.dipole_origin == "coordinates":
+        values["dipole"] = values["dipole"] - total * _centre_of_mass(atoms)
     return LabelledAtoms(atoms, Labels(**values), total, origin)
+
+
+def _centre_of_mass(atoms: Atoms) -> Float64[Tensor, "1 3"]:
+    """Centre of mass in Å with the standard masses, as in `phicalc.training.loss.dipoles`."""
+    masses = atomic_masses[atoms.numbers]
+    return torch.tensor(masses @ atoms.positions / masses.sum())[None]
 
 
 def _present(atoms: Atoms) -> list[str]:

@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from phicalc.training.config import TrainingConfig
-from phicalc.training.schema import dump_yaml, parse_yaml
+from phicalc.training.config import TrainingConfig, config_from_dict
+from phicalc.training.schema import dump_yaml
 from phicalc.training.state import State, read_state, write_atomically, write_state
 
 #: Settings in which a continued run may differ: they do not touch the numbers.
@@ -53,9 +53,8 @@ class RunFolder:
 
     def _check_same(self, before: dict[str, Any], now: dict[str, Any]) -> None:
         """Refuse to continue a run with other settings."""
-        # through YAML, so that both sides have plain types
-        now = parse_yaml(dump_yaml(now))
-        old, new = flatten(before), flatten(now)
+        # read anew, so that settings which did not exist then get the values they stood for
+        old, new = flatten(config_from_dict(before).to_dict()), flatten(now)
         changed = [
             f"{key}: {old.get(key)!r} → {new.get(key)!r}"
             for key in sorted(old.keys() | new.keys())

@@ -62,6 +62,19 @@ def test_labels_under_other_names_are_found():
     assert frame.labels.stress[0].tolist() == [[0, 5, 4], [5, 1, 3], [4, 3, 2]]  # Voigt order
 
 
+def test_dipoles_of_ions_are_moved_to_the_centre_of_mass(carbon_chain):
+    # xTB refers them to the origin of the coordinates; its charges tell which it is
+    keys = KeysConfig(dipole_origin="coordinates")
+    for frame, raw in zip(
+        read_frames(carbon_chain, keys), read_frames(carbon_chain, KeysConfig()), strict=True
+    ):
+        from_centre = frame.atoms.positions - frame.atoms.get_center_of_mass()
+        by_charges = frame.labels.charges.numpy() @ from_centre
+        assert frame.labels.dipole[0].numpy() == pytest.approx(by_charges, abs=0.12)
+        if frame.total_charge == 0:
+            assert torch.equal(frame.labels.dipole, raw.labels.dipole)
+
+
 def test_missing_label_names_file_frame_and_key(tmp_path):
     path = tmp_path / "water.xyz"
     ase.io.write(path, [hydrogen(energy=1.0, forces=np.zeros((2, 3))), hydrogen(energy=1.0)])

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -15,8 +14,9 @@ import torch
 from phicalc.checkpoint import load_model
 from phicalc.derivatives import predict
 from phicalc.potential import build_potential
-from phicalc.training import TrainingDiverged, load_config, train, train_from_yaml
+from phicalc.training import TrainingDiverged, train, train_from_yaml
 from phicalc.training import engine as engine_module
+from phicalc.training import run as run_module
 from phicalc.training.config import TrainingConfig
 from phicalc.training.dataset import join, make_samples, prepare_samples
 from phicalc.training.engine import Engine
@@ -25,6 +25,13 @@ from phicalc.training.optimization import MovingAverage
 from phicalc.training.run_folder import RunFolder
 from phicalc.training.schema import dump_yaml
 from phicalc.training.state import read_state
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch):
+    """Drawing takes longer than these runs; `test_whole_run.py` looks at the pictures."""
+    for name in ("plot_curves", "plot_parity"):
+        monkeypatch.setattr(run_module, name, lambda *_: None)
 
 
 def quiet(_: str) -> None:
@@ -48,35 +55,6 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert rows_without_time(one) == rows_without_time(other)
     weights = [(RunFolder(f).model / "weights.safetensors").read_bytes() for f in (one, other)]
     assert weights[0] == weights[1]
-
-
-def test_training_learns_and_leaves_everything(make_config, tmp_path):
-    lines: list[str] = []
-    card = {"name": "chain", "license": "MIT", "limits": ["tiny"]}
-    config = make_config(max_epochs=12, card=card)
-    result = train(config, report=lines.append)
-    history = RunFolder(config.output).read_history()
-    assert [row["epoch"] for row in history] == list(range(1, 13))
-    assert history[-1]["train_loss"] < 0.5 * history[0]["train_loss"]
-    assert history[-1]["valid_forces_rmse"] < 0.5 * history[0]["valid_forces_rmse"]
-    folder = tmp_path / "run"
-    for name in ("loss.png", "parity.png"):
-        assert (folder / name).read_bytes().startswith(b"\x89PNG")
-    assert load_config(folder / "config.yaml") == config
-    metrics = json.loads((folder / "metrics.json").read_text())
-    assert metrics == result.metrics
-    assert metrics["train"]["units"]["charges"] == "me"
-    potential, written = load_model(result.model)
-    assert written.name == "chain"
-    assert written.limits == ("tiny",)
-    assert written.charge_range == (0, 1)
-    assert written.metrics["valid"] == metrics["valid"]["metrics"]
-    assert written.training["config"]["max_epochs"] == 12
-    assert written.data["counts"] == {"train": 24, "valid": 6, "test": 0}
-    assert str(tmp_path) not in json.dumps(written.to_dict())
-    assert str(Path(__file__).parents[1]) not in json.dumps(written.to_dict())
-    assert next(potential.parameters()).dtype == torch.float64
-    assert any(line.startswith("epoch 12/12") for line in lines)
 
 
 def test_saved_metrics_are_those_of_the_saved_model(make_config, carbon_chain):
@@ -179,6 +157,18 @@ def test_folder_of_another_run_is_refused(make_config):
     train(make_config(max_epochs=1, threads=1), report=quiet)  # changes no number
 
 
+def test_settings_added_by_a_later_version_do_not_stop_a_run(make_config, monkeypatch):
+    config = make_config(max_epochs=1)
+    train(config, report=quiet)
+    folder = RunFolder(config.output)
+    state = read_state(folder.state)
+    del state.document["config"]["schedule"]["hold"]  # as if it had not existed then
+    folder.save(state)
+    train(config, report=quiet)
+    with pytest.raises(ValueError, match="schedule.hold: 0.0 → 0.5"):
+        train(make_config(max_epochs=1, schedule={"hold": 0.5}), report=quiet)
+
+
 def test_changed_data_are_refused(make_config, carbon_chain, tmp_path):
     text = carbon_chain.read_text()
     (tmp_path / "data.xyz").write_text(text)
@@ -252,14 +242,14 @@ def test_divergence_stops_and_keeps_the_last_good_state(make_config, monkeypatch
     assert len(folder.read_history()) == 6
 
 
-def test_charges_and_dipoles_can_be_learned(make_config):
-    loss = {"charges": {"weight": 10.0}, "dipole": {"weight": 1.0}}
-    config = make_config(loss=loss, max_epochs=10)
+@pytest.mark.parametrize("name", ["charges", "dipole"])
+def test_charges_and_dipoles_can_be_learned(make_config, settings, name):
+    data = {**settings["data"], "keys": {"dipole_origin": "coordinates"}}
+    loss = {"energy": {"weight": 0.0}, "forces": {"weight": 0.0}, name: {"weight": 1.0}}
+    config = make_config(data=data, loss=loss, max_epochs=12, optimizer={"lr": 0.03})
     train(config, report=quiet)
     history = RunFolder(config.output).read_history()
-    for name in ("charges", "dipole"):
-        key = f"valid_{name}_rmse"
-        assert history[-1][key] < 0.5 * history[0][key]
+    assert history[-1][f"valid_{name}_rmse"] < 0.7 * history[0][f"valid_{name}_rmse"]
 
 
 def test_heads_without_charges_cannot_learn_them(make_config, settings):
@@ -273,10 +263,13 @@ def test_random_numbers_and_threads_of_the_caller_are_left_alone(make_config):
     torch.manual_seed(1)
     expected = torch.rand(3)
     torch.manual_seed(1)
-    threads = torch.get_num_threads()
-    train(make_config(max_epochs=1, threads=threads + 1), report=quiet)
+    seen = set()
+    torch.set_num_threads(2)
+    config = make_config(max_epochs=1, threads=1)
+    train(config, report=lambda _: seen.add(torch.get_num_threads()))
     assert torch.equal(torch.rand(3), expected)
-    assert torch.get_num_threads() == threads
+    assert seen == {1}
+    assert torch.get_num_threads() == 2
 
 
 def broken_compiler(*_: object, **__: object):
@@ -303,13 +296,20 @@ def test_short_runs_are_not_compiled(make_config, monkeypatch):
     monkeypatch.setattr(torch, "compile", broken_compiler)
     lines: list[str] = []
     train(make_config(compile="auto", max_epochs=1), report=lines.append)
-    assert not any("compil" in line for line in lines)
+    assert not any(line.startswith(("compiling", "torch.compile")) for line in lines)
 
 
 @pytest.mark.slow
-def test_compiled_training_step_equals_the_plain_one(make_config, carbon_chain, monkeypatch):
+def test_compiled_training_step_equals_the_plain_one(
+    make_config, settings, carbon_chain, monkeypatch
+):
     monkeypatch.setenv("JAXTYPING_DISABLE", "1")
-    config: TrainingConfig = make_config()
+    model = {
+        **settings["model"],
+        "l_max": 0,
+        "correlation": 1,
+    }  # the compiler takes minutes otherwise
+    config: TrainingConfig = make_config(model=model)
     code = f"""
 import torch
 from phicalc.potential import build_potential
@@ -348,4 +348,5 @@ def test_plain_engine_equals_predict(make_config, carbon_chain):
     prediction = engine(batch.graph)
     assert prediction.forces.requires_grad
     assert not batch.graph.positions.requires_grad  # the samples are not touched
-    assert torch.equal(prediction.forces.detach(), predict(potential, batch.graph).forces)
+    expected = predict(potential, batch.graph).forces
+    assert torch.allclose(prediction.forces.detach(), expected, rtol=1e-12, atol=1e-12)
