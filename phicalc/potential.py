@@ -221,7 +221,10 @@ class Potential(nn.Module):
 
 
 class ChargeEmbedding(nn.Module):
-    """Adds a linear image of an atom's charge and of the total charge to its features."""
+    """Adds a linear image of an atom's charge and of the mean charge to its features.
+
+    The mean over the structure, not the total, makes the energy of a repeated cell extensive.
+    """
 
     def __init__(self, n_features: int):
         super().__init__()
@@ -236,7 +239,9 @@ class ChargeEmbedding(nn.Module):
         graph: AtomicGraph,
     ) -> Float[Tensor, "n_atoms c"]:
         """Update the features; `embedding` and `element` are not needed here."""
-        both = torch.stack([charges, graph.total_charge[graph.batch]], dim=1)
+        n_atoms = sum_per_structure(torch.ones_like(charges), graph)
+        mean_charge = graph.total_charge / n_atoms.clamp(min=1)
+        both = torch.stack([charges, mean_charge[graph.batch]], dim=1)
         return features + self.linear(both.to(features))
 
 
