@@ -184,7 +184,7 @@ def test_network_precision_is_what_was_asked_for(potentials):
 
 @pytest.mark.parametrize("name", ["stresses", "magmom", "magmoms", "born_effective_charges"])
 def test_properties_we_do_not_have(calc, name):
-    with pytest.raises(PropertyNotImplementedError, match=name):
+    with pytest.raises(PropertyNotImplementedError, match=f"{name} property not implemented"):
         calc.get_property(name, water())
 
 

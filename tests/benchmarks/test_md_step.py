@@ -9,15 +9,16 @@ import statistics
 import time
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from ase import units
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.md.verlet import VelocityVerlet
 
 from phicalc import PhiCalculator
 from phicalc.derivatives import predict
 from phicalc.graph import from_ase
+from phicalc.md import initialise_velocities
 from phicalc.structures import water_box
 from phicalc.system import keep_freed_memory
 
@@ -60,7 +61,7 @@ def test_md_step(dtype: str) -> None:
     parts["forward, forces and stress"] = milliseconds(
         lambda: predict(potential, prepared, stress=True)
     )
-    MaxwellBoltzmannDistribution(atoms, temperature_K=300)
+    initialise_velocities(atoms, 300.0, np.random.default_rng(1))
     dynamics = VelocityVerlet(atoms, 0.5 * units.fs)
     parts["whole step of dynamics (ASE)"] = milliseconds(lambda: dynamics.run(1))
     print(f"\n64 waters, {dtype}, {torch.get_num_threads()} thread, {graph.n_edges} edges")
