@@ -64,8 +64,7 @@ def test_madelung_constants(name: str) -> None:
 
 
 def test_wigner_crystal_has_its_background() -> None:
-    # One smeared charge per cell. The background acts on the Gaussian's spread as well, and
-    # leaves 2π k_e σ²/V · (1/2)(2 σ²/…) — here σ is so small that it is below the tolerance.
+    # The background also acts on the spread of a Gaussian, by an energy ∝ σ²/V: negligible here.
     atoms, width = Atoms("H", cell=[4.0, 4.0, 4.0], pbc=True), 1e-4
     lattice = energy(atoms, [1.0], width) - self_energy(1.0, width)
     expected = -0.5 * WIGNER_SIMPLE_CUBIC * COULOMB_CONSTANT / 4.0
