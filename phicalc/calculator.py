@@ -1,6 +1,5 @@
 """ASE calculator: parameters, cache and errors around `phicalc.evaluation.evaluate`."""
 
-import math
 import os
 import warnings
 from collections.abc import Collection, Iterable, Sequence
@@ -20,9 +19,12 @@ from ase.calculators.calculator import (
 
 from phicalc.card import ModelCard
 from phicalc.checkpoint import load_model, resolve_device, resolve_dtype, weights_digest
-from phicalc.evaluation import evaluate
-from phicalc.neighbors import ENGINES
+from phicalc.electrostatics import CoulombPlanner, CoulombSettings
+from phicalc.evaluation import Environment, evaluate, prepare
+from phicalc.graph import AtomicGraph
+from phicalc.parameters import checked, environment_of
 from phicalc.potential import Potential
+from phicalc.response import born_effective_charges, electrostatic_potential, polarizability
 
 _ASE_ARGUMENTS = ("atoms", "directory", "label", "restart")
 
@@ -53,7 +55,12 @@ class PhiCalculator(Calculator):
     are in `energy_terms`, the description of the model in `card`.
 
     The total charge of a structure is `total_charge` if given, else ``atoms.info["charge"]``, else
-    0. A change of ``atoms.info["charge"]``, in place too, is noticed like one of the positions.
+    0; the electric field is `external_field`, else ``atoms.info["external_field"]``, else none. A
+    change of these entries, in place too, is noticed like one of the positions. In a field the
+    energy is the enthalpy ``E − μ·field``, and forces and stress are its derivatives.
+
+    Electrostatic sums remember their parameters from step to step, and charges of large structures
+    are iterated from the last ones; neither changes a result by more than `force_accuracy`.
 
     Parameters
     ----------
@@ -69,6 +76,12 @@ class PhiCalculator(Calculator):
         Net charge in e of every structure; overrides ``atoms.info["charge"]``.
     neighbors
         Neighbour engine: "auto" or one of `phicalc.neighbors.ENGINES`.
+    force_accuracy
+        Largest error of the electrostatic sums in the forces, in eV/Å; by default that of the
+        model.
+    external_field
+        Uniform electric field in V/Å, three numbers, without component along periodic axes;
+        overrides ``atoms.info["external_field"]``.
     **kwargs
         ``atoms``, ``directory`` and ``label`` as for every ASE calculator.
 
@@ -96,6 +109,8 @@ class PhiCalculator(Calculator):
         "dtype": "float32",
         "total_charge": None,
         "neighbors": "auto",
+        "force_accuracy": None,
+        "external_field": None,
     }
     discard_results_on_any_change = True
     # Nothing of the model depends on these arrays of Atoms.
@@ -109,6 +124,8 @@ class PhiCalculator(Calculator):
         dtype: str = "float32",
         total_charge: SupportsFloat | None = None,
         neighbors: str = "auto",
+        force_accuracy: float | None = None,
+        external_field: Sequence[float] | None = None,
         **kwargs: Any,
     ) -> None:
         _refuse_unknown(kwargs, _ASE_ARGUMENTS)
@@ -125,6 +142,8 @@ class PhiCalculator(Calculator):
             dtype=dtype,
             total_charge=total_charge,
             neighbors=neighbors,
+            force_accuracy=force_accuracy,
+            external_field=external_field,
         )
         if atoms is not None:
             atoms.calc = self
@@ -157,7 +176,7 @@ class PhiCalculator(Calculator):
         if "model" in kwargs:
             source = kwargs["model"]
             kwargs["model"] = _describe(source)
-        wanted = _checked({**self.parameters, **kwargs})
+        wanted = checked({**self.parameters, **kwargs})
         placement = {key for key in ("device", "dtype") if wanted[key] != self.parameters[key]}
         if "model" in kwargs or placement:
             # A potential in memory may be trained further by its owner; what was given stays.
@@ -176,23 +195,27 @@ class PhiCalculator(Calculator):
         """Forget the last structure and everything computed for it."""
         super().reset()
         self._energy_terms: dict[str, float] = {}
-        self._charge_used = math.nan
+        self._environment_used: Environment | None = None
         self._stress_wanted = False
+        self._planner: CoulombPlanner | None = None
+        self._last_charges: tuple[Atoms, np.ndarray] | None = None
 
     def read(self, label: str) -> None:
         """Refuse ``restart=``: there is nothing to restart from."""
         raise ReadError(f"PhiCalculator writes no restart files: leave out restart={label!r}")
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
-        """Return what changed since the last calculation, the total charge included."""
+        """Return what changed since the last calculation, total charge and field included."""
         changes = list(super().check_state(atoms, tol))
         try:
-            charge = self._total_charge(atoms)
+            environment = environment_of(atoms, self.parameters)
         except InputError:  # this is no place to complain; `calculate` will
-            charge = math.nan
-        if charge != self._charge_used:
-            changes.append("total_charge")
-        return changes
+            environment = None
+        used = self._environment_used
+        if environment is None or used is None:
+            return [*changes, *Environment._fields]
+        pairs = zip(Environment._fields, environment, used, strict=True)
+        return changes + [name for name, now, before in pairs if now != before]
 
     def calculate(
         self,
@@ -220,30 +243,84 @@ class PhiCalculator(Calculator):
         _refuse_undefined(wanted, atoms)
         super().calculate(atoms, wanted, system_changes)
         self.results, self._energy_terms = {}, {}  # nothing old may survive a failure below
-        self._charge_used = math.nan
-        charge = self._total_charge(atoms)
+        self._environment_used = None
+        environment = environment_of(atoms, self.parameters)
         self._stress_wanted |= "stress" in wanted
         evaluation = evaluate(
             self.potential,
             atoms,
-            total_charge=charge,
+            environment,
             stress=self._stress_wanted and bool(atoms.pbc.all()),
             neighbors=self.parameters["neighbors"],
+            planner=self._coulomb_planner(),
+            charge_guess=self._charge_guess(atoms),
         )
-        self._warn_about_charge(charge)
-        self._charge_used = charge
+        self._warn_about_charge(environment.total_charge)
+        self._environment_used = environment
         self._energy_terms = evaluation.energy_terms
         self.results = evaluation.results
+        if "charges" in self.results:
+            self._last_charges = (atoms.copy(), self.results["charges"].copy())
+
+    def get_born_effective_charges(self, atoms: Atoms | None = None) -> np.ndarray:
+        """Born effective charges ``∂μ_α/∂r_iβ`` in e, shape (n_atoms, 3, 3).
+
+        See `phicalc.response.born_effective_charges`; errors are those of `calculate`.
+        """
+        graph = self._prepare(atoms)
+        return born_effective_charges(self.potential, graph).cpu().numpy()
+
+    def get_polarizability(self, atoms: Atoms | None = None) -> np.ndarray:
+        """Polarizability ``∂μ_α/∂E_β`` in e Å²/V, shape (3, 3), without periodic axes only.
+
+        See `phicalc.response.polarizability`; errors are those of `calculate`.
+        """
+        graph = self._prepare(atoms)
+        if graph.pbc.any():
+            raise PropertyNotImplementedError(
+                "the polarizability is defined for structures without periodic axes, "
+                f"got pbc={graph.pbc[0].tolist()}"
+            )
+        return polarizability(self.potential, graph).cpu().numpy()
+
+    def get_electrostatic_potential(self, atoms: Atoms | None = None) -> np.ndarray:
+        """Electrostatic potential at each atom in V, the own charge included; shape (n_atoms,)."""
+        graph = self._prepare(atoms)
+        charges = self.get_property("charges", atoms)
+        charges = torch.from_numpy(charges).to(graph.positions.device)
+        return electrostatic_potential(self.potential, graph, charges).cpu().numpy()
+
+    def _prepare(self, atoms: Atoms | None) -> AtomicGraph:
+        """Graph of a structure for a property of the charges."""
+        atoms = self.atoms if atoms is None else atoms
+        if atoms is None:
+            raise InputError("no structure yet: pass atoms, or compute an energy first")
+        if self.potential.head is None:
+            raise PropertyNotImplementedError("this model has no charges")
+        neighbors = self.parameters["neighbors"]
+        return prepare(
+            self.potential, atoms, environment_of(atoms, self.parameters), neighbors=neighbors
+        )
+
+    def _coulomb_planner(self) -> CoulombPlanner:
+        """Planner of the electrostatic sums, kept until a parameter changes."""
+        if self._planner is None:
+            accuracy = self.parameters["force_accuracy"]
+            settings = None if accuracy is None else CoulombSettings(accuracy)
+            self._planner = self.potential.coulomb_planner(settings)
+        return self._planner
+
+    def _charge_guess(self, atoms: Atoms) -> np.ndarray | None:
+        """Charges of the last structure, if it had the same atoms."""
+        if self._last_charges is None:
+            return None
+        last, charges = self._last_charges
+        same = np.array_equal(last.numbers, atoms.numbers) and (last.pbc == atoms.pbc).all()
+        return charges if same else None
 
     def _get_name(self) -> str:
         """Name under which trajectories and databases record this calculator."""
         return "phicalc"
-
-    def _total_charge(self, atoms: Atoms) -> float:
-        """Total charge by precedence: constructor, ``atoms.info["charge"]``, 0."""
-        if self.parameters["total_charge"] is not None:
-            return float(self.parameters["total_charge"])
-        return _as_charge(atoms.info.get("charge", 0.0), 'atoms.info["charge"]')
 
     def _warn_about_charge(self, charge: float) -> None:
         """Warn once for each total charge that the model has no experience with."""
@@ -288,32 +365,6 @@ def _refuse_unknown(names: Iterable[str], known: Collection[str]) -> None:
             f"PhiCalculator has no parameters {', '.join(map(repr, unknown))} here; it has "
             f"{', '.join(offered)} (the last {len(_ASE_ARGUMENTS)} in the constructor only)"
         )
-
-
-def _checked(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Parameters in a form that JSON can hold; refuses impossible values."""
-    try:
-        dtype = str(resolve_dtype(parameters["dtype"])).removeprefix("torch.")
-        resolve_device(parameters["device"])
-    except ValueError as error:
-        raise InputError(f"PhiCalculator: {error}") from error
-    if parameters["neighbors"] not in ("auto", *ENGINES):
-        raise InputError(
-            f"PhiCalculator: neighbors must be 'auto' or one of {', '.join(ENGINES)}, "
-            f"got {parameters['neighbors']!r}"
-        )
-    charge = parameters["total_charge"]
-    charge = None if charge is None else _as_charge(charge, "total_charge")
-    device = str(parameters["device"])
-    return {**parameters, "dtype": dtype, "device": device, "total_charge": charge}
-
-
-def _as_charge(value: Any, name: str) -> float:
-    """Total charge as a finite float."""
-    array = np.asarray(value)
-    if array.shape != () or array.dtype.kind not in "iuf" or not np.isfinite(array):
-        raise InputError(f"{name} must be one finite number (net charge in e), got {value!r}")
-    return float(array)
 
 
 def _charge_concern(potential: Potential, card: ModelCard | None, charge: float) -> str:

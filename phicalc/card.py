@@ -8,7 +8,7 @@ from typing import Any
 from phicalc import __version__
 
 #: Version of the files of a model, see `phicalc.checkpoint.UPGRADES`.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 #: Precisions a network can have.
 DTYPES = ("float32", "float64")

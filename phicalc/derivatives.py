@@ -63,7 +63,7 @@ def predict(
         strain = strain.requires_grad_()
         inputs.append(strain)
         deformed = deform(deformed, strain)
-    output = potential(deformed)
+    output = potential(deformed, derivatives=2 if create_graph else 1)
     total = output.energy.sum()
     gradients = torch.autograd.grad(total, inputs, create_graph=create_graph, allow_unused=True)
     forces = -_or_zero(gradients[0], positions)

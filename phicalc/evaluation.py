@@ -12,6 +12,7 @@ from ase.data import atomic_masses, chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from phicalc.derivatives import Prediction, predict
+from phicalc.electrostatics import CoulombPlanner
 from phicalc.graph import AtomicGraph, edge_vectors, from_ase
 from phicalc.potential import Potential
 
@@ -28,13 +29,28 @@ class Evaluation(NamedTuple):
     """Terms of the energy in eV."""
 
 
+class Environment(NamedTuple):
+    """What acts on the atoms of a structure beside each other."""
+
+    total_charge: float = 0.0
+    """Net charge in e."""
+    external_field: tuple[float, float, float] | None = None
+    """Uniform electric field in V/Å."""
+
+
+#: No charge, no field.
+VACUUM = Environment()
+
+
 def evaluate(
     potential: Potential,
     atoms: Atoms,
+    environment: Environment = VACUUM,
     *,
-    total_charge: float = 0.0,
     stress: bool = False,
     neighbors: str = "auto",
+    planner: CoulombPlanner | None = None,
+    charge_guess: np.ndarray | None = None,
 ) -> Evaluation:
     """Compute everything that `phicalc.calculator.PhiCalculator` offers for one structure.
 
@@ -44,28 +60,32 @@ def evaluate(
         In evaluation mode, on the device where the work shall be done.
     atoms
         The structure; its calculator and ``info`` are ignored.
-    total_charge
-        Net charge in e.
+    environment
+        Total charge and external field.
     stress
         Compute the stress too; only for structures periodic in three directions.
     neighbors
         Neighbour engine.
+    planner
+        Planner of the electrostatic sums that remembers the last step.
+    charge_guess
+        Charges in e from which iterative solvers start.
 
     Raises
     ------
     ase.calculators.calculator.CalculatorSetupError
-        If the potential does not know an element or cannot treat the boundary conditions.
+        If the potential does not know an element.
     ase.calculators.calculator.InputError
-        For positions, cells or charges that make no sense.
+        For positions, cells, charges or fields that make no sense.
     ase.calculators.calculator.CalculationFailed
         If the results are not finite, or memory ran out.
     """
-    _check_atoms(potential, atoms, total_charge)
     with _ase_errors():
-        graph = from_ase(atoms, potential.cutoff, total_charge=total_charge, engine=neighbors)
-        _check_distances(graph)
-        graph = graph.to(next(potential.parameters()).device)
-        prediction = predict(potential, potential.prepare(graph), stress=stress)
+        graph = prepare(potential, atoms, environment, neighbors=neighbors, planner=planner)
+        if charge_guess is not None:
+            guess = torch.from_numpy(charge_guess).to(graph.positions.device)
+            graph = graph._replace(charge_guess=guess)
+        prediction = predict(potential, graph, stress=stress)
     results = _results(prediction, atoms)
     bad = sorted(name for name, value in results.items() if not np.all(np.isfinite(value)))
     if bad:
@@ -75,6 +95,57 @@ def evaluate(
         )
     terms = {name: float(term.sum()) for name, term in prediction.terms.items()}
     return Evaluation(results, terms)
+
+
+def prepare(
+    potential: Potential,
+    atoms: Atoms,
+    environment: Environment = VACUUM,
+    *,
+    neighbors: str = "auto",
+    planner: CoulombPlanner | None = None,
+) -> AtomicGraph:
+    """Check a structure and make the graph that the potential takes.
+
+    Parameters and errors are those of `evaluate`.
+    """
+    with _ase_errors():
+        _check_atoms(potential, atoms, environment.total_charge)
+        field = _checked_field(potential, atoms, environment)
+        graph = from_ase(
+            atoms, potential.cutoff, total_charge=environment.total_charge, engine=neighbors
+        )
+        _check_distances(graph)
+        if field is not None:
+            graph = graph._replace(external_field=torch.tensor([field], dtype=torch.float64))
+        graph = graph.to(next(potential.parameters()).device)
+        return potential.prepare(graph, planner)
+
+
+def _checked_field(
+    potential: Potential, atoms: Atoms, environment: Environment
+) -> tuple[float, float, float] | None:
+    """Return the external field, or None if there is none; refuse it where it has no meaning."""
+    field = environment.external_field
+    if field is None or not any(field):
+        return None
+    if potential.head is None:
+        raise CalculatorSetupError("external_field acts on charges, and this model has none")
+    if environment.total_charge != 0:
+        raise InputError(
+            f"external_field with a total charge of {environment.total_charge:g} e: the energy "
+            "would depend on the origin. Use a neutral structure, or add the force q·E yourself"
+        )
+    along = np.abs(np.array(atoms.cell)[atoms.pbc] @ field)
+    lengths = np.linalg.norm(np.array(atoms.cell)[atoms.pbc], axis=1)
+    if np.any(along > 1e-8 * np.linalg.norm(field) * lengths):
+        raise InputError(
+            f"external_field={list(field)} has a component along a periodic axis, where charges "
+            "have no potential energy in it. Use it along open axes only (pbc=False there); the "
+            "forces of a small field F in a periodic cell are those without it plus Z*·F, with "
+            "get_born_effective_charges()"
+        )
+    return field
 
 
 def _results(prediction: Prediction, atoms: Atoms) -> dict[str, Any]:
@@ -141,13 +212,11 @@ def _ase_errors() -> Iterator[None]:
     """Turn the errors of the layers below into those that ASE's users expect."""
     try:
         yield
-    except NotImplementedError as error:
-        raise CalculatorSetupError(str(error)) from error
     except torch.OutOfMemoryError as error:
         raise CalculationFailed(
             f"out of memory: use a smaller structure, dtype='float32' or device='cpu' ({error})"
         ) from error
-    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # torch's stubs lack it
+    except (np.linalg.LinAlgError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
         raise CalculationFailed(f"charge equilibration failed: {error}") from error
     except ValueError as error:
         raise InputError(str(error)) from error

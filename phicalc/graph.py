@@ -27,11 +27,17 @@ class CoulombPlan(NamedTuple):
     kvectors: Int64[Tensor, "n_structures n_k 3"]
     """Miller indices, one of each ±k; rows of zeros are padding."""
     splitting: Float64[Tensor, " n_structures"]
-    """Ewald parameter α = 1/(√2 η) in 1/Å; 0 for open structures (no reciprocal part)."""
+    """Ewald parameter α = 1/(√2 η) in 1/Å; 0 for direct sums (no reciprocal part)."""
     atom_of_slot: Int64[Tensor, "n_structures n_slots"]
     """Atoms of each structure as a padded table; `n_atoms` marks an empty slot."""
     slot_of_atom: Int64[Tensor, " n_atoms"]
     """Where each atom stands in the flattened `atom_of_slot`."""
+    open_length: Float64[Tensor, " n_structures"] | None = None
+    """Length of the box along open axes in Å, 0 where there are none; None if nowhere."""
+    mesh: Int64[Tensor, "n_structures 4"] | None = None
+    """Mesh points along three axes and order of the splines, zeros without; None if nowhere."""
+    basis: Int64[Tensor, "n_structures 3 3"] | None = None
+    """Short lattice vectors in terms of those of the cell: what Miller indices refer to."""
 
 
 class AtomicGraph(NamedTuple):
@@ -53,6 +59,10 @@ class AtomicGraph(NamedTuple):
     """Net charge of each structure in e."""
     coulomb: CoulombPlan | None = None
     """Terms of the electrostatic sums; None until `Potential.prepare` has run."""
+    charge_guess: Float64[Tensor, " n_atoms"] | None = None
+    """Charges in e from which iterative solvers start; None if nothing is known."""
+    external_field: Float64[Tensor, "n_structures 3"] | None = None
+    """Uniform electric field in V/Å; None means no field."""
 
     @property
     def n_atoms(self) -> int:
@@ -71,9 +81,16 @@ class AtomicGraph(NamedTuple):
 
     def to(self, device: torch.device | str) -> "AtomicGraph":
         """Return the graph with every tensor on `device`."""
-        plan = self.coulomb and CoulombPlan(*(field.to(device) for field in self.coulomb))
-        tensors = {name: getattr(self, name).to(device) for name in self._fields[:-1]}
-        return AtomicGraph(**tensors, coulomb=plan)
+        plan = self.coulomb
+        if plan is not None:
+            moved = {name: t.to(device) for name, t in plan._asdict().items() if t is not None}
+            plan = plan._replace(**moved)
+        tensors = {
+            name: tensor.to(device)
+            for name, tensor in self._asdict().items()
+            if isinstance(tensor, Tensor)
+        }
+        return self._replace(**tensors, coulomb=plan)
 
 
 def edge_vectors(graph: AtomicGraph) -> Float64[Tensor, "n_edges 3"]:
@@ -86,7 +103,10 @@ def pair_vectors(
 ) -> Float64[Tensor, "n 3"]:
     """Vectors ``r_j + shift·cell − r_i`` in Å for any list of pairs of atoms of `graph`."""
     first, second = index
-    offsets = torch.einsum("ns,nsx->nx", shifts.to(graph.cell), graph.cell[graph.batch[first]])
+    if graph.n_structures == 1:
+        offsets = shifts.to(graph.cell) @ graph.cell[0]
+    else:
+        offsets = torch.einsum("ns,nsx->nx", shifts.to(graph.cell), graph.cell[graph.batch[first]])
     return graph.positions[second] - graph.positions[first] + offsets
 
 
@@ -95,6 +115,12 @@ def sum_per_structure(
 ) -> Float64[Tensor, " n_structures"]:
     """Sum a per-atom quantity over the atoms of each structure."""
     return per_atom.new_zeros(graph.n_structures).index_add(0, graph.batch, per_atom)
+
+
+def field_coordinate(graph: AtomicGraph) -> Float64[Tensor, " n_atoms"]:
+    """Position of each atom along the external field, times its strength: E·r in V."""
+    assert graph.external_field is not None
+    return (graph.positions * graph.external_field[graph.batch]).sum(1)
 
 
 def from_ase(
@@ -169,6 +195,10 @@ def collate(graphs: Sequence[AtomicGraph]) -> AtomicGraph:
         edge_shifts=torch.cat([g.edge_shifts for g in graphs]),
         total_charge=torch.cat([g.total_charge for g in graphs]),
         coulomb=_collate_plans(plans, atom_offsets, slots(batch, len(cell))) if plans else None,
+        charge_guess=_join([g.charge_guess for g in graphs], [(g.n_atoms,) for g in graphs]),
+        external_field=_join(
+            [g.external_field for g in graphs], [(g.n_structures, 3) for g in graphs]
+        ),
     )
 
 
@@ -186,7 +216,19 @@ def _collate_plans(
         splitting=torch.cat([plan.splitting for plan in plans]),
         atom_of_slot=atom_of_slot,
         slot_of_atom=slot_of_atom,
+        open_length=_join([p.open_length for p in plans], [(len(p.splitting),) for p in plans]),
+        mesh=_join([p.mesh for p in plans], [(len(p.splitting), 4) for p in plans]),
+        basis=_join([p.basis for p in plans], [(len(p.splitting), 3, 3) for p in plans]),
     )
+
+
+def _join(parts: Sequence[Tensor | None], shapes: Sequence[tuple[int, ...]]) -> Tensor | None:
+    """Concatenate what is there, with zeros of a given shape in place of what is not."""
+    present = [part for part in parts if part is not None]
+    if not present:
+        return None
+    zeros = (present[0].new_zeros(shape) for shape in shapes)
+    return torch.cat([z if part is None else part for part, z in zip(parts, zeros, strict=True)])
 
 
 def slots(

@@ -10,9 +10,15 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
 from phicalc.backbone import NequIP
-from phicalc.electrostatics import ChargeEquilibration, plan_coulomb
+from phicalc.electrostatics import (
+    ChargeEquilibration,
+    CoulombPlanner,
+    CoulombSettings,
+    LatentCharges,
+)
 from phicalc.electrostatics.elements import covalent_radius, electronegativity
-from phicalc.graph import AtomicGraph, sum_per_structure
+from phicalc.electrostatics.qeq import DENSE_ATOMS
+from phicalc.graph import AtomicGraph, field_coordinate, sum_per_structure
 from phicalc.nn import MLP, Linear
 
 
@@ -33,8 +39,8 @@ class PotentialConfig:
     correlation: int = 3
     """Body order ν of the product at the nodes: 1 (none), 2 or 3."""
     radial_basis: int = 8
-    head: Literal["none", "qeq"] = "qeq"
-    """Electrostatic head."""
+    head: Literal["none", "qeq", "latent"] = "qeq"
+    """Electrostatic head: charge equilibration, or charges read from the features."""
     electrostatic_energy: Literal["qeq", "coulomb"] = "qeq"
     """Part of the QEq functional in the total energy: all of it, or ½ qᵀAq only."""
     charge_feedback: Literal["none", "embedding", "network"] = "none"
@@ -47,8 +53,10 @@ class PotentialConfig:
     """Centres of the first and the last of these Gaussians, in e."""
     hardness_floor: float = 1.0
     """Smallest hardness in eV/e²."""
-    coulomb_tolerance: float = 1e-6
-    """Relative truncation of the Ewald sums."""
+    latent_smearing: float = 1.0
+    """Gaussian width of the charges of the latent head in Å."""
+    force_accuracy: float = 1e-4
+    """Largest error of the electrostatic sums in the forces, in eV/Å."""
     average_neighbors: float = 30.0
     """Mean number of edges per atom in the training data."""
     energy_scale: float = 1.0
@@ -76,9 +84,10 @@ class PotentialConfig:
         if self.correlation not in (1, 2, 3):
             raise ValueError(f"correlation must be 1, 2 or 3, got {self.correlation}")
         if self.head == "none" and self.charge_feedback != "none":
-            raise ValueError(f"charge_feedback={self.charge_feedback!r} needs head='qeq'")
+            raise ValueError(f"charge_feedback={self.charge_feedback!r} needs a head with charges")
         for name in ("cutoff", "layers", "channels", "radial_basis", "energy_scale",
-                     "average_neighbors", "hardness_floor", "feedback_layers"):  # fmt: skip
+                     "average_neighbors", "hardness_floor", "feedback_layers",
+                     "latent_smearing"):  # fmt: skip
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
 
@@ -139,15 +148,7 @@ class Potential(nn.Module):
         self.embedding = nn.Parameter(torch.randn(len(self.elements), config.channels))
         self.backbone = self._network(config.layers)
         n_features = self.backbone.n_features
-        self.charge_equilibration = None
-        if config.head == "qeq":
-            self.charge_equilibration = ChargeEquilibration(
-                n_features,
-                [electronegativity(symbol) for symbol in config.elements],
-                [covalent_radius(symbol) for symbol in config.elements],
-                config.hardness_floor,
-                config.electrostatic_energy,
-            )
+        self.head = self._electrostatic_head(n_features)
         self.feedback: nn.Module | None = None
         if config.charge_feedback == "embedding":
             self.feedback = ChargeEmbedding(n_features)
@@ -159,6 +160,26 @@ class Potential(nn.Module):
         table = torch.full((119,), -1)
         table[list(self.elements)] = torch.arange(len(self.elements))
         self.register_buffer("element_of_number", table, persistent=False)
+
+    def _electrostatic_head(self, n_features: int) -> ChargeEquilibration | LatentCharges | None:
+        """Make the electrostatic head."""
+        config = self.config
+        if config.head == "none":
+            return None
+        if config.head == "latent":
+            return LatentCharges(n_features, len(config.elements), config.latent_smearing)
+        return ChargeEquilibration(
+            n_features,
+            [electronegativity(symbol) for symbol in config.elements],
+            [covalent_radius(symbol) for symbol in config.elements],
+            config.hardness_floor,
+            config.electrostatic_energy,
+        )
+
+    @property
+    def _stationary(self) -> bool:
+        """Whether the energy does not change with the charges to first order."""
+        return self.config.electrostatic_energy == "qeq" and self.feedback is None
 
     def _network(self, layers: int) -> NequIP:
         """Make a backbone with this many layers."""
@@ -175,30 +196,45 @@ class Potential(nn.Module):
             average_neighbors=config.average_neighbors,
         )
 
-    def prepare(self, graph: AtomicGraph) -> AtomicGraph:
+    def coulomb_planner(self, settings: CoulombSettings | None = None) -> CoulombPlanner:
+        """Make a planner of electrostatic sums for this potential (see `prepare`)."""
+        settings = settings or CoulombSettings(self.config.force_accuracy)
+        return CoulombPlanner(settings, mesh_above=DENSE_ATOMS)
+
+    def prepare(self, graph: AtomicGraph, planner: CoulombPlanner | None = None) -> AtomicGraph:
         """Add to `graph` what the electrostatic sums need; nothing without an electrostatic head.
 
-        Raises
-        ------
-        NotImplementedError
-            For partly periodic structures.
+        Parameters
+        ----------
+        graph
+            Batch of structures.
+        planner
+            One that is kept from step to step of a simulation (`coulomb_planner`); by default a new
+            one, which chooses the parameters of the sums for these structures alone.
         """
-        if self.charge_equilibration is None:
+        if self.head is None:
             return graph
         element = self.element_of_number[graph.atomic_numbers]
-        smearing = self.charge_equilibration.smearing()[element]
-        return plan_coulomb(graph, smearing, self.config.coulomb_tolerance)
+        smearing = self.head.smearing()[element]
+        return (planner or self.coulomb_planner()).plan(graph, smearing)
 
-    def forward(self, graph: AtomicGraph) -> PotentialOutput:
-        """Energies and charges of a batch (see `phicalc.derivatives` for forces and stress)."""
+    def forward(self, graph: AtomicGraph, derivatives: int = 2) -> PotentialOutput:
+        """Energies and charges of a batch (see `phicalc.derivatives` for forces and stress).
+
+        Of the energy so many `derivatives` are exact: 1 for forces, 2 for training on forces.
+        """
         element = self.element_of_number[graph.atomic_numbers]
         features = self.backbone(self.embedding[element], element, graph)
         terms = {"reference": self.reference_energies()[element]}
         charges = None
-        if self.charge_equilibration is not None:
-            electrostatics = self.charge_equilibration(features, element, graph)
+        if self.head is not None:
+            # The QEq energy is stationary in the charges: there they may lag one order behind.
+            order = derivatives - 1 if self._stationary else derivatives
+            electrostatics = self.head(features, element, graph, order)
             charges = electrostatics.charges
             terms["electrostatic"] = electrostatics.atomic_energies
+            if graph.external_field is not None:
+                terms["external_field"] = -charges * field_coordinate(graph)
         if self.feedback is not None:
             features = self.feedback(features, self.embedding[element], charges, element, graph)
         terms["short_range"] = self.config.energy_scale * self._read_out(features)

@@ -99,6 +99,7 @@ def evaluate_structures(
     results = []
     for frame in frames:
         atoms = frame.copy()
+        calculator.reset()  # each result is that of its structure alone, not of a path to it
         atoms.calc = calculator
         if stress and atoms.pbc.all() and "stress" in calculator.implemented_properties:
             atoms.get_stress()  # first: the same evaluation gives energy and forces

@@ -30,9 +30,14 @@ from ase.optimize import BFGS
 from ase.units import fs
 
 import phicalc.evaluation
+import phicalc.potential
 from phicalc.calculator import PhiCalculator
 from phicalc.checkpoint import ModelCard, load_model, save_model
+from phicalc.electrostatics import qeq
+from phicalc.electrostatics.solvers import ConjugateGradientSolver
 from phicalc.potential import Potential, PotentialConfig, build_potential
+from phicalc.structures import water_box
+from phicalc.testing import CONTRACT, from_calculator
 
 SHAPES = {"energies": (), "forces": (3,), "charges": ()}
 
@@ -49,7 +54,7 @@ def tiny(head: str = "qeq", seed: int = 0) -> Potential:
         charge_feedback="embedding" if head == "qeq" else "none",
         reference_energies=(-13.6, -2040.0),
         average_neighbors=4.0,
-        coulomb_tolerance=1e-10,
+        force_accuracy=1e-9,
     )
     return build_potential(config, seed=seed)
 
@@ -444,6 +449,26 @@ def test_impossible_parameters_change_nothing(calc, potentials, parameter, messa
     assert calc.results["energy"] == energy
 
 
+@pytest.mark.parametrize(
+    ("accuracy", "message"),
+    [
+        (0, "force_accuracy must lie between 1e-12 and 1 "),
+        (-1e-4, "force_accuracy must lie between"),
+        (1e-20, "force_accuracy must lie between"),
+        (10.0, "force_accuracy must lie between"),
+        (np.nan, "force_accuracy must lie between"),
+        ("tight", "tight"),
+        ([1e-4], "PhiCalculator: "),
+    ],
+)
+def test_impossible_accuracies(calc, accuracy, message):
+    energy = calc.get_potential_energy(water())
+    with pytest.raises(InputError, match=message):
+        calc.set(force_accuracy=accuracy)
+    assert calc.parameters["force_accuracy"] is None
+    assert calc.results["energy"] == energy
+
+
 def test_potential_in_memory_is_copied(potentials):
     potential = tiny().double().train()
     calc = PhiCalculator(potential, device="cpu", dtype="float32")
@@ -498,6 +523,261 @@ def test_the_neighbour_engine_is_passed_on(potentials, monkeypatch):
     assert seen == ["vesin"]
 
 
+# --- external field ------------------------------------------------------------------------------
+
+
+def field_calculator(potential: Potential, **kwargs) -> PhiCalculator:
+    calc = PhiCalculator(potential, device="cpu", dtype="float64")
+    calc.set(**kwargs)
+    return calc
+
+
+def slab() -> Atoms:
+    """Two waters, periodic along the first two axes; the third vector is not their normal."""
+    atoms = crystal()
+    atoms.pbc = [True, True, False]
+    return atoms
+
+
+IN_FIELD = {"open": (water, (0.3, -0.2, 0.4)), "slab": (slab, (0.0, 0.0, -0.5))}
+
+
+@pytest.fixture(scope="module")
+def realistic() -> dict[str, Potential]:
+    """Potentials whose charges are those of water: 0.2 to 0.8 e, not too soft."""
+    potentials = {head: tiny(head) for head in ("none", "qeq", "latent")}
+    config = {**potentials["qeq"].config.to_dict(), "charge_feedback": "none"}
+    potentials["stationary"] = build_potential(PotentialConfig.from_dict(config))
+    with torch.no_grad():
+        for potential in potentials.values():
+            if potential.head is not None:
+                potential.head.readout.weight.mul_(0.1)
+        potentials["latent"].head.offset.copy_(torch.tensor([0.4, -0.8]))
+    return potentials
+
+
+@pytest.mark.parametrize("head", ["qeq", "latent"])
+@pytest.mark.parametrize("kind", IN_FIELD)
+def test_forces_in_a_field_are_derivatives_of_the_energy(realistic, kind, head):
+    make, field = IN_FIELD[kind]
+    atoms = make()
+    without = field_calculator(realistic[head]).get_forces(atoms)
+    calc = atoms.calc = field_calculator(realistic[head], external_field=field)
+    forces = atoms.get_forces()
+    assert np.abs(forces - without).max() > 0.05
+    assert np.abs(forces.sum(0)).max() < 1e-9  # no net charge, no net force
+    energy = atoms.get_potential_energy()
+    assert sum(calc.energy_terms.values()) == pytest.approx(energy, abs=1e-9)
+    work = -atoms.get_charges() @ (atoms.positions @ field)
+    assert calc.energy_terms["external_field"] == pytest.approx(work, abs=1e-9)
+    atoms.translate((1.0, -2.0, 3.0))
+    assert atoms.get_potential_energy() == pytest.approx(energy, abs=1e-8)
+    numerical = calculate_numerical_forces(atoms, eps=1e-4, iatoms=[0, 2])
+    assert np.abs(numerical - forces[[0, 2]]).max() <= 1e-6 * np.abs(forces).max()
+
+
+@pytest.mark.parametrize("head", ["stationary", "latent"])
+@pytest.mark.parametrize("kind", IN_FIELD)
+def test_energy_in_a_small_field_is_that_of_the_dipole(realistic, kind, head):
+    make, direction = IN_FIELD[kind]
+    field = 1e-3 * np.array(direction)
+    atoms = make()
+    energies = [
+        field_calculator(realistic[head], external_field=sign * field).get_potential_energy(atoms)
+        for sign in (1, -1)
+    ]
+    dipole = field_calculator(realistic[head]).get_charges(atoms) @ atoms.positions
+    assert (energies[0] - energies[1]) / 2 == pytest.approx(-dipole @ field, rel=1e-4)
+    assert abs(dipole @ field) > 1e-6
+
+
+def test_field_of_the_constructor_goes_before_that_of_the_structure(realistic):
+    field = [0.3, -0.2, 0.4]
+    atoms = water()
+    free = field_calculator(realistic["qeq"]).get_potential_energy(atoms)
+    by_constructor = PhiCalculator(
+        realistic["qeq"], device="cpu", dtype="float64", external_field=field
+    )
+    expected = by_constructor.get_potential_energy(atoms)
+    assert abs(expected - free) > 1e-3
+    calc = field_calculator(realistic["qeq"])
+    calc.set(external_field=np.array(field))
+    assert calc.get_potential_energy(atoms) == expected
+    assert json.loads(json.dumps(calc.todict()))["external_field"] == field
+    atoms.info["external_field"] = field
+    assert field_calculator(realistic["qeq"]).get_potential_energy(atoms) == expected
+    zero = field_calculator(realistic["qeq"], external_field=[0, 0, 0])
+    assert zero.get_potential_energy(atoms) == free
+    assert "external_field" not in zero.energy_terms
+    zero.set(external_field=None)
+    assert zero.get_potential_energy(atoms) == expected
+    atoms.info["external_field"] = None
+    assert zero.get_potential_energy(atoms) == free
+
+
+def test_a_field_edited_in_place_is_noticed(calc):
+    atoms = water()
+    atoms.calc = calc
+    field = atoms.info["external_field"] = np.zeros(3)
+    free = atoms.get_potential_energy()
+    assert calc.check_state(atoms) == []
+    field[1] = 0.2
+    assert calc.check_state(atoms) == ["external_field"]
+    assert abs(atoms.get_potential_energy() - free) > 1e-3
+    del atoms.info["external_field"]
+    assert atoms.get_potential_energy() == free
+
+
+NO_FIELDS = [[0, 1], [[0, 0, 1]], 1.0, [0, 0, np.nan], [np.inf, 0, 0], "zzz", ["0", "0", "1"]]
+NO_FIELDS += [[True, False, False], [1j, 0, 0], [0, 0, None], [0, [0], 1]]
+
+
+@pytest.mark.parametrize("field", NO_FIELDS, ids=str)
+def test_fields_that_are_no_vectors(calc, field):
+    with pytest.raises(InputError, match="external_field must be three finite numbers"):
+        calc.set(external_field=field)
+    assert calc.parameters["external_field"] is None
+    atoms = water()
+    atoms.calc = calc
+    atoms.get_potential_energy()
+    atoms.info["external_field"] = field
+    assert calc.calculation_required(atoms, ["energy"])
+    with pytest.raises(InputError, match=r'info\["external_field"\] must be three finite'):
+        atoms.get_potential_energy()
+
+
+@pytest.mark.parametrize("where", ["constructor", "info"])
+def test_fields_that_have_no_meaning_are_refused(realistic, where):
+    def energy(atoms: Atoms, field: list[float], head: str = "qeq") -> float:
+        kwargs = {"external_field": field} if where == "constructor" else {}
+        if where == "info":
+            atoms.info["external_field"] = field
+        return field_calculator(realistic[head], **kwargs).get_potential_energy(atoms)
+
+    for head in ("qeq", "latent"):
+        for make, field in ((crystal, [0, 0, 0.1]), (slab, [0.1, 0, 0]), (slab, [1e-6, 0, 1])):
+            with pytest.raises(InputError, match="component along a periodic axis"):
+                energy(make(), field, head)
+            assert np.isfinite(energy(make(), [0, 0, 0], head))
+    cation = water()
+    cation.info["charge"] = 1
+    with pytest.raises(InputError, match="total charge of 1 e"):
+        energy(cation, [0, 0, 0.1])
+    with pytest.raises(CalculatorSetupError, match="this model has none"):
+        energy(water(), [0, 0, 0.1], "none")
+
+
+# --- accuracy and history of electrostatic sums --------------------------------------------------
+
+
+def forces_with(potential: Potential, atoms: Atoms, accuracy: float | None) -> np.ndarray:
+    return field_calculator(potential, force_accuracy=accuracy).get_forces(atoms)
+
+
+@pytest.mark.parametrize("head", ["qeq", "latent"])
+@pytest.mark.parametrize("make", [crystal, slab])
+def test_the_accuracy_of_forces_is_as_asked_for(realistic, make, head):
+    exact = forces_with(realistic[head], make(), 1e-11)
+    errors = []
+    for accuracy in (1e-2, 1e-4, 1e-6):
+        errors.append(np.abs(forces_with(realistic[head], make(), accuracy) - exact).max())
+        assert errors[-1] < accuracy
+    assert errors[0] > 1e-7  # it does cost less
+    default = forces_with(realistic[head], make(), None)
+    assert np.array_equal(forces_with(realistic[head], make(), 1e-9), default)
+
+
+def test_a_new_accuracy_drops_results(calc):
+    atoms = crystal()
+    atoms.calc = calc
+    fine = atoms.get_forces()
+    assert calc.set(force_accuracy=np.float32(0.5)) == {"force_accuracy": 0.5}
+    assert calc.results == {}
+    assert not np.array_equal(atoms.get_forces(), fine)
+    calc.set(force_accuracy=None)
+    assert np.array_equal(atoms.get_forces(), fine)
+
+
+@pytest.mark.parametrize("iterated", [False, True])
+@pytest.mark.parametrize("make", [crystal, slab])
+def test_results_do_not_depend_on_history(realistic, make, iterated, monkeypatch, rng):
+    if iterated:
+        for module in (qeq, phicalc.potential):
+            monkeypatch.setattr(module, "DENSE_ATOMS", 0)
+    accuracy = 1e-4
+    atoms = make()
+    calc = atoms.calc = field_calculator(realistic["qeq"], force_accuracy=accuracy)
+    first, energy = atoms.get_forces(), atoms.get_potential_energy()
+    walker = atoms.copy()
+    for _ in range(8):
+        walker.rattle(0.05, rng=rng)
+        strain = np.eye(3) + rng.normal(0, 0.03, (3, 3))
+        walker.set_cell(walker.cell @ strain, scale_atoms=True)
+        calc.get_forces(walker)
+    assert np.abs(calc.get_forces(atoms) - first).max() < accuracy
+    assert calc.get_potential_energy(atoms) == pytest.approx(energy, abs=accuracy)
+    for scale in (0.6, 1.8):  # sums made for another density
+        calc.reset()
+        walker.set_cell(scale * atoms.cell.array)
+        walker.positions = scale * atoms.positions
+        calc.get_forces(walker)
+        assert np.abs(calc.get_forces(atoms) - first).max() < accuracy
+
+
+def test_large_structures_are_iterated_to_the_same_charges(realistic, monkeypatch):
+    accuracy = 1e-5
+    atoms = water_box(150)
+
+    def results() -> dict:
+        calc = field_calculator(realistic["qeq"], force_accuracy=accuracy)
+        calc.calculate(atoms)
+        return calc.results
+
+    solved: list[ConjugateGradientSolver] = []
+
+    class Noted(ConjugateGradientSolver):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            solved.append(self)
+
+    monkeypatch.setattr(qeq, "ConjugateGradientSolver", Noted)
+    iterated = results()
+    assert len(solved) == 1
+    for module in (qeq, phicalc.potential):
+        monkeypatch.setattr(module, "DENSE_ATOMS", 1000)
+    dense = results()
+    assert len(solved) == 1
+    assert np.abs(iterated["charges"] - dense["charges"]).max() < 1e-5
+    assert np.abs(iterated["forces"] - dense["forces"]).max() < accuracy
+    assert np.ptp(dense["charges"]) > 0.1
+
+
+def test_charges_are_iterated_from_the_last_ones(realistic, monkeypatch):
+    monkeypatch.setattr(qeq, "DENSE_ATOMS", 0)
+    solved: list[ConjugateGradientSolver] = []
+
+    class Noted(ConjugateGradientSolver):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            solved.append(self)
+
+    monkeypatch.setattr(qeq, "ConjugateGradientSolver", Noted)
+    calc = field_calculator(realistic["qeq"])
+    atoms = water_box(8)
+    calc.get_forces(atoms)
+    atoms.positions[0, 0] += 1e-6
+    calc.get_forces(atoms)
+    atoms.pbc = False  # other axes, other charges
+    calc.get_forces(atoms)
+    calc.get_forces(water())
+    calc.reset()
+    calc.get_forces(water())
+    cold, warm, opened, other, again = (solver.iterations[0] for solver in solved)
+    assert warm < 0.7 * cold
+    assert opened > warm
+    assert other == again
+
+
 # --- bad input gives no number -------------------------------------------------------------------
 
 
@@ -548,8 +828,31 @@ def test_periodic_cell_without_volume(calc, cell):
 def test_partly_periodic_structures_with_electrostatics(calc, pbc):
     atoms = crystal()
     atoms.pbc = pbc
-    with pytest.raises(CalculatorSetupError, match="periodic in . of 3 directions"):
-        calc.get_potential_energy(atoms)
+    atoms.calc = calc
+    energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+    open_axis = pbc.index(False)
+    atoms.positions[:, open_axis] += 100.0
+    atoms.cell[open_axis] *= 3.0  # an open axis has no cell
+    assert atoms.get_potential_energy() == pytest.approx(energy, abs=1e-6)
+    np.testing.assert_allclose(atoms.get_forces(), forces, atol=1e-6)
+    with pytest.raises(PropertyNotImplementedError, match="stress"):
+        atoms.get_stress()
+
+
+@pytest.mark.parametrize("head", ["qeq", "latent"])
+@pytest.mark.parametrize("pbc", [[True, False, False], [True, False, True]])
+def test_wires_and_slabs_fulfil_the_contract(realistic, pbc, head):
+    calc = field_calculator(realistic[head])
+    atoms = crystal()
+    atoms.pbc = pbc
+    for check in CONTRACT:
+        check(from_calculator(calc), atoms, tolerance=1e-6)
+    forces = calc.get_forces(atoms)
+    repeated = atoms.repeat(np.where(pbc, 2, 1))
+    copies = len(repeated) // len(atoms)
+    energy = copies * calc.get_potential_energy(atoms)
+    assert calc.get_potential_energy(repeated) == pytest.approx(energy, abs=1e-6)
+    assert calc.get_forces(repeated) == pytest.approx(np.tile(forces, (copies, 1)), abs=1e-6)
 
 
 @pytest.mark.parametrize("charge", [float("nan"), float("inf"), "1", None, [1.0], True])

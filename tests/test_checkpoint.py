@@ -29,6 +29,7 @@ from phicalc.checkpoint import (
     weights_digest,
 )
 from phicalc.derivatives import predict
+from phicalc.electrostatics import ChargeEquilibration
 from phicalc.graph import from_ase
 from phicalc.potential import Potential, PotentialConfig, build_potential
 
@@ -65,7 +66,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "tiny"
 
 
-@pytest.mark.parametrize("head", ["none", "qeq"])
+@pytest.mark.parametrize("head", ["none", "qeq", "latent"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_round_trip_is_exact(tmp_path: Path, head: str, dtype: str):
     saved = tiny(head, dtype=dtype)
@@ -308,6 +309,63 @@ def test_old_format_is_upgraded_step_by_step(folder: Path, monkeypatch: pytest.M
     assert upgraded.format_version == now + 2
     assert energy(potential) == energy(tiny())
     assert json.loads(path.read_text())["format_version"] == now  # reading changes no file
+
+
+def as_format_1(folder: Path) -> None:
+    """Rewrite a model as phicalc wrote it before there were several electrostatic heads."""
+    card = json.loads((folder / CARD_FILE).read_text())
+    later = ("force_accuracy", "latent_smearing")
+    config = {key: value for key, value in card["potential"].items() if key not in later}
+    edit_card(folder, format_version=1, potential=config | {"coulomb_tolerance": 1e-5})
+    tensors = load_file(folder / WEIGHTS_FILE)
+    old = {
+        f"charge_equilibration.{name.removeprefix('head.')}"
+        if name.startswith("head.")
+        else name: t
+        for name, t in tensors.items()
+    }
+    assert (old.keys() == tensors.keys()) == (config["head"] == "none")
+    replace_weights(folder, old)
+
+
+@pytest.mark.parametrize("head", ["none", "qeq"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_format_1_gives_the_same_energies(tmp_path: Path, head: str, dtype: str):
+    saved = tiny(head, seed=4, dtype=dtype)
+    save_model(tmp_path, saved, ModelCard(name="old"))
+    as_format_1(tmp_path)
+    loaded, card = load_model(tmp_path)
+    assert card == read_card(tmp_path)
+    assert card.format_version == checkpoint.FORMAT_VERSION
+    assert loaded.config == saved.config
+    assert "coulomb_tolerance" not in card.potential
+    assert card.potential["force_accuracy"] == 1e-4
+    assert energy(loaded) == energy(saved)
+    assert weights_digest(loaded) == weights_digest(saved)
+    save_model(tmp_path, loaded, card)  # from now on in the present format
+    assert json.loads((tmp_path / CARD_FILE).read_text())["format_version"] == card.format_version
+    assert energy(load_model(tmp_path)[0]) == energy(saved)
+
+
+def test_weights_of_format_1_in_a_card_of_today_are_refused(folder: Path):
+    as_format_1(folder)
+    config = json.loads((folder / CARD_FILE).read_text())["potential"]
+    del config["coulomb_tolerance"]
+    edit_card(folder, format_version=checkpoint.FORMAT_VERSION, potential=config)
+    with pytest.raises(ValueError, match=r"tensors differ, first charge_equilibration\."):
+        load_model(folder)
+
+
+def test_shipped_model_of_format_1_is_read():
+    path = find_model("water")
+    raw = json.loads((path / CARD_FILE).read_text())
+    potential, card = load_model("water")
+    assert card.format_version == checkpoint.FORMAT_VERSION >= raw["format_version"]
+    assert isinstance(potential.head, ChargeEquilibration)
+    assert card.sha256 == raw["sha256"]
+    graph = potential.prepare(from_ase(molecule("H2O"), potential.cutoff))
+    oxygen, first, second = predict(potential, graph).charges.tolist()
+    assert oxygen < 0 < first == pytest.approx(second, abs=1e-4)
 
 
 # --- interrupted saves ---------------------------------------------------------------------------

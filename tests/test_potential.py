@@ -34,7 +34,7 @@ def test_config_survives_plain_types() -> None:
         ({"l_max": 4}, "l_max must be 0 to 3"),
         ({"l_max": 1, "hidden_l_max": 2}, "hidden_l_max 0 to l_max"),
         ({"correlation": 4}, "correlation must be"),
-        ({"head": "none", "charge_feedback": "network"}, "needs head='qeq'"),
+        ({"head": "none", "charge_feedback": "network"}, "needs a head with charges"),
         ({"cutoff": 0.0}, "cutoff must be positive"),
         ({"energy_scale": float("nan")}, "energy_scale must be positive"),
     ],

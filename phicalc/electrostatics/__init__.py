@@ -1,18 +1,28 @@
 """Electrostatics of Gaussian charges: kernels, sums, and charge equilibration.
 
-`kernels` holds the formulae and no sums, `plan` decides which terms a sum contains, `sums` adds
-them up, `qeq` finds the charges. Conventions and equations: Gaussian charges of width σ_i
-(standard deviation, Å), energies in eV, tin-foil boundary in three dimensions.
+`kernels` and `boundary` hold the formulae and no sums; `settings`, `accuracy` and `choice` turn one
+number, the accuracy of the forces, into parameters, and `plan` into the terms of a sum; `sums` and
+`mesh` add them up; `qeq` (with `solvers`) and `latent` find the charges; `report` tells how good
+the sum was. Gaussian charges of width σ_i (standard deviation, Å), energies in eV, tin-foil
+boundary in three dimensions.
 """
 
-from phicalc.electrostatics.plan import plan_coulomb
+from phicalc.electrostatics.latent import LatentCharges
+from phicalc.electrostatics.plan import CoulombPlanner, plan_coulomb
 from phicalc.electrostatics.qeq import ChargeEquilibration, Electrostatics, equilibrate
+from phicalc.electrostatics.report import SumReport, report
+from phicalc.electrostatics.settings import CoulombSettings
 from phicalc.electrostatics.sums import CoulombSum
 
 __all__ = [
     "ChargeEquilibration",
+    "CoulombPlanner",
+    "CoulombSettings",
     "CoulombSum",
     "Electrostatics",
+    "LatentCharges",
+    "SumReport",
     "equilibrate",
     "plan_coulomb",
+    "report",
 ]

@@ -1,86 +1,189 @@
-"""Which pairs and which k vectors an electrostatic sum contains, chosen from one tolerance."""
-
-import math
+"""Which pairs and which k vectors an electrostatic sum contains, and when that has to change."""
 
 import numpy as np
 import torch
+from ase.geometry import minkowski_reduce
 from jaxtyping import Float64
 from torch import Tensor
 
+from phicalc.electrostatics.boundary import complete_box
+from phicalc.electrostatics.choice import choose, estimate, least_open_length, survey
+from phicalc.electrostatics.settings import CoulombSettings, SumParameters
 from phicalc.graph import AtomicGraph, CoulombPlan, collate, slots
 from phicalc.neighbors import neighbor_list
 
-#: Cost of one pair of the real-space sum over the cost of one (atom, k vector) of the other.
-PAIR_COST = 2.0
+#: Parameters are chosen anew when the edges of the cell have changed by more than this.
+_STRETCH = 0.15
 
 
 def plan_coulomb(
     graph: AtomicGraph,
     smearing: Float64[Tensor, " n_atoms"],
-    tolerance: float,
-    splitting: float | None = None,
+    settings: CoulombSettings | None = None,
+    charges: Float64[Tensor, " n_atoms"] | None = None,
 ) -> AtomicGraph:
     """Return `graph` with the plan of its electrostatic sums.
-
-    Open structures sum all pairs directly. Three-dimensional cells get an Ewald sum whose
-    real-space cutoff and k cutoff both truncate a Gaussian tail at `tolerance`.
 
     Parameters
     ----------
     graph
-        Batch of structures, each open (no periodic direction) or periodic in all three.
+        Batch of structures, periodic along any axes.
     smearing
         Gaussian widths σ of the atoms in Å.
-    tolerance
-        Relative size of the neglected terms, between 1e-15 and 0.1.
-    splitting
-        Ewald parameter α in 1/Å; by default the one that balances the two sums.
+    settings
+        Accuracy and method; the defaults of `CoulombSettings` if left out.
+    charges
+        Charges in e by which the error is judged; by default ``settings.charge_scale`` each.
 
     Raises
     ------
-    NotImplementedError
-        For structures that are periodic in one or two directions.
     ValueError
-        For a tolerance out of range or widths that are not positive.
+        For widths that are not positive, charges that are not finite, or settings that are
+        impossible for a structure.
     """
-    if not 1e-15 <= tolerance <= 0.1:
-        raise ValueError(f"tolerance must lie between 1e-15 and 0.1, got {tolerance}")
-    if not bool((smearing > 0).all()):
-        raise ValueError("smearing must be positive for every atom: it is a Gaussian width in Å")
-    plans = []
-    for structure in range(graph.n_structures):
-        atoms = graph.batch == structure
-        single = AtomicGraph(
-            positions=graph.positions[atoms].detach(),
-            atomic_numbers=graph.atomic_numbers[atoms],
-            cell=graph.cell[structure : structure + 1].detach(),
-            pbc=graph.pbc[structure : structure + 1],
-            batch=graph.batch.new_zeros(int(atoms.sum())),
-            edge_index=graph.edge_index[:, :0],
-            edge_shifts=graph.edge_shifts[:0],
-            total_charge=graph.total_charge[structure : structure + 1],
-        )
-        plan = _plan_structure(single, smearing[atoms].detach(), tolerance, splitting)
-        plans.append(single._replace(coulomb=plan))
-    if len(plans) == 1:
-        return graph._replace(coulomb=plans[0].coulomb)
-    return graph._replace(coulomb=collate(plans).coulomb)
+    return CoulombPlanner(settings or CoulombSettings()).plan(graph, smearing, charges)
 
 
-def _plan_structure(
-    graph: AtomicGraph, smearing: Tensor, tolerance: float, splitting: float | None
-) -> CoulombPlan:
-    """Plan one structure by its boundary conditions."""
-    n_periodic = int(graph.pbc.sum())
-    if n_periodic in (1, 2):
-        raise NotImplementedError(
-            f"electrostatics of structures that are periodic in {n_periodic} of 3 directions is "
-            f"not available (pbc = {graph.pbc[0].tolist()}). Use pbc=False for a molecule, "
-            "pbc=True with enough vacuum for a slab or a wire, or a model without electrostatics"
+class CoulombPlanner:
+    """Plans electrostatic sums; remembers the parameters of the last structure while they hold.
+
+    In a simulation parameters stay as they are (k vectors as integers, mesh shapes, splitting), so
+    that the energy is a smooth function of the cell. They are chosen anew only when the accuracy
+    asked for is no longer reached, or the cell has changed so much that they have become wasteful.
+
+    Parameters
+    ----------
+    settings
+        Accuracy and method.
+    mesh_above
+        Structures of at most so many atoms are summed without a mesh, unless
+        ``settings.method`` says otherwise.
+    """
+
+    def __init__(self, settings: CoulombSettings, mesh_above: int = 0):
+        self.settings = settings
+        self.mesh_above = mesh_above
+        self.parameters: SumParameters | None = None
+        self.changes = 0
+        self._basis = torch.eye(3, dtype=torch.int64)
+        self._kvectors = torch.zeros((0, 3), dtype=torch.int64)
+        self._reference: tuple[Tensor, ...] = ()
+
+    def plan(
+        self,
+        graph: AtomicGraph,
+        smearing: Float64[Tensor, " n_atoms"],
+        charges: Float64[Tensor, " n_atoms"] | None = None,
+    ) -> AtomicGraph:
+        """Return `graph` with the plan of its electrostatic sums (see `plan_coulomb`)."""
+        if not bool((smearing > 0).all()) or not bool(smearing.isfinite().all()):
+            raise ValueError(
+                "smearing must be positive for every atom: it is a Gaussian width in Å"
+            )
+        if charges is not None and not bool(charges.isfinite().all()):
+            raise ValueError("charges must be finite numbers (e), got NaN or infinity")
+        plans = []
+        for structure in range(graph.n_structures):
+            if graph.n_structures > 1:  # what a batch gives does not depend on its order
+                self.parameters = None
+            atoms = graph.batch == structure
+            single = AtomicGraph(
+                positions=graph.positions[atoms].detach(),
+                atomic_numbers=graph.atomic_numbers[atoms],
+                cell=graph.cell[structure : structure + 1].detach(),
+                pbc=graph.pbc[structure : structure + 1],
+                batch=graph.batch.new_zeros(int(atoms.sum())),
+                edge_index=graph.edge_index[:, :0],
+                edge_shifts=graph.edge_shifts[:0],
+                total_charge=graph.total_charge[structure : structure + 1],
+            )
+            charge = self.settings.charge_scale
+            if charges is not None and single.n_atoms:
+                charge = float(charges[atoms].detach().square().mean().sqrt())
+            plan = self._plan_structure(single, smearing[atoms].detach(), charge)
+            plans.append(single._replace(coulomb=plan))
+        if len(plans) == 1:
+            return graph._replace(coulomb=plans[0].coulomb)
+        return graph._replace(coulomb=collate(plans).coulomb)
+
+    def _plan_structure(self, graph: AtomicGraph, smearing: Tensor, charge: float) -> CoulombPlan:
+        """Plan one structure."""
+        cell, pbc = graph.cell[0], graph.pbc[0]
+        structure = (graph.positions, cell, pbc, smearing, charge)
+        parameters = self._still_good(*structure) or self._choose(*structure)
+        if parameters.method == "direct":
+            return _direct_plan(graph)
+        return self._periodic_plan(graph, parameters)
+
+    def _choose(
+        self, positions: Tensor, cell: Tensor, pbc: Tensor, smearing: Tensor, charge: float
+    ) -> SumParameters:
+        """Choose parameters and remember what for."""
+        settings = self.settings
+        with_mesh = len(positions) > self.mesh_above
+        self._basis = _short_basis(cell, pbc)
+        cell = self._basis.to(cell) @ cell
+        parameters = choose(positions, cell, pbc, smearing, charge, settings, with_mesh)
+        self.parameters, self._reference = parameters, (cell, pbc, smearing)
+        self.changes += 1
+        if parameters.method == "ewald":
+            box = complete_box(cell, pbc, parameters.open_length).cpu().numpy()
+            millers = _half_sphere(box, parameters.k_cutoff)
+            self._kvectors = torch.as_tensor(millers, device=cell.device)
+        return parameters
+
+    def _still_good(
+        self, positions: Tensor, cell: Tensor, pbc: Tensor, smearing: Tensor, charge: float
+    ) -> SumParameters | None:
+        """Return the parameters of the last structure if they serve this one."""
+        parameters = self.parameters
+        if parameters is None:
+            return None
+        old_cell, old_pbc, old_smearing = self._reference
+        if not (torch.equal(pbc, old_pbc) and torch.equal(smearing, old_smearing)):
+            return None
+        if parameters.method == "direct":
+            return parameters
+        length, error = parameters.open_length, self.settings.force_accuracy
+        cell = self._basis.to(cell) @ cell
+        box, old_box = (complete_box(vectors, pbc, length) for vectors in (cell, old_cell))
+        stretches = torch.linalg.svdvals(torch.linalg.solve(old_box, box))
+        least, most = float(stretches.min()), float(stretches.max())
+        ions = survey(positions, cell, pbc, smearing, charge)
+        fits = not length or length >= least_open_length(ions, parameters.splitting, error)
+        errors = self._unintended(estimate(parameters, ions, box, most))
+        if least > 1 - _STRETCH and most < 1 + _STRETCH and fits and max(errors) <= error:
+            return parameters
+        return None
+
+    def _unintended(self, errors: dict[str, float]) -> list[float]:
+        """Leave out the errors of parts whose parameters the user has set himself."""
+        settings = self.settings
+        given = {"pairs": settings.real_cutoff, "waves": settings.k_cutoff, "mesh": settings.mesh}
+        return [error for part, error in errors.items() if given[part] is None] or [0.0]
+
+    def _periodic_plan(self, graph: AtomicGraph, parameters: SumParameters) -> CoulombPlan:
+        """Pairs within the real-space cutoff, and the k vectors or the mesh."""
+        cell, length = graph.cell[0], parameters.open_length
+        index, shifts = graph.edge_index[:, :0], graph.edge_shifts[:0]
+        if parameters.real_cutoff:
+            index, shifts = neighbor_list(
+                graph.positions, cell, graph.pbc[0], parameters.real_cutoff, half=True
+            )
+        with_mesh = parameters.method == "mesh"
+        mesh = [*parameters.mesh, parameters.spline_order]
+        atom_of_slot, slot_of_atom = slots(graph.batch, 1)
+        return CoulombPlan(
+            pair_index=index,
+            pair_shifts=shifts,
+            kvectors=self._kvectors[None, : 0 if with_mesh else None].to(cell.device),
+            splitting=cell.new_full((1,), parameters.splitting),
+            atom_of_slot=atom_of_slot,
+            slot_of_atom=slot_of_atom,
+            open_length=cell.new_full((1,), length) if length else None,
+            mesh=torch.tensor([mesh], device=cell.device) if with_mesh else None,
+            basis=self._basis[None].to(cell.device),
         )
-    if n_periodic == 0 or graph.n_atoms == 0:
-        return _direct_plan(graph)
-    return _ewald_plan(graph, smearing, tolerance, splitting)
 
 
 def _direct_plan(graph: AtomicGraph) -> CoulombPlan:
@@ -93,45 +196,26 @@ def _direct_plan(graph: AtomicGraph) -> CoulombPlan:
     return CoulombPlan(pairs, shifts, kvectors, alpha, *slots(graph.batch, 1))
 
 
-def _ewald_plan(
-    graph: AtomicGraph, smearing: Tensor, tolerance: float, splitting: float | None
-) -> CoulombPlan:
-    """Pairs within the real-space cutoff, and k vectors within half a sphere (by symmetry)."""
-    cell = graph.cell[0]
-    decay = math.sqrt(-math.log(tolerance))  # exp(-decay²) = tolerance
-    volume = abs(float(torch.linalg.det(cell)))
-    alpha = splitting or _balanced_splitting(graph.n_atoms, volume)
-    # The real-space sum must reach the end of both tails: the split's and the widest Gaussian's.
-    width = math.sqrt(2) * float(smearing.max())
-    cutoff = decay * max(1 / alpha, math.sqrt(2) * width)
-    pairs = neighbor_list(graph.positions, cell, graph.pbc[0], cutoff, half=True)
-    kvectors = _half_sphere(cell.cpu().numpy(), 2 * alpha * decay)
-    return CoulombPlan(
-        pairs.edge_index,
-        pairs.edge_shifts,
-        torch.as_tensor(kvectors, device=cell.device)[None],
-        torch.full((1,), alpha, dtype=torch.float64, device=cell.device),
-        *slots(graph.batch, 1),
-    )
+def _short_basis(cell: Tensor, pbc: Tensor) -> Tensor:
+    """Integers that turn lattice vectors into the shortest ones of the same lattice.
 
-
-def _balanced_splitting(n_atoms: int, volume: float) -> float:
-    """Ewald's α for which the real-space and the reciprocal sum cost the same.
-
-    At decay s, N atoms have ``(2π/3)(s/α)³ N²/V`` pairs and ``N V (2sα)³/12π²`` phases;
-    Perram, Petersen & De Leeuw, Mol. Phys. 65, 875 (1988).
+    A mesh in a skewed cell would be fine along the edges and coarse across them.
     """
-    return (PAIR_COST * math.pi**3 * n_atoms / volume**2) ** (1 / 6)
+    if not bool(pbc.any()):
+        return torch.eye(3, dtype=torch.int64)
+    vectors = np.where(pbc.cpu().numpy()[:, None], cell.cpu().numpy(), 0.0)
+    _, operation = minkowski_reduce(vectors, pbc.cpu().numpy())
+    return torch.as_tensor(operation, dtype=torch.int64)
 
 
-def _half_sphere(cell: np.ndarray, k_cutoff: float) -> np.ndarray:
+def _half_sphere(box: np.ndarray, k_cutoff: float) -> np.ndarray:
     """Miller indices of the k vectors with 0 < |k| ≤ `k_cutoff`, one of each ±k."""
-    limits = np.floor(k_cutoff * np.linalg.norm(cell, axis=1) / (2 * np.pi)).astype(int)
+    limits = np.floor(k_cutoff * np.linalg.norm(box, axis=1) / (2 * np.pi)).astype(int)
     h = np.arange(0, limits[0] + 1)
     k, m = (np.arange(-limit, limit + 1) for limit in limits[1:])
     grid = np.stack(np.meshgrid(h, k, m, indexing="ij"), axis=-1).reshape(-1, 3)
     first, second, third = grid.T
     half = (first > 0) | ((first == 0) & ((second > 0) | ((second == 0) & (third > 0))))
     grid = grid[half]
-    vectors = 2 * np.pi * grid @ np.linalg.inv(cell).T
+    vectors = 2 * np.pi * grid @ np.linalg.inv(box).T
     return grid[np.linalg.norm(vectors, axis=1) <= k_cutoff].astype(np.int64)

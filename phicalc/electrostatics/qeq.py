@@ -6,8 +6,12 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
+from phicalc.electrostatics.solvers import ConjugateGradientSolver, DenseSolver, Solver
 from phicalc.electrostatics.sums import CoulombSum
-from phicalc.graph import AtomicGraph
+from phicalc.graph import AtomicGraph, field_coordinate
+
+#: Largest structure whose interaction matrix is formed and factorised.
+DENSE_ATOMS = 400
 
 
 class Electrostatics(NamedTuple):
@@ -28,15 +32,15 @@ def equilibrate(
     total_charge: Float64[Tensor, " n_structures"],
     *,
     order: int = 2,
+    solver: Solver | None = None,
 ) -> Float64[Tensor, " n_atoms"]:
     """Minimise ``Σ(χ_i q_i + ½ J_i q_i²) + ½ qᵀAq`` subject to ``Σ q_i = Q``.
 
-    The stationary point solves ``[[A + J, 1], [1ᵀ, 0]] (q, λ) = (−χ, Q)``. The matrix is
-    factorised once, as a constant, and Newton steps are taken with it. The first step lands on the
-    solution; each further step changes nothing in value but makes one more order of derivatives
-    exact, because the residual it corrects is differentiable in positions, cell, χ, J and Q. Only
-    the product A q is ever differentiated, never the matrix or its factors, and the backward pass
-    of a step is the adjoint system, solved with the same factors.
+    The stationary point solves ``[[A + J, 1], [1ᵀ, 0]] (q, λ) = (−χ, Q)``. The matrix is taken as a
+    constant, and Newton steps are made with it. The first step lands on the solution; each further
+    step changes nothing in value but makes one more order of derivatives exact, because the
+    residual it corrects is differentiable in positions, cell, χ, J and Q. Only the product A q is
+    ever differentiated, never the solver, and the backward pass of a step is the adjoint system.
 
     Parameters
     ----------
@@ -49,8 +53,10 @@ def equilibrate(
     total_charge
         Q of each structure in e.
     order
-        Number of derivatives of the charges that come out right: 1 for forces, 2 for training on
-        forces (or for a Hessian).
+        Number of derivatives of the charges that come out right: 0 for constants, 1 for forces, 2
+        for training on forces (or for a Hessian).
+    solver
+        By default, `choose_solver` chooses it.
 
     Returns
     -------
@@ -62,34 +68,26 @@ def equilibrate(
     Rappé & Goddard, J. Phys. Chem. 95, 3358 (1991); Gaussian charges as in Ko et al.,
     Nat. Commun. 12, 398 (2021).
     """
-    factors = torch.linalg.lu_factor(_bordered_matrix(coulomb, hardness))
-    gradient, missing_charge = electronegativity, total_charge
-    charges = torch.zeros_like(electronegativity)
+    solver = solver or choose_solver(coulomb, hardness)
+    if order == 0:
+        return solver(electronegativity.detach(), total_charge.detach())[0]
+    # Its derivatives need not be right, nor cut off: each step corrects those of the one before.
+    charges, _ = solver(electronegativity, total_charge)
     for _ in range(order):
-        charges = charges + _newton_step(coulomb, factors, gradient, missing_charge)
         gradient = electronegativity + hardness * charges + coulomb.potential(charges)
-        missing_charge = total_charge - coulomb.total(charges)
-    return charges + _newton_step(coulomb, factors, gradient, missing_charge)
+        charges = charges + solver(gradient, total_charge - coulomb.total(charges))[0]
+    return charges
 
 
-def _bordered_matrix(coulomb: CoulombSum, hardness: Tensor) -> Tensor:
-    """Form ``[[A + J, 1], [1ᵀ, 0]]`` as a constant, per structure; identity where it is empty."""
-    with torch.no_grad():
-        occupied = coulomb.to_slots(torch.ones_like(hardness))
-        nobody = (occupied.sum(dim=1, keepdim=True) == 0).to(occupied)
-        matrix = coulomb.matrix() + torch.diag_embed(coulomb.to_slots(hardness) + 1 - occupied)
-        border = torch.cat([occupied, nobody], dim=1)
-        matrix = torch.cat([matrix, occupied[:, :, None]], dim=2)
-        return torch.cat([matrix, border[:, None, :]], dim=1)
-
-
-def _newton_step(
-    coulomb: CoulombSum, factors: tuple[Tensor, Tensor], gradient: Tensor, missing_charge: Tensor
-) -> Tensor:
-    """Change of the charges that cancels the gradient and supplies the missing charge."""
-    target = torch.cat([coulomb.to_slots(-gradient), missing_charge[:, None]], dim=1)
-    step = torch.linalg.lu_solve(*factors, target[:, :, None])[:, :-1, 0]
-    return coulomb.from_slots(step)
+def choose_solver(
+    coulomb: CoulombSum,
+    hardness: Float64[Tensor, " n_atoms"],
+    guess: Float64[Tensor, " n_atoms"] | None = None,
+) -> Solver:
+    """Inverses for structures of at most `DENSE_ATOMS` atoms, else conjugate gradients."""
+    if coulomb.meshes or coulomb.plan.atom_of_slot.shape[1] > DENSE_ATOMS:
+        return ConjugateGradientSolver(coulomb, hardness, guess=guess)
+    return DenseSolver(coulomb, hardness)
 
 
 class ChargeEquilibration(nn.Module):
@@ -136,12 +134,18 @@ class ChargeEquilibration(nn.Module):
         node_features: Float[Tensor, "n_atoms n_features"],
         element: Int64[Tensor, " n_atoms"],
         graph: AtomicGraph,
+        order: int = 2,
     ) -> Electrostatics:
-        """Equilibrate the charges of a batch; `element` numbers the model's own elements."""
+        """Equilibrate the charges of a batch.
+
+        `element` numbers the model's own elements; `order` derivatives of the charges are exact.
+        """
         chi = (self.readout(node_features).squeeze(1) + self.electronegativity[element]).double()
         hardness = self.hardness()[element]
         coulomb = CoulombSum(graph, self.smearing()[element])
-        q = equilibrate(coulomb, chi, hardness, graph.total_charge)
+        solver = choose_solver(coulomb, hardness, graph.charge_guess)
+        pull = chi if graph.external_field is None else chi - field_coordinate(graph)
+        q = equilibrate(coulomb, pull, hardness, graph.total_charge, order=order, solver=solver)
         potential = coulomb.potential(q)
         energies = 0.5 * q * potential
         if self.energy == "qeq":

@@ -1,18 +1,22 @@
 """Electrostatic sums of Gaussian charges: the interaction matrix A, whole or applied to charges.
 
 A_ij is the interaction of unit charges at i and j with all images, so that E = ½ qᵀ A q.
-Open structures are summed directly, periodic ones by Ewald's method; both are the same
-code, since the split at α = 0 leaves the direct sum.
+Pairs near each other are summed one by one, the smooth rest in Fourier space, with k vectors or on
+a mesh. The direct sum of open structures is the same code: the split at α = 0 leaves no rest.
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
 from phicalc.electrostatics import kernels
+from phicalc.electrostatics.boundary import complete_box, mean_interaction, truncation
+from phicalc.electrostatics.mesh import MeshSum
 from phicalc.graph import AtomicGraph, CoulombPlan, pair_vectors, sum_per_structure
+from phicalc.units import COULOMB_CONSTANT
 
 
 class CoulombSum:
@@ -43,20 +47,84 @@ class CoulombSum:
         width = torch.sqrt(smearing[first] ** 2 + smearing[second] ** 2)
         self.pair = kernels.pair_interaction(distance, width, splitting[graph.batch[first]])
         self.diagonal = kernels.self_interaction(smearing, splitting[graph.batch])
-        self._set_reciprocal_part()
+        self.box = self._box()
+        volume = torch.linalg.det(self.box).abs()
+        self._set_waves(volume)
+        self.background = self._background(volume)
+        self.meshes = list(self._meshes()) if self.plan.mesh is not None else []
 
-    def _set_reciprocal_part(self) -> None:
-        """Phases k·r of every slot, weights of every k, and the background of charged cells."""
+    def _box(self) -> Float64[Tensor, "s 3 3"]:
+        """Boxes that are periodic in all directions; unit cubes for direct sums."""
         splitting = self.plan.splitting
         identity = torch.eye(3, dtype=torch.float64, device=splitting.device)
-        cell = torch.where((splitting > 0)[:, None, None], self.graph.cell, identity)
-        volume = torch.linalg.det(cell).abs()
-        reciprocal_cell = 2 * math.pi * torch.linalg.inv(cell).transpose(1, 2)
-        k = self.plan.kvectors.to(cell) @ reciprocal_cell  # (n_structures, n_k, 3)
+        cell = self.graph.cell
+        if self.plan.basis is not None:
+            cell = self.plan.basis.to(cell) @ cell
+        if self.plan.open_length is not None:
+            lengths = self.plan.open_length.tolist()
+            each = zip(cell, self.graph.pbc, lengths, strict=True)
+            cell = torch.stack([complete_box(c, p, n) if n else c for c, p, n in each])
+        return torch.where((splitting > 0)[:, None, None], cell, identity)
+
+    def _set_waves(self, volume: Float64[Tensor, " s"]) -> None:
+        """Phases k·r of every slot and weights of every k vector."""
+        reciprocal_box = 2 * math.pi * torch.linalg.inv(self.box).transpose(1, 2)
+        k = self.plan.kvectors.to(self.box) @ reciprocal_box  # (n_structures, n_k, 3)
         phase = self.to_slots(self.graph.positions) @ k.transpose(1, 2)
         self.cosine, self.sine = torch.cos(phase), torch.sin(phase)
-        self.weight = kernels.reciprocal_interaction((k * k).sum(2), splitting, volume)
-        self.background = kernels.background_interaction(splitting, volume)
+        self.weight = kernels.reciprocal_interaction((k * k).sum(2), self.plan.splitting, volume)
+        if self.plan.open_length is not None:
+            self.weight = self.weight * self._truncation(k)
+
+    def _truncation(self, k: Float64[Tensor, "s n_k 3"]) -> Float64[Tensor, "s n_k"]:
+        """Factors of the truncated kernels of structures with open axes; 1 for the others."""
+        assert self.plan.open_length is not None
+        factors = []
+        for structure, length in enumerate(self.plan.open_length.tolist()):
+            factor = torch.ones_like(k[structure, :, 0])
+            if length:
+                millers, pbc = self.plan.kvectors[structure], self.graph.pbc[structure]
+                there = (millers != 0).any(1)  # rows of zeros are padding
+                safe = torch.where(there[:, None], k[structure], 1.0)
+                factor = torch.where(there, truncation(millers, safe, pbc, 0.5 * length), 0.0)
+            factors.append(factor)
+        return torch.stack(factors)
+
+    def _background(self, volume: Float64[Tensor, " s"]) -> tuple[Tensor, Tensor]:
+        """Terms (a, b) of the interaction ``a − b (σ_i² + σ_j²)`` of every pair with k = 0.
+
+        In three dimensions that of the neutralising background, else the mean of the kernel.
+        """
+        constant, per_square = kernels.background_interaction(self.plan.splitting, volume)
+        if self.plan.open_length is None:
+            return constant, per_square
+        periodic = self.graph.pbc.sum(1).tolist()
+        each = zip(periodic, self.plan.open_length.tolist(), strict=True)
+        means = volume.new_tensor([mean_interaction(n, r / 2) if r else 0.0 for n, r in each])
+        open_axes = self.plan.open_length > 0
+        constant = torch.where(open_axes, COULOMB_CONSTANT * means / volume, constant)
+        return constant, torch.where(open_axes, 0.0, per_square)
+
+    def _meshes(self) -> Iterator[tuple[Tensor, MeshSum]]:
+        """Atoms and mesh of every structure that has one."""
+        assert self.plan.mesh is not None
+        for structure, (a, b, c, order) in enumerate(self.plan.mesh.tolist()):
+            if not order:
+                continue
+            atoms = self.plan.atom_of_slot[structure]
+            atoms = atoms[atoms < self.graph.n_atoms]
+            splitting = float(self.plan.splitting[structure])
+            yield (
+                atoms,
+                MeshSum(
+                    self.graph.positions[atoms],
+                    self.box[structure],
+                    self.graph.pbc[structure],
+                    (a, b, c),
+                    order,
+                    splitting,
+                ),
+            )
 
     def to_slots(self, values: Float64[Tensor, "n_atoms ..."]) -> Float64[Tensor, "s m ..."]:
         """Lay per-atom values out as a padded table, zero in empty slots."""
@@ -73,24 +141,46 @@ class CoulombSum:
 
     def potential(self, charges: Float64[Tensor, " n_atoms"]) -> Float64[Tensor, " n_atoms"]:
         """Electrostatic potential A q at each atom in eV/e, without forming A."""
-        return (
-            self._pair_potential(charges)
-            + self._reciprocal_potential(charges)
-            + self.diagonal * charges
-            + self._background_potential(charges)
-        )
+        potential = self.potential_of_pairs(charges) + self.potential_of_waves(charges)
+        for atoms, mesh in self.meshes:
+            potential = potential.index_add(0, atoms, mesh.potential(charges[atoms]))
+        return potential
 
-    def _pair_potential(self, charges: Tensor) -> Tensor:
+    def potential_of_pairs(self, charges: Float64[Tensor, " n"]) -> Float64[Tensor, " n"]:
+        """Part of `potential` that is summed pair by pair."""
         first, second = self.plan.pair_index
         potential = torch.zeros_like(charges).index_add(0, first, self.pair * charges[second])
         return potential.index_add(0, second, self.pair * charges[first])
 
-    def _reciprocal_potential(self, charges: Tensor) -> Tensor:
+    def potential_of_waves(self, charges: Float64[Tensor, " n"]) -> Float64[Tensor, " n"]:
+        """Part of `potential` due to k vectors, to the mean, and to each charge itself."""
+        local = self.diagonal * charges + self._background_potential(charges)
+        if not self.plan.kvectors.shape[1]:
+            return local
         slotted = self.to_slots(charges)[:, None, :]  # (s, 1, m)
         real = (slotted @ self.cosine).squeeze(1) * self.weight  # structure factor, (s, n_k)
         imaginary = (slotted @ self.sine).squeeze(1) * self.weight
-        potential = self.cosine @ real[:, :, None] + self.sine @ imaginary[:, :, None]
-        return self.from_slots(potential.squeeze(2))
+        waves = self.cosine @ real[:, :, None] + self.sine @ imaginary[:, :, None]
+        return local + self.from_slots(waves.squeeze(2))
+
+    def energy(self, charges: Float64[Tensor, " n_atoms"]) -> Float64[Tensor, " n_structures"]:
+        """½ qᵀAq of each structure in eV; forces from it cost less than from `potential`."""
+        first, second = self.plan.pair_index
+        pairs = self.pair * charges[first] * charges[second]
+        energy = self.total(0.5 * charges * (self.diagonal * charges))
+        if self.graph.n_structures == 1:
+            energy = energy + pairs.sum()
+        else:
+            energy = energy.index_add(0, self.graph.batch[first], pairs)
+        energy = energy + 0.5 * self.total(charges * self._background_potential(charges))
+        if self.plan.kvectors.shape[1]:
+            slotted = self.to_slots(charges)[:, None, :]
+            factors = [(slotted @ phase).squeeze(1) for phase in (self.cosine, self.sine)]
+            energy = energy + 0.5 * (self.weight * (factors[0] ** 2 + factors[1] ** 2)).sum(1)
+        for atoms, mesh in self.meshes:
+            structure = self.graph.batch[atoms[:1]]
+            energy = energy.index_add(0, structure, mesh.energy(charges[atoms])[None])
+        return energy
 
     def _background_potential(self, charges: Tensor) -> Tensor:
         constant, per_square = (term[self.graph.batch] for term in self.background)
@@ -99,7 +189,15 @@ class CoulombSum:
         return (constant - per_square * self.smearing**2) * total - per_square * spread
 
     def matrix(self) -> Float64[Tensor, "s m m"]:
-        """Form A itself, one padded matrix per structure in eV/e²; zero in empty slots."""
+        """Form A itself, one padded matrix per structure in eV/e²; zero in empty slots.
+
+        Raises
+        ------
+        ValueError
+            If the sum of a structure uses a mesh, which never forms a matrix.
+        """
+        if self.meshes:
+            raise ValueError("a mesh sum has no matrix: plan with method='ewald', or use potential")
         first, second = self.plan.pair_index
         n_structures, n_slots = self.plan.atom_of_slot.shape
         row, column = self.plan.slot_of_atom[first], self.plan.slot_of_atom[second] % n_slots

@@ -45,7 +45,7 @@ def test_md_step(dtype: str) -> None:
     graph = from_ase(atoms, potential.cutoff)
     prepared = potential.prepare(graph)
     element = potential.element_of_number[graph.atomic_numbers]
-    head = potential.charge_equilibration
+    head = potential.head
     with torch.no_grad():
         features = potential.backbone(potential.embedding[element], element, graph)
         parts = {

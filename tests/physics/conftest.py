@@ -22,6 +22,7 @@ HEADS = {
     "coulomb": {"electrostatic_energy": "coulomb"},
     "embedding": {"charge_feedback": "embedding"},
     "network": {"charge_feedback": "network", "charge_range": (-2.0, 2.0), "charge_basis": 8},
+    "latent": {"head": "latent"},
     "tensors": {"hidden_l_max": 1, "l_max": 1, "correlation": 2},
     "nequip": {"head": "none", "hidden_l_max": 2, "correlation": 1},
 }
@@ -37,6 +38,13 @@ def _salt(charge: float) -> Atoms:
     return atoms
 
 
+def _part_of_salt(charge: float, *open_axes: int) -> Atoms:
+    """Slab or wire of the same salt; vectors of the cell along open axes stay, and mean nothing."""
+    atoms = _salt(charge)
+    atoms.pbc[list(open_axes)] = False
+    return atoms
+
+
 def _ethanol(charge: float) -> Atoms:
     atoms = molecule("CH3CH2OH")
     atoms.rattle(0.05, seed=9)
@@ -49,6 +57,10 @@ STRUCTURES: dict[str, Callable[[], Atoms]] = {
     "cation": lambda: _ethanol(1),
     "crystal": lambda: _salt(0),
     "charged-crystal": lambda: _salt(-1),
+    "slab": lambda: _part_of_salt(0, 2),
+    "charged-slab": lambda: _part_of_salt(1, 1),
+    "wire": lambda: _part_of_salt(0, 0, 2),
+    "charged-wire": lambda: _part_of_salt(-1, 1, 2),
 }
 
 
@@ -58,7 +70,7 @@ def tiny_potential(**settings: object) -> Potential:
         "elements": ELEMENTS,
         "channels": 8,
         "cutoff": 4.0,
-        "coulomb_tolerance": 1e-13,
+        "force_accuracy": 1e-11,
         "average_neighbors": 20.0,
     }
     return build_potential(PotentialConfig(**{**defaults, **settings}), seed=1).double()

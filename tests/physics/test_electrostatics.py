@@ -8,7 +8,7 @@ import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 
-from phicalc.electrostatics import CoulombSum, plan_coulomb
+from phicalc.electrostatics import CoulombSettings, CoulombSum, plan_coulomb
 from phicalc.graph import AtomicGraph, collate, from_ase
 from phicalc.units import COULOMB_CONSTANT
 
@@ -33,7 +33,7 @@ def sums(
     """Sum and charges of one structure, exact to rounding."""
     graph = from_ase(atoms, 1.0)
     smearing = torch.as_tensor(widths, dtype=torch.float64).expand(len(atoms)).clone()
-    graph = plan_coulomb(graph, smearing, 1e-15, splitting)
+    graph = plan_coulomb(graph, smearing, CoulombSettings(1e-12, splitting=splitting))
     return CoulombSum(graph, smearing), torch.tensor(charges, dtype=torch.float64)
 
 
@@ -86,7 +86,7 @@ def test_forces_and_stress_do_not_depend_on_the_splitting() -> None:
     q = torch.tensor([1.0, 0.3, 0.2, -0.1], dtype=torch.float64)
     gradients = []
     for alpha in (0.25, 0.5):
-        graph = plan_coulomb(from_ase(atoms, 1.0), widths, 1e-15, alpha)
+        graph = plan_coulomb(from_ase(atoms, 1.0), widths, CoulombSettings(1e-12, splitting=alpha))
         inputs = graph.positions.requires_grad_(), graph.cell.requires_grad_()
         total = 0.5 * q @ CoulombSum(graph, widths).potential(q)
         gradients.append(torch.autograd.grad(total, inputs))
@@ -135,7 +135,7 @@ def test_matrix_and_potential_agree_in_a_mixed_batch() -> None:
     structures = [rattled_salt(), molecule("CH3OH"), Atoms("H"), rattled_salt((1, 1, 1))]
     graph = collate([from_ase(atoms, 1.0) for atoms in structures])
     smearing = 0.3 + 0.05 * graph.atomic_numbers.double()
-    graph = plan_coulomb(graph, smearing, 1e-8)
+    graph = plan_coulomb(graph, smearing, CoulombSettings(1e-6))
     coulomb = CoulombSum(graph, smearing)
     q = torch.randn(graph.n_atoms, dtype=torch.float64)
     matrix = coulomb.matrix()
@@ -159,26 +159,24 @@ def test_periodic_potential_energy_is_extensive() -> None:
     assert two == pytest.approx(2 * one, abs=1e-9)
 
 
-@pytest.mark.parametrize("pbc", [(True, False, False), (True, True, False), (False, True, True)])
-def test_partly_periodic_structures_are_refused_with_a_reason(pbc: tuple[bool, ...]) -> None:
-    graph = from_ase(Atoms("H", cell=[5, 5, 5], pbc=pbc), 1.0)
-    with pytest.raises(NotImplementedError, match=rf"periodic in {sum(pbc)} of 3 directions"):
-        plan_coulomb(graph, torch.ones(1, dtype=torch.float64), 1e-6)
-
-
 def test_absurd_settings_are_refused() -> None:
     graph = from_ase(Atoms("H"), 1.0)
-    with pytest.raises(ValueError, match="tolerance must lie between"):
-        plan_coulomb(graph, torch.ones(1, dtype=torch.float64), 1e-20)
+    for accuracy in (1e-15, 10.0, float("nan")):
+        with pytest.raises(ValueError, match="force_accuracy must lie between"):
+            CoulombSettings(accuracy)
     for width in (0.0, -1.0, float("nan")):
         with pytest.raises(ValueError, match="smearing must be positive"):
-            plan_coulomb(graph, torch.full((1,), width, dtype=torch.float64), 1e-6)
+            plan_coulomb(graph, torch.full((1,), width, dtype=torch.float64))
     with pytest.raises(ValueError, match=r"call potential.prepare"):
         CoulombSum(graph, torch.ones(1, dtype=torch.float64))
 
 
 def test_plan_counts_each_pair_and_each_k_vector_once() -> None:
-    graph = plan_coulomb(from_ase(rattled_salt(), 1.0), torch.full((4,), 0.5).double(), 1e-10)
+    graph = plan_coulomb(
+        from_ase(rattled_salt(), 1.0),
+        torch.full((4,), 0.5).double(),
+        CoulombSettings(splitting=0.4),
+    )
     plan = graph.coulomb
     assert plan is not None
     k = plan.kvectors[0]
@@ -190,7 +188,7 @@ def test_plan_counts_each_pair_and_each_k_vector_once() -> None:
 
 def test_sums_pass_gradgradcheck() -> None:
     widths = torch.tensor([0.4, 1.2, 0.8, 0.5], dtype=torch.float64)
-    graph = plan_coulomb(from_ase(rattled_salt(), 1.0), widths, 1e-10)
+    graph = plan_coulomb(from_ase(rattled_salt(), 1.0), widths, CoulombSettings(1e-8))
     q = torch.tensor([1.0, 0.3, 0.2, -0.1], dtype=torch.float64)
 
     def total(positions: torch.Tensor, cell: torch.Tensor, charges: torch.Tensor) -> torch.Tensor:

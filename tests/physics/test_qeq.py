@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from phicalc.derivatives import predict
-from phicalc.electrostatics import CoulombSum, equilibrate, plan_coulomb
+from phicalc.electrostatics import CoulombSettings, CoulombSum, equilibrate, plan_coulomb
 from phicalc.electrostatics.elements import _PAULING, covalent_radius, electronegativity
 from phicalc.graph import AtomicGraph, collate, from_ase
 from phicalc.potential import Potential
@@ -21,7 +21,7 @@ from .conftest import tiny_potential
 def planned(atoms: Atoms, width: float = 0.6) -> tuple[AtomicGraph, torch.Tensor]:
     graph = from_ase(atoms, 1.0)
     smearing = torch.full((len(atoms),), width, dtype=torch.float64)
-    return plan_coulomb(graph, smearing, 1e-12), smearing
+    return plan_coulomb(graph, smearing, CoulombSettings(1e-10)), smearing
 
 
 def functional(

@@ -1,0 +1,56 @@
+"""Latent charges: read from the features of each atom, without equilibration."""
+
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor, nn
+
+from phicalc.electrostatics.qeq import Electrostatics
+from phicalc.electrostatics.sums import CoulombSum
+from phicalc.graph import AtomicGraph, sum_per_structure
+
+
+class LatentCharges(nn.Module):
+    """Electrostatic head: node features → charges → Coulomb energy ``½ qᵀAq``.
+
+    ``q_i = w·h_i + q⁰_Z``, shifted by the same amount on every atom of a structure so that they sum
+    to its total charge. All charges are Gaussians of one width. Charges see their neighbourhood and
+    nothing else: a distant ion does not move them, as it does in `ChargeEquilibration`.
+
+    Parameters
+    ----------
+    n_features
+        Width of the node features.
+    n_elements
+        Elements of the model.
+    smearing
+        Gaussian width σ of every charge in Å.
+
+    References
+    ----------
+    Cheng, npj Computational Materials 11, 80 (2025) (latent Ewald summation).
+    """
+
+    def __init__(self, n_features: int, n_elements: int, smearing: float):
+        super().__init__()
+        self.readout = nn.Linear(n_features, 1, bias=False)
+        self.offset = nn.Parameter(torch.zeros(n_elements))
+        self.width = smearing
+
+    def forward(
+        self,
+        node_features: Float[Tensor, "n_atoms n_features"],
+        element: Int64[Tensor, " n_atoms"],
+        graph: AtomicGraph,
+        order: int = 2,
+    ) -> Electrostatics:
+        """Charges and energies of a batch; charges are exact to any `order` of derivatives."""
+        raw = (self.readout(node_features).squeeze(1) + self.offset[element]).double()
+        n_atoms = sum_per_structure(torch.ones_like(raw), graph).clamp(min=1)
+        excess = (sum_per_structure(raw, graph) - graph.total_charge) / n_atoms
+        q = raw - excess[graph.batch]
+        potential = CoulombSum(graph, self.smearing()[element]).potential(q)
+        return Electrostatics(q, potential, 0.5 * q * potential)
+
+    def smearing(self) -> Float64[Tensor, " n_elements"]:
+        """σ of each element of the model in Å (the same for all)."""
+        return self.offset.new_full(self.offset.shape, self.width, dtype=torch.float64)

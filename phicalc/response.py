@@ -1,0 +1,121 @@
+"""Response of the charges: Born effective charges, polarizability, electrostatic potential.
+
+All of them come from the same energy as the forces. In open structures the dipole moment is
+``μ = Σ q_i r_i`` and the field E enters the energy as ``−E·μ``.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from phicalc.electrostatics import CoulombSum
+from phicalc.electrostatics.boundary import complete_box
+from phicalc.graph import AtomicGraph
+from phicalc.potential import Potential
+
+
+def born_effective_charges(
+    potential: Potential, graph: AtomicGraph
+) -> Float64[Tensor, "n_atoms 3 3"]:
+    r"""Born effective charges ``Z*_iαβ = ∂μ_α/∂r_iβ`` of one structure, in e.
+
+    With open axes only, these are the derivatives of the dipole moment, and of the forces with
+    respect to a field: ``Z*_iαβ = ∂F_iβ/∂E_α``; their sum over the atoms is the total charge.
+
+    Along periodic axes a dipole moment does not exist. There the polarization is taken from the
+    phases of the shortest reciprocal vectors, ``P_a = Σ q_i exp(2πi s_ia)/2πi`` with fractional
+    coordinates s, and its derivative with respect to atom i is turned by the phase of that atom.
+    Charge that flows to neighbours then counts with their true distance, as long as it does not
+    flow across a large part of the cell; what the sum over atoms lacks of the total charge is
+    distributed evenly.
+
+    Parameters
+    ----------
+    potential
+        With an electrostatic head.
+    graph
+        One prepared structure.
+
+    References
+    ----------
+    Zhong et al., arXiv:2504.05169 (Born charges of latent charges by phases).
+    """
+    graph = graph._replace(positions=graph.positions.detach().clone().requires_grad_())
+    charges = _charges(potential, graph)
+    axes = _axes(graph)
+    fractional = graph.positions @ torch.linalg.inv(axes)
+    rows = []
+    for axis in range(3):
+        if bool(graph.pbc[0, axis]):
+            angle = 2 * math.pi * fractional[:, axis]
+            sine, cosine = (charges * wave(angle) for wave in (torch.sin, torch.cos))
+            real, imaginary = (
+                torch.autograd.grad(part.sum(), graph.positions, retain_graph=True)[0]
+                for part in (sine, -cosine)
+            )
+            turn = angle.detach()[:, None]
+            # Real part of exp(−i angle) · (real + i imaginary)/2π
+            row = (torch.cos(turn) * real + torch.sin(turn) * imaginary) / (2 * math.pi)
+        else:
+            moment = (charges * fractional[:, axis]).sum()
+            (row,) = torch.autograd.grad(moment, graph.positions, retain_graph=True)
+        rows.append(row)
+    born = torch.einsum("anb,ax->nxb", torch.stack(rows), axes)
+    if bool(graph.pbc.any()):
+        missing = graph.total_charge * torch.eye(3).to(born) - born.sum(0)
+        born = born + missing / len(born)
+    return born.detach()
+
+
+def polarizability(potential: Potential, graph: AtomicGraph) -> Float64[Tensor, "3 3"]:
+    """Polarizability ``∂μ_α/∂E_β`` of one structure without periodic axes, in e Å²/V.
+
+    That of the charges alone: electrons that shift within an atom are not in the model.
+
+    Raises
+    ------
+    ValueError
+        For a structure with periodic axes.
+    """
+    if bool(graph.pbc.any()):
+        raise ValueError(
+            "the polarizability is defined for structures without periodic axes, "
+            f"got pbc={graph.pbc[0].tolist()}"
+        )
+    field = graph.external_field
+    field = torch.zeros_like(graph.positions[:1]) if field is None else field
+    field = field.detach().clone().requires_grad_()
+    charges = _charges(potential, graph._replace(external_field=field))
+    dipole = charges @ graph.positions
+    rows = [_derivative(component, field)[0] for component in dipole]
+    return torch.stack(rows).detach()
+
+
+def electrostatic_potential(
+    potential: Potential, graph: AtomicGraph, charges: Float64[Tensor, " n_atoms"]
+) -> Float64[Tensor, " n_atoms"]:
+    """Electrostatic potential of the charges at the atoms, in V (the own charge included)."""
+    assert potential.head is not None
+    element = potential.element_of_number[graph.atomic_numbers]
+    with torch.no_grad():
+        return CoulombSum(graph, potential.head.smearing()[element]).potential(charges)
+
+
+def _charges(potential: Potential, graph: AtomicGraph) -> Float64[Tensor, " n_atoms"]:
+    """Charges that can be differentiated once."""
+    charges = potential(graph, derivatives=2).charges
+    assert charges is not None
+    return charges
+
+
+def _derivative(value: Tensor, of: Tensor) -> Tensor:
+    """Gradient that is zero where the value does not depend on the input."""
+    (gradient,) = torch.autograd.grad(value, of, retain_graph=True, allow_unused=True)
+    return torch.zeros_like(of) if gradient is None else gradient
+
+
+def _axes(graph: AtomicGraph) -> Float64[Tensor, "3 3"]:
+    """Lattice vectors, completed by vectors of 1 Å perpendicular to them along open axes."""
+    return complete_box(graph.cell[0], graph.pbc[0], 1.0)
