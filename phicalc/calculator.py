@@ -77,8 +77,8 @@ class PhiCalculator(Calculator):
     neighbors
         Neighbour engine: "auto" or one of `phicalc.neighbors.ENGINES`.
     force_accuracy
-        Largest error of the electrostatic sums in the forces, in eV/Å; by default that of the
-        model.
+        Largest root mean square error of the electrostatic sums in the forces, in eV/Å; by default
+        that of the model.
     external_field
         Uniform electric field in V/Å, three numbers, without component along periodic axes;
         overrides ``atoms.info["external_field"]``.
@@ -124,8 +124,8 @@ class PhiCalculator(Calculator):
         dtype: str = "float32",
         total_charge: SupportsFloat | None = None,
         neighbors: str = "auto",
-        force_accuracy: float | None = None,
-        external_field: Sequence[float] | None = None,
+        force_accuracy: SupportsFloat | None = None,
+        external_field: Sequence[SupportsFloat] | np.ndarray | None = None,
         **kwargs: Any,
     ) -> None:
         _refuse_unknown(kwargs, _ASE_ARGUMENTS)

@@ -80,12 +80,18 @@ def evaluate(
     ase.calculators.calculator.CalculationFailed
         If the results are not finite, or memory ran out.
     """
+    planner = planner or potential.coulomb_planner()
+
+    def attempt(guess: np.ndarray | None) -> Prediction:
+        graph = prepare(
+            potential, atoms, environment, neighbors=neighbors, planner=planner, charge_guess=guess
+        )
+        return predict(potential, graph, stress=stress)
+
     with _ase_errors():
-        graph = prepare(potential, atoms, environment, neighbors=neighbors, planner=planner)
-        if charge_guess is not None:
-            guess = torch.from_numpy(charge_guess).to(graph.positions.device)
-            graph = graph._replace(charge_guess=guess)
-        prediction = predict(potential, graph, stress=stress)
+        prediction = attempt(charge_guess)
+        if prediction.charges is not None and planner.underrated(prediction.charges):
+            prediction = attempt(_array(prediction.charges))
     results = _results(prediction, atoms)
     bad = sorted(name for name, value in results.items() if not np.all(np.isfinite(value)))
     if bad:
@@ -104,6 +110,7 @@ def prepare(
     *,
     neighbors: str = "auto",
     planner: CoulombPlanner | None = None,
+    charge_guess: np.ndarray | None = None,
 ) -> AtomicGraph:
     """Check a structure and make the graph that the potential takes.
 
@@ -118,6 +125,8 @@ def prepare(
         _check_distances(graph)
         if field is not None:
             graph = graph._replace(external_field=torch.tensor([field], dtype=torch.float64))
+        if charge_guess is not None:
+            graph = graph._replace(charge_guess=torch.from_numpy(charge_guess))
         graph = graph.to(next(potential.parameters()).device)
         return potential.prepare(graph, planner)
 
@@ -142,8 +151,8 @@ def _checked_field(
         raise InputError(
             f"external_field={list(field)} has a component along a periodic axis, where charges "
             "have no potential energy in it. Use it along open axes only (pbc=False there); the "
-            "forces of a small field F in a periodic cell are those without it plus Z*·F, with "
-            "get_born_effective_charges()"
+            "forces of a small field F in a periodic cell are those without it plus Z*·F, with Z* "
+            "from get_born_effective_charges() (for energies stationary in the charges)"
         )
     return field
 

@@ -45,7 +45,7 @@ def checked(parameters: dict[str, Any]) -> dict[str, Any]:
 
 def as_charge(value: Any, name: str) -> float:
     """Total charge as a finite float."""
-    array = np.asarray(value)
+    array = _as_array(value)
     if array.shape != () or array.dtype.kind not in "iuf" or not np.isfinite(array):
         raise InputError(f"{name} must be one finite number (net charge in e), got {value!r}")
     return float(array)
@@ -53,10 +53,18 @@ def as_charge(value: Any, name: str) -> float:
 
 def as_field(value: Any, name: str) -> list[float]:
     """Electric field as three finite floats, in a form that JSON can hold."""
-    array = np.asarray(value)
+    array = _as_array(value)
     if array.shape != (3,) or array.dtype.kind not in "iuf" or not np.isfinite(array).all():
         raise InputError(f"{name} must be three finite numbers (V/Å), got {value!r}")
     return [float(component) for component in array]
+
+
+def _as_array(value: Any) -> np.ndarray:
+    """Array of whatever was given; of objects, where numpy cannot make numbers of it."""
+    try:
+        return np.asarray(value)
+    except ValueError:  # nested lists of unequal lengths
+        return np.empty(0, dtype=object)
 
 
 def environment_of(atoms: Atoms, parameters: Mapping[str, Any]) -> Environment:

@@ -56,7 +56,7 @@ class PotentialConfig:
     latent_smearing: float = 1.0
     """Gaussian width of the charges of the latent head in Å."""
     force_accuracy: float = 1e-4
-    """Largest error of the electrostatic sums in the forces, in eV/Å."""
+    """Largest root mean square error of the electrostatic sums in the forces, in eV/Å."""
     average_neighbors: float = 30.0
     """Mean number of edges per atom in the training data."""
     energy_scale: float = 1.0

@@ -1,7 +1,8 @@
 """Response of the charges: Born effective charges, polarizability, electrostatic potential.
 
-All of them come from the same energy as the forces. In open structures the dipole moment is
-``μ = Σ q_i r_i`` and the field E enters the energy as ``−E·μ``.
+The dipole moment of open structures is ``μ = Σ q_i r_i``; a field E enters the energy as ``−E·μ``.
+Where the energy is stationary in the charges (QEq with all of its energy and no feedback, and
+charges that no field moves), Born charges are also derivatives of forces, ``∂F_iβ/∂E_α``.
 """
 
 import math
@@ -21,8 +22,8 @@ def born_effective_charges(
 ) -> Float64[Tensor, "n_atoms 3 3"]:
     r"""Born effective charges ``Z*_iαβ = ∂μ_α/∂r_iβ`` of one structure, in e.
 
-    With open axes only, these are the derivatives of the dipole moment, and of the forces with
-    respect to a field: ``Z*_iαβ = ∂F_iβ/∂E_α``; their sum over the atoms is the total charge.
+    With open axes only, these are the derivatives of the dipole moment, and their sum over the
+    atoms is the total charge.
 
     Along periodic axes a dipole moment does not exist. There the polarization is taken from the
     phases of the shortest reciprocal vectors, ``P_a = Σ q_i exp(2πi s_ia)/2πi`` with fractional
@@ -85,7 +86,7 @@ def polarizability(potential: Potential, graph: AtomicGraph) -> Float64[Tensor, 
             f"got pbc={graph.pbc[0].tolist()}"
         )
     field = graph.external_field
-    field = torch.zeros_like(graph.positions[:1]) if field is None else field
+    field = graph.positions.new_zeros(graph.n_structures, 3) if field is None else field
     field = field.detach().clone().requires_grad_()
     charges = _charges(potential, graph._replace(external_field=field))
     dipole = charges @ graph.positions
@@ -112,6 +113,8 @@ def _charges(potential: Potential, graph: AtomicGraph) -> Float64[Tensor, " n_at
 
 def _derivative(value: Tensor, of: Tensor) -> Tensor:
     """Gradient that is zero where the value does not depend on the input."""
+    if not value.requires_grad:
+        return torch.zeros_like(of)
     (gradient,) = torch.autograd.grad(value, of, retain_graph=True, allow_unused=True)
     return torch.zeros_like(of) if gradient is None else gradient
 

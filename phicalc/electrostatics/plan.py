@@ -65,6 +65,7 @@ class CoulombPlanner:
         self.mesh_above = mesh_above
         self.parameters: SumParameters | None = None
         self.changes = 0
+        self._charge = settings.charge_scale
         self._basis = torch.eye(3, dtype=torch.int64)
         self._kvectors = torch.zeros((0, 3), dtype=torch.int64)
         self._reference: tuple[Tensor, ...] = ()
@@ -97,18 +98,33 @@ class CoulombPlanner:
                 edge_shifts=graph.edge_shifts[:0],
                 total_charge=graph.total_charge[structure : structure + 1],
             )
-            charge = self.settings.charge_scale
-            if charges is not None and single.n_atoms:
-                charge = float(charges[atoms].detach().square().mean().sqrt())
+            charge = self._charge_scale(graph, charges, atoms) if single.n_atoms else 1.0
             plan = self._plan_structure(single, smearing[atoms].detach(), charge)
             plans.append(single._replace(coulomb=plan))
         if len(plans) == 1:
             return graph._replace(coulomb=plans[0].coulomb)
         return graph._replace(coulomb=collate(plans).coulomb)
 
+    def underrated(self, charges: Float64[Tensor, " n_atoms"]) -> bool:
+        """Whether these charges are larger than the last plan can bear.
+
+        The margin in its parameters makes up for charges of twice the size.
+        """
+        return len(charges) > 0 and _mean_size(charges) > 2 * self._charge
+
+    def _charge_scale(self, graph: AtomicGraph, charges: Tensor | None, atoms: Tensor) -> float:
+        """Root mean square charge by which errors are judged, in e."""
+        if charges is not None:
+            return _mean_size(charges[atoms])
+        if graph.charge_guess is None:
+            return self.settings.charge_scale
+        # A little more than the charges of the last step: they may have grown meanwhile.
+        return max(self.settings.charge_scale, 1.1 * _mean_size(graph.charge_guess[atoms]))
+
     def _plan_structure(self, graph: AtomicGraph, smearing: Tensor, charge: float) -> CoulombPlan:
         """Plan one structure."""
         cell, pbc = graph.cell[0], graph.pbc[0]
+        self._charge = charge
         structure = (graph.positions, cell, pbc, smearing, charge)
         parameters = self._still_good(*structure) or self._choose(*structure)
         if parameters.method == "direct":
@@ -184,6 +200,11 @@ class CoulombPlanner:
             mesh=torch.tensor([mesh], device=cell.device) if with_mesh else None,
             basis=self._basis[None].to(cell.device),
         )
+
+
+def _mean_size(charges: Tensor) -> float:
+    """Root mean square of charges in e."""
+    return float(charges.detach().square().mean().sqrt())
 
 
 def _direct_plan(graph: AtomicGraph) -> CoulombPlan:
