@@ -71,6 +71,7 @@ def _relax(options: argparse.Namespace) -> None:
     result = relax(
         atoms,
         fmax=options.fmax,
+        smax=options.smax,
         steps=options.steps,
         cell=options.cell,
         pressure=options.pressure,
@@ -194,6 +195,9 @@ def _add_relax(verbs: _Verbs) -> argparse.ArgumentParser:
     _add_structure(verb, "-1")
     verb.add_argument("--cell", action="store_true", help="relax the lattice vectors too")
     verb.add_argument("--fmax", type=float, default=0.02, help="largest force at the end, eV/Å")
+    verb.add_argument(
+        "--smax", type=float, default=500.0, help="with --cell: largest stress at the end, bar"
+    )
     verb.add_argument("--steps", type=int, default=500, help="give up after so many")
     verb.add_argument("--pressure", type=float, default=0.0, help="with --cell: in bar")
     verb.add_argument("--optimizer", default="lbfgs", choices=tuple(OPTIMIZERS), help="algorithm")

@@ -12,6 +12,9 @@ from ase.optimize import BFGS, FIRE, LBFGS
 
 from phicalc.structures import snapshot
 
+#: A force that ASE's own test of convergence never finds small enough, in eV/Å.
+_NEVER = 1e-30
+
 OPTIMIZERS = {"bfgs": BFGS, "lbfgs": LBFGS, "fire": FIRE}
 
 
@@ -19,18 +22,21 @@ class RelaxResult(NamedTuple):
     """How a relaxation ended."""
 
     converged: bool
-    """Whether the largest force fell below `fmax`."""
+    """Whether the largest force fell below `fmax`, and with a free cell the stress below `smax`."""
     steps: int
     energy: float
     """eV."""
     max_force: float
     """Largest force on an atom, in eV/Å."""
+    max_stress: float | None = None
+    """With a free cell: largest component of the stress and the pressure together, in bar."""
 
 
 def relax(
     atoms: Atoms,
     *,
     fmax: float = 0.02,
+    smax: float = 500.0,
     steps: int = 500,
     cell: bool = False,
     pressure: float = 0.0,
@@ -45,8 +51,10 @@ def relax(
     atoms
         Structure with a calculator.
     fmax
-        Convergence: largest force on an atom, in eV/Å. With `cell`, the stress is held to the same
-        number in the units of `ase.filters.FrechetCellFilter` (eV per strain).
+        Convergence: largest force on an atom, in eV/Å.
+    smax
+        Convergence with `cell`: largest component of the stress, the pressure added, in bar.
+        (ASE's filters divide what they hold against `fmax` by the number of atoms.)
     steps
         Give up after so many.
     cell
@@ -71,6 +79,8 @@ def relax(
         raise ValueError("relaxation needs a calculator: set atoms.calc first")
     if not fmax > 0:
         raise ValueError(f"fmax must be positive (eV/Å), got {fmax}")
+    if not smax > 0:
+        raise ValueError(f"smax must be positive (bar), got {smax}")
     if cell and not atoms.pbc.all():
         raise ValueError(
             f"relaxing the cell needs three periodic directions, got pbc={atoms.pbc.tolist()}"
@@ -86,7 +96,23 @@ def relax(
             dynamics.attach(
                 lambda: ase.io.write(path, snapshot(atoms), format="extxyz", append=True)
             )
-        converged = bool(dynamics.run(fmax=fmax, steps=steps))
+        converged = False
+        for _ in dynamics.irun(fmax=_NEVER, steps=steps):
+            stress = _largest_stress(atoms, pressure) if cell else None
+            converged = _largest_force(atoms) < fmax and (stress is None or stress < smax)
+            if converged:
+                break
         n_steps = dynamics.nsteps
-    largest = float(np.linalg.norm(atoms.get_forces(), axis=1).max(initial=0.0))
-    return RelaxResult(converged, n_steps, float(atoms.get_potential_energy()), largest)
+    energy = float(atoms.get_potential_energy())
+    return RelaxResult(converged, n_steps, energy, _largest_force(atoms), stress)
+
+
+def _largest_force(atoms: Atoms) -> float:
+    """Largest force on an atom in eV/Å; constraints are respected."""
+    return float(np.linalg.norm(atoms.get_forces(), axis=1).max(initial=0.0))
+
+
+def _largest_stress(atoms: Atoms, pressure: float) -> float:
+    """Largest component of the stress that is not balanced by the pressure, in bar."""
+    stress = atoms.get_stress() / units.bar
+    return float(np.abs(stress + pressure * np.array([1, 1, 1, 0, 0, 0])).max())

@@ -46,6 +46,15 @@ def test_cell_under_pressure():
     assert -atoms.get_stress()[:3].mean() / units.GPa == pytest.approx(10.0, abs=0.2)
 
 
+def test_cell_is_relaxed_until_the_stress_is_small_in_a_large_cell():
+    atoms = bulk("Cu", a=3.66, cubic=True).repeat(3)  # ASE's filter divides stress by 108 atoms
+    atoms.calc = EMT()
+    result = relax(atoms, fmax=0.05, cell=True, smax=100.0)
+    assert result.converged
+    assert result.max_stress < 100.0
+    assert np.abs(atoms.get_stress()).max() / units.bar == pytest.approx(result.max_stress)
+
+
 def test_steps_are_limited_and_saved(tmp_path):
     atoms = rattled_copper()
     result = relax(atoms, fmax=1e-6, steps=3, trajectory=tmp_path / "new" / "path.extxyz")
@@ -63,6 +72,7 @@ def test_steps_are_limited_and_saved(tmp_path):
     [
         ({"optimizer": "newton"}, "optimizer must be one of .*'lbfgs'.*got 'newton'"),
         ({"fmax": 0.0}, "fmax must be positive"),
+        ({"smax": -1.0}, "smax must be positive"),
         ({"cell": True}, "three periodic directions"),
     ],
 )
