@@ -95,7 +95,7 @@ class ConjugateGradientSolver:
         self,
         coulomb: CoulombSum,
         hardness: Float64[Tensor, " n_atoms"],
-        tolerance: float = 1e-7,
+        tolerance: float = 1e-6,
         guess: Float64[Tensor, " n_atoms"] | None = None,
         max_iterations: int = 500,
     ):
