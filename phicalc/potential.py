@@ -17,7 +17,7 @@ from phicalc.electrostatics import (
     LatentCharges,
 )
 from phicalc.electrostatics.elements import covalent_radius, electronegativity
-from phicalc.electrostatics.qeq import DENSE_ATOMS
+from phicalc.electrostatics.qeq import DENSE_ATOMS, ITERATIONS
 from phicalc.graph import AtomicGraph, field_coordinate, sum_per_structure
 from phicalc.nn import MLP, Linear
 
@@ -199,7 +199,8 @@ class Potential(nn.Module):
     def coulomb_planner(self, settings: CoulombSettings | None = None) -> CoulombPlanner:
         """Make a planner of electrostatic sums for this potential (see `prepare`)."""
         settings = settings or CoulombSettings(self.config.force_accuracy)
-        return CoulombPlanner(settings, mesh_above=DENSE_ATOMS)
+        applications = ITERATIONS if self.config.head == "qeq" else 0
+        return CoulombPlanner(settings, mesh_above=DENSE_ATOMS, applications=applications)
 
     def prepare(self, graph: AtomicGraph, planner: CoulombPlanner | None = None) -> AtomicGraph:
         """Add to `graph` what the electrostatic sums need; nothing without an electrostatic head.

@@ -17,6 +17,9 @@ from phicalc.electrostatics.splines import smooth_size
 #: spread over, per mesh point; and for setting up a mesh (tests/benchmarks/test_coulomb_costs.py).
 PAIR_COST, WAVE_COST, SPREAD_COST, POINT_COST, MESH_COST = 160.0, 20.0, 30.0, 40.0, 3e6
 
+#: The same for applying the interaction to charges once more, as iterative solvers do.
+PAIR_AGAIN, WAVE_AGAIN, SPREAD_AGAIN, POINT_AGAIN = 4.0, 4.0, 3.0, 25.0
+
 #: Errors may add up, estimates are statistical and cells move: aim at this part of the accuracy.
 MARGIN = 0.15
 
@@ -38,6 +41,7 @@ def choose(
     charge: float,
     settings: CoulombSettings,
     with_mesh: bool = True,
+    applications: int = 0,
 ) -> SumParameters:
     """Choose method and parameters for one structure.
 
@@ -53,6 +57,8 @@ def choose(
         What is wanted.
     with_mesh
         Whether ``method="auto"`` may choose a mesh.
+    applications
+        How often the sum is applied to other charges in the same geometry.
 
     Raises
     ------
@@ -68,12 +74,13 @@ def choose(
     if n_atoms == 0 or settings.intended_method == "direct":
         return direct
     ions = survey(positions, cell, pbc, smearing, charge)
+    wishes = (settings, with_mesh, applications)
     error = MARGIN * settings.force_accuracy
     alike = bool((smearing == smearing[0]).all())
     candidates = [
         candidate
         for splitting, cutoff in _splittings(ions, error, alike, settings)
-        for candidate in _sums(cell, pbc, ions, splitting, cutoff, settings, with_mesh)
+        for candidate in _sums(cell, pbc, ions, splitting, cutoff, *wishes)
     ]
     if not bool(pbc.any()) and settings.intended_method == "auto":
         candidates.append((0.5 * n_atoms**2 * PAIR_COST, direct))
@@ -98,15 +105,20 @@ def _sums(
     cutoff: float,
     settings: CoulombSettings,
     with_mesh: bool,
+    applications: int,
 ) -> Iterator[tuple[float, SumParameters]]:
     """Cost and parameters of every sum with this splitting that is accurate enough."""
     error, method = MARGIN * settings.force_accuracy, settings.intended_method
     length = 0.0 if bool(pbc.all()) else 1.1 * least_open_length(ions, splitting, error) + 1.0
     edges, volume = measures(complete_box(cell, pbc, length))
-    pairs = PAIR_COST * 2 / 3 * math.pi * cutoff**3 * ions.n_atoms**2 / ions.volume
+    per_pair = PAIR_COST + applications * PAIR_AGAIN
+    per_wave = WAVE_COST + applications * WAVE_AGAIN
+    per_share = SPREAD_COST + applications * SPREAD_AGAIN
+    per_point = POINT_COST + applications * POINT_AGAIN
+    pairs = per_pair * 2 / 3 * math.pi * cutoff**3 * ions.n_atoms**2 / ions.volume
     if method != "mesh":
         k_cutoff = settings.k_cutoff or accuracy.wave_cutoff(ions, splitting, error)
-        waves = WAVE_COST * ions.n_atoms * volume * k_cutoff**3 / (12 * math.pi**2)
+        waves = per_wave * ions.n_atoms * volume * k_cutoff**3 / (12 * math.pi**2)
         parameters = SumParameters("ewald", splitting, cutoff, k_cutoff, (0, 0, 0), 0, length)
         yield pairs + waves, parameters
     if method == "ewald" or (method == "auto" and not with_mesh):
@@ -117,7 +129,7 @@ def _sums(
             continue
         a, b, c = (smooth_size(max(edge / spacing, order + 1.0)) for edge in edges)
         mesh = settings.mesh or (a, b, c)
-        waves = MESH_COST + SPREAD_COST * ions.n_atoms * order**3 + POINT_COST * math.prod(mesh)
+        waves = MESH_COST + per_share * ions.n_atoms * order**3 + per_point * math.prod(mesh)
         yield pairs + waves, SumParameters("mesh", splitting, cutoff, 0.0, mesh, order, length)
 
 

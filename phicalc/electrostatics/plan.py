@@ -58,11 +58,14 @@ class CoulombPlanner:
     mesh_above
         Structures of at most so many atoms are summed without a mesh, unless
         ``settings.method`` says otherwise.
+    applications
+        How often larger structures are summed with other charges in the same geometry, as
+        iterative solvers do: parameters are chosen for the least time in all.
     """
 
-    def __init__(self, settings: CoulombSettings, mesh_above: int = 0):
+    def __init__(self, settings: CoulombSettings, mesh_above: int = 0, applications: int = 0):
         self.settings = settings
-        self.mesh_above = mesh_above
+        self.mesh_above, self.applications = mesh_above, applications
         self.parameters: SumParameters | None = None
         self.changes = 0
         self._charge = settings.charge_scale
@@ -139,7 +142,10 @@ class CoulombPlanner:
         with_mesh = len(positions) > self.mesh_above
         self._basis = _short_basis(cell, pbc)
         cell = self._basis.to(cell) @ cell
-        parameters = choose(positions, cell, pbc, smearing, charge, settings, with_mesh)
+        applications = self.applications if with_mesh else 0
+        parameters = choose(
+            positions, cell, pbc, smearing, charge, settings, with_mesh, applications
+        )
         self.parameters, self._reference = parameters, (cell, pbc, smearing)
         self.changes += 1
         if parameters.method == "ewald":

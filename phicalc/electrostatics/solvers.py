@@ -18,8 +18,8 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 from torch.autograd import Function
 
-from phicalc.electrostatics import kernels
 from phicalc.electrostatics.mesh import MeshSum
+from phicalc.electrostatics.preconditioner import Preconditioner
 from phicalc.electrostatics.sums import CoulombSum
 
 #: Takes g (n_atoms) and Q (n_structures), returns q and λ; linear and differentiable in both.
@@ -69,8 +69,8 @@ def _bordered_matrix(
 class ConjugateGradientSolver:
     """Projected, preconditioned conjugate gradients; the matrix is only ever applied.
 
-    Each structure has step lengths of its own, and the search directions have no net charge. The
-    preconditioner is the diagonal of H. Gradients are solutions of the same system.
+    Each structure has step lengths of its own, and the search directions have no net charge.
+    Gradients are solutions of the same system.
 
     Parameters
     ----------
@@ -107,10 +107,10 @@ class ConjugateGradientSolver:
         with torch.no_grad():
             self.hardness = hardness.detach()
             self.apply_coulomb = frozen(coulomb)
-            itself = kernels.self_interaction(coulomb.smearing, torch.zeros_like(self.hardness))
-            self.inverse = 1 / (self.hardness + itself)
+            self.precondition = Preconditioner(coulomb, self.hardness)
+            self.response = self.precondition(torch.ones_like(self.hardness))
             # A structure without atoms has no weight; there is nothing to divide then.
-            self.weight = self.total(self.inverse).clamp(min=torch.finfo(torch.float64).tiny)
+            self.weight = self.total(self.response).clamp(min=torch.finfo(torch.float64).tiny)
 
     def __call__(
         self, gradient: Float64[Tensor, " n_atoms"], total: Float64[Tensor, " n_structures"]
@@ -162,12 +162,13 @@ class ConjugateGradientSolver:
 
     def _spread(self, missing: Tensor) -> Tensor:
         """Distribute missing charge over the atoms of each structure."""
-        return self.inverse * (missing / self.weight)[self.batch]
+        return self.response * (missing / self.weight)[self.batch]
 
     def _project(self, residual: Tensor) -> tuple[Tensor, Tensor]:
         """Preconditioned residual without net charge, and the multiplier that makes it so."""
-        multiplier = self.total(self.inverse * residual) / self.weight
-        return self.inverse * (residual - multiplier[self.batch]), multiplier
+        multiplier = self.total(self.response * residual) / self.weight
+        correction = self.precondition(residual) - multiplier[self.batch] * self.response
+        return correction, multiplier
 
 
 class _Solve(Function):

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from phicalc.electrostatics import kernels
@@ -111,8 +111,7 @@ class CoulombSum:
         for structure, (a, b, c, order) in enumerate(self.plan.mesh.tolist()):
             if not order:
                 continue
-            atoms = self.plan.atom_of_slot[structure]
-            atoms = atoms[atoms < self.graph.n_atoms]
+            atoms = self.atoms_of(structure)
             splitting = float(self.plan.splitting[structure])
             yield (
                 atoms,
@@ -125,6 +124,11 @@ class CoulombSum:
                     splitting,
                 ),
             )
+
+    def atoms_of(self, structure: int) -> Int64[Tensor, " n"]:
+        """Return the indices of the atoms of one structure."""
+        atoms = self.plan.atom_of_slot[structure]
+        return atoms[atoms < self.graph.n_atoms]
 
     def to_slots(self, values: Float64[Tensor, "n_atoms ..."]) -> Float64[Tensor, "s m ..."]:
         """Lay per-atom values out as a padded table, zero in empty slots."""

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from phicalc.electrostatics import CoulombPlanner, CoulombSettings, CoulombSum
 from phicalc.electrostatics.elements import electronegativity
-from phicalc.electrostatics.qeq import equilibrate
+from phicalc.electrostatics.qeq import ITERATIONS, equilibrate
 from phicalc.electrostatics.solvers import ConjugateGradientSolver, DenseSolver, Solver
 from phicalc.graph import AtomicGraph, from_ase
 from phicalc.structures import water_box
@@ -150,7 +150,7 @@ def test_qeq_scaling(name: str) -> None:
         pytest.skip("PHICALC_BENCH_LARGE=1 adds it")
     keep_freed_memory()
     before = BOXES[name]()
-    planner = CoulombPlanner(CoulombSettings(1e-4))
+    planner = CoulombPlanner(CoulombSettings(1e-4), applications=ITERATIONS)
     guess = step(problem_of(before, planner), conjugate()).charges
     start = time.process_time()
     problem = problem_of(moved(before), planner)
@@ -182,7 +182,7 @@ def test_qeq_scaling(name: str) -> None:
 def test_qeq_scaling_tolerance(name: str) -> None:
     keep_freed_memory()
     before = BOXES[name]()
-    planner = CoulombPlanner(CoulombSettings(1e-4))
+    planner = CoulombPlanner(CoulombSettings(1e-4), applications=ITERATIONS)
     guess = step(problem_of(before, planner), conjugate(tolerance=1e-11)).charges
     problem = problem_of(moved(before), planner)
     exact = step(problem, conjugate(tolerance=1e-11))
@@ -205,7 +205,9 @@ def test_qeq_scaling_profile(name: str) -> None:
     if name.endswith("32768") and not os.environ.get("PHICALC_BENCH_LARGE"):
         pytest.skip("PHICALC_BENCH_LARGE=1 adds it")
     keep_freed_memory()
-    problem = problem_of(BOXES[name](), CoulombPlanner(CoulombSettings(1e-4)))
+    problem = problem_of(
+        BOXES[name](), CoulombPlanner(CoulombSettings(1e-4), applications=ITERATIONS)
+    )
     step(problem, conjugate())
     profile = cProfile.Profile()
     answer = profile.runcall(step, problem, conjugate())
