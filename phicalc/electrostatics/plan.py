@@ -91,16 +91,7 @@ class CoulombPlanner:
             if graph.n_structures > 1:  # what a batch gives does not depend on its order
                 self.parameters = None
             atoms = graph.batch == structure
-            single = AtomicGraph(
-                positions=graph.positions[atoms].detach(),
-                atomic_numbers=graph.atomic_numbers[atoms],
-                cell=graph.cell[structure : structure + 1].detach(),
-                pbc=graph.pbc[structure : structure + 1],
-                batch=graph.batch.new_zeros(int(atoms.sum())),
-                edge_index=graph.edge_index[:, :0],
-                edge_shifts=graph.edge_shifts[:0],
-                total_charge=graph.total_charge[structure : structure + 1],
-            )
+            single = _single(graph, structure, atoms)
             charge = self._charge_scale(graph, charges, atoms) if single.n_atoms else 1.0
             plan = self._plan_structure(single, smearing[atoms].detach(), charge)
             plans.append(single._replace(coulomb=plan))
@@ -206,6 +197,20 @@ class CoulombPlanner:
             mesh=torch.tensor([mesh], device=cell.device) if with_mesh else None,
             basis=self._basis[None].to(cell.device),
         )
+
+
+def _single(graph: AtomicGraph, structure: int, atoms: Tensor) -> AtomicGraph:
+    """Take one structure out of a batch, without its edges and derivatives."""
+    return AtomicGraph(
+        positions=graph.positions[atoms].detach(),
+        atomic_numbers=graph.atomic_numbers[atoms],
+        cell=graph.cell[structure : structure + 1].detach(),
+        pbc=graph.pbc[structure : structure + 1],
+        batch=graph.batch.new_zeros(int(atoms.sum())),
+        edge_index=graph.edge_index[:, :0],
+        edge_shifts=graph.edge_shifts[:0],
+        total_charge=graph.total_charge[structure : structure + 1],
+    )
 
 
 def _mean_size(charges: Tensor) -> float:
