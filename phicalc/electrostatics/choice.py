@@ -24,7 +24,7 @@ PAIR_AGAIN, WAVE_AGAIN, SPREAD_AGAIN, POINT_AGAIN = 4.0, 4.0, 3.0, 25.0
 MARGIN = 0.15
 
 #: Points along an axis beyond which a mesh is not considered.
-_LONGEST_MESH = 2000
+_LONGEST_MESH = 4000
 
 #: Largest volume of an atom in Å³ that error estimates believe in.
 _VOLUME_PER_ATOM = 25.0
@@ -84,6 +84,11 @@ def choose(
     ]
     if not bool(pbc.any()) and settings.intended_method == "auto":
         candidates.append((0.5 * n_atoms**2 * PAIR_COST, direct))
+    if not candidates:
+        raise ValueError(
+            f"no mesh of up to {_LONGEST_MESH} points per axis reaches force_accuracy="
+            f"{settings.force_accuracy:g} eV/Å here: ask for less, or use another method"
+        )
     return min(candidates, key=lambda candidate: candidate[0])[1]
 
 
@@ -125,10 +130,12 @@ def _sums(
         return
     for order in [settings.spline_order] if settings.spline_order else accuracy.ORDERS:
         spacing = accuracy.mesh_spacing(ions, splitting, error, order)
-        if method == "auto" and max(edges) > _LONGEST_MESH * spacing:
+        if settings.mesh is None and max(edges) > _LONGEST_MESH * spacing:
             continue
-        a, b, c = (smooth_size(max(edge / spacing, order + 1.0)) for edge in edges)
-        mesh = settings.mesh or (a, b, c)
+        mesh = settings.mesh
+        if mesh is None:
+            a, b, c = (smooth_size(max(edge / spacing, order + 1.0)) for edge in edges)
+            mesh = (a, b, c)
         waves = MESH_COST + per_share * ions.n_atoms * order**3 + per_point * math.prod(mesh)
         yield pairs + waves, SumParameters("mesh", splitting, cutoff, 0.0, mesh, order, length)
 
