@@ -198,7 +198,7 @@ class PhiCalculator(Calculator):
         self._environment_used: Environment | None = None
         self._stress_wanted = False
         self._planner: CoulombPlanner | None = None
-        self._last_charges: tuple[Atoms, np.ndarray] | None = None
+        self._last_charges: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
 
     def read(self, label: str) -> None:
         """Refuse ``restart=``: there is nothing to restart from."""
@@ -260,7 +260,8 @@ class PhiCalculator(Calculator):
         self._energy_terms = evaluation.energy_terms
         self.results = evaluation.results
         if "charges" in self.results:
-            self._last_charges = (atoms.copy(), self.results["charges"].copy())
+            charges = self.results["charges"].copy()
+            self._last_charges = (atoms.numbers.copy(), atoms.pbc.copy(), charges)
 
     def get_born_effective_charges(self, atoms: Atoms | None = None) -> np.ndarray:
         """Born effective charges ``∂μ_α/∂r_iβ`` in e, shape (n_atoms, 3, 3).
@@ -314,8 +315,8 @@ class PhiCalculator(Calculator):
         """Charges of the last structure, if it had the same atoms."""
         if self._last_charges is None:
             return None
-        last, charges = self._last_charges
-        same = np.array_equal(last.numbers, atoms.numbers) and (last.pbc == atoms.pbc).all()
+        numbers, pbc, charges = self._last_charges
+        same = np.array_equal(numbers, atoms.numbers) and np.array_equal(pbc, atoms.pbc)
         return charges if same else None
 
     def _get_name(self) -> str:

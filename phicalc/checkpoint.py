@@ -39,16 +39,25 @@ class UpgradeStep(NamedTuple):
     weights: Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
 
+def _with_force_accuracy(card: dict[str, Any]) -> dict[str, Any]:
+    """1 → 2: sums of charges are judged by the error of forces, no longer by a relative one."""
+    potential = {key: v for key, v in card["potential"].items() if key != "coulomb_tolerance"}
+    accuracy = PotentialConfig(elements=("H",)).force_accuracy
+    return {**card, "potential": {**potential, "force_accuracy": accuracy}}
+
+
+def _with_heads(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """1 → 2: electrostatic heads of several kinds have one name."""
+    return {
+        name.replace("charge_equilibration.", "head.", 1): tensor
+        for name, tensor in weights.items()
+    }
+
+
 #: Upgrade steps by the version they start from. ``format_version`` and ``sha256`` (of the file as
 #: it is on disk) keep their places in every version.
 UPGRADES: dict[int, UpgradeStep] = {
-    1: UpgradeStep(
-        card=lambda card: _with_force_accuracy(card),
-        weights=lambda weights: {
-            name.replace("charge_equilibration.", "head.", 1): tensor
-            for name, tensor in weights.items()
-        },
-    )
+    1: UpgradeStep(card=_with_force_accuracy, weights=_with_heads),
 }
 
 
@@ -310,13 +319,6 @@ def _upgrade_steps(values: dict[str, Any], folder: Path) -> list[UpgradeStep]:
             f"{FORMAT_VERSION}. Install a newer phicalc"
         )
     return [UPGRADES[older] for older in range(version, FORMAT_VERSION)]
-
-
-def _with_force_accuracy(card: dict[str, Any]) -> dict[str, Any]:
-    """1 → 2: sums of charges are judged by the error of forces, no longer by a relative one."""
-    potential = {key: v for key, v in card["potential"].items() if key != "coulomb_tolerance"}
-    accuracy = PotentialConfig(elements=("H",)).force_accuracy
-    return {**card, "potential": {**potential, "force_accuracy": accuracy}}
 
 
 def _make_card(values: dict[str, Any], steps: list[UpgradeStep], folder: Path) -> ModelCard:

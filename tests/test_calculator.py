@@ -724,6 +724,19 @@ def test_results_do_not_depend_on_history(realistic, make, iterated, monkeypatch
         assert np.abs(calc.get_forces(atoms) - first).max() < accuracy
 
 
+def noted_solvers(monkeypatch) -> list[ConjugateGradientSolver]:
+    """Every conjugate-gradient solver that is made from now on."""
+    solved: list[ConjugateGradientSolver] = []
+
+    class Noted(ConjugateGradientSolver):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            solved.append(self)
+
+    monkeypatch.setattr(qeq, "ConjugateGradientSolver", Noted)
+    return solved
+
+
 def test_large_structures_are_iterated_to_the_same_charges(realistic, monkeypatch):
     accuracy = 1e-5
     atoms = water_box(150)
@@ -733,14 +746,7 @@ def test_large_structures_are_iterated_to_the_same_charges(realistic, monkeypatc
         calc.calculate(atoms)
         return calc.results
 
-    solved: list[ConjugateGradientSolver] = []
-
-    class Noted(ConjugateGradientSolver):
-        def __init__(self, *args, **kwargs):
-            super().__init__(*args, **kwargs)
-            solved.append(self)
-
-    monkeypatch.setattr(qeq, "ConjugateGradientSolver", Noted)
+    solved = noted_solvers(monkeypatch)
     iterated = results()
     assert len(solved) == 1
     for module in (qeq, phicalc.potential):
@@ -754,14 +760,7 @@ def test_large_structures_are_iterated_to_the_same_charges(realistic, monkeypatc
 
 def test_charges_are_iterated_from_the_last_ones(realistic, monkeypatch):
     monkeypatch.setattr(qeq, "DENSE_ATOMS", 0)
-    solved: list[ConjugateGradientSolver] = []
-
-    class Noted(ConjugateGradientSolver):
-        def __init__(self, *args, **kwargs):
-            super().__init__(*args, **kwargs)
-            solved.append(self)
-
-    monkeypatch.setattr(qeq, "ConjugateGradientSolver", Noted)
+    solved = noted_solvers(monkeypatch)
     calc = field_calculator(realistic["qeq"])
     atoms = water_box(8)
     calc.get_forces(atoms)

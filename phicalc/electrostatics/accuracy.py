@@ -14,6 +14,7 @@ The estimates are those of the root mean square force error for charges without 
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 from phicalc.units import COULOMB_CONSTANT
@@ -57,7 +58,7 @@ class Ions(NamedTuple):
 
 def pair_error(ions: Ions, splitting: float, cutoff: float) -> float:
     """Force error in eV/Å of leaving out pairs beyond a cutoff in Å."""
-    decay = min(splitting, 1 / (math.sqrt(2) * ions.widest))
+    decay = _decay(ions, splitting)
     return 2 * ions.strength / math.sqrt(ions.volume * cutoff) * math.exp(-((decay * cutoff) ** 2))
 
 
@@ -86,19 +87,40 @@ def splitting_for(ions: Ions, cutoff: float, error: float) -> float:
 
 def wave_cutoff(ions: Ions, splitting: float, error: float) -> float:
     """Cutoff in 1/Å beyond which k vectors may be left out."""
-    low, high = 1e-3 * splitting, 40.0 * splitting
-    for _ in range(24):
-        middle = 0.5 * (low + high)
-        enough = wave_error(ions, splitting, middle) <= error
-        low, high = (low, middle) if enough else (middle, high)
-    return high
+    return _boundary(
+        lambda cutoff: wave_error(ions, splitting, cutoff) <= error,
+        bad=1e-3 * splitting,
+        good=40.0 * splitting,
+    )
+
+
+def pair_cutoff(ions: Ions, splitting: float, error: float) -> float:
+    """Cutoff in Å beyond which pairs may be left out."""
+    decay = _decay(ions, splitting)
+    return _boundary(
+        lambda cutoff: pair_error(ions, splitting, cutoff) <= error,
+        bad=1e-3 / decay,
+        good=40.0 / decay,
+    )
 
 
 def mesh_spacing(ions: Ions, splitting: float, error: float, order: int) -> float:
     """Spacing in Å of a mesh that is fine enough."""
-    low, high = 1e-4 / splitting, 2.0 / splitting
+    return _boundary(
+        lambda spacing: mesh_error(ions, splitting, spacing, order) <= error,
+        bad=2.0 / splitting,
+        good=1e-4 / splitting,
+    )
+
+
+def _decay(ions: Ions, splitting: float) -> float:
+    """Decay of the farthest-reaching pairs in 1/Å: of the splitting, or of the widest charges."""
+    return min(splitting, 1 / (math.sqrt(2) * ions.widest))
+
+
+def _boundary(enough: Callable[[float], bool], *, bad: float, good: float) -> float:
+    """Bisect between a value that is not enough and one that is; returns one that is."""
     for _ in range(24):
-        middle = 0.5 * (low + high)
-        enough = mesh_error(ions, splitting, middle, order) <= error
-        low, high = (middle, high) if enough else (low, middle)
-    return low
+        middle = 0.5 * (bad + good)
+        bad, good = (bad, middle) if enough(middle) else (middle, good)
+    return good

@@ -12,77 +12,45 @@ from scipy import special
 from torch import Tensor
 from torch.autograd import Function
 
+_Map = Callable[[Tensor], Tensor]
 
-class _J0(Function):
+
+class _Known(Function):
+    """A function of scipy's whose derivative is known."""
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, value: Callable[[Any], Any], slope: _Map) -> Tensor:
         ctx.save_for_backward(x)
-        return _evaluate(special.j0, x)
+        ctx.slope = slope
+        return torch.as_tensor(value(x.detach().cpu().numpy())).to(x)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
         (x,) = ctx.saved_tensors
-        return -gradient * j1(x)
-
-
-class _J1(Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return _evaluate(special.j1, x)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        nonzero = torch.where(x == 0, 1.0, x)
-        ratio = torch.where(x == 0, 0.5, j1(nonzero) / nonzero)
-        return gradient * (j0(x) - ratio)
-
-
-class _K0(Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return _evaluate(special.k0, x)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return -gradient * k1(x)
-
-
-class _K1(Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return _evaluate(special.k1, x)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return -gradient * (k0(x) + k1(x) / x)
+        return gradient * ctx.slope(x), None, None
 
 
 def j0(x: Tensor) -> Tensor:
     """Bessel function of the first kind, order 0."""
-    return _J0.apply(x)
+    return _Known.apply(x, special.j0, lambda x: -j1(x))
 
 
 def j1(x: Tensor) -> Tensor:
     """Bessel function of the first kind, order 1."""
-    return _J1.apply(x)
+    return _Known.apply(x, special.j1, lambda x: j0(x) - _j1_over_x(x))
 
 
 def k0(x: Tensor) -> Tensor:
     """Bessel function K₀, modified, of the second kind; `x` positive."""
-    return _K0.apply(x)
+    return _Known.apply(x, special.k0, lambda x: -k1(x))
 
 
 def k1(x: Tensor) -> Tensor:
     """Bessel function K₁, modified, of the second kind; `x` positive."""
-    return _K1.apply(x)
+    return _Known.apply(x, special.k1, lambda x: -k0(x) - k1(x) / x)
 
 
-def _evaluate(function: Callable[[Any], Any], x: Tensor) -> Tensor:
-    """Values of one of scipy's functions."""
-    return torch.as_tensor(function(x.detach().cpu().numpy())).to(x)
+def _j1_over_x(x: Tensor) -> Tensor:
+    """J₁(x)/x, which is ½ at 0."""
+    nonzero = torch.where(x == 0, 1.0, x)
+    return torch.where(x == 0, 0.5, j1(nonzero) / nonzero)

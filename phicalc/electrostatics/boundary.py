@@ -59,7 +59,7 @@ def truncation(
     pbc: Bool[Tensor, "3"],
     radius: float,
 ) -> Float[Tensor, " n_k"]:
-    """Factor f of the truncated kernel for each k ≠ 0, for boxes with open axes.
+    """Factor f of the truncated kernel, for boxes with open axes; meaningless where k = 0.
 
     Parameters
     ----------
@@ -73,6 +73,7 @@ def truncation(
         R in Å, half the length of the box along every open axis.
     """
     n_periodic = int(pbc.sum())
+    k = torch.where((millers != 0).any(1)[:, None], k, 1.0)  # keeps derivatives finite at k = 0
     k_squared = (k * k).sum(1)
     if n_periodic == 0:
         return 1 - torch.cos(k_squared.sqrt() * radius)

@@ -146,8 +146,8 @@ def _splittings(
     """Pairs of a splitting and a real-space cutoff that goes with it."""
     limit = 1 / (math.sqrt(2) * ions.widest)
     if settings.splitting is not None:
-        decay = min(settings.splitting, limit)
-        yield settings.splitting, settings.real_cutoff or _pair_cutoff(ions, decay, error)
+        splitting = settings.splitting
+        yield splitting, settings.real_cutoff or accuracy.pair_cutoff(ions, splitting, error)
         return
     if alike and settings.real_cutoff is None:
         yield limit, 0.0  # no pairs at all: the long-range part has the width of the charges
@@ -155,18 +155,8 @@ def _splittings(
         splitting = accuracy.splitting_for(ions, cutoff, error)
         # Gaussians of the charges that reach beyond the cutoff set a limit of their own.
         if splitting > limit and not settings.real_cutoff:
-            cutoff = max(cutoff, _pair_cutoff(ions, limit, error))
+            cutoff = max(cutoff, accuracy.pair_cutoff(ions, splitting, error))
         yield splitting, cutoff
-
-
-def _pair_cutoff(ions: Ions, decay: float, error: float) -> float:
-    """Cutoff in Å beyond which pairs that decay like exp(−decay² r²) may be left out."""
-    low, high = 1e-3 / decay, 40.0 / decay
-    for _ in range(24):
-        middle = 0.5 * (low + high)
-        enough = accuracy.pair_error(ions, decay, middle) <= error
-        low, high = (low, middle) if enough else (middle, high)
-    return high
 
 
 def _open_extent(positions: Tensor, cell: Tensor, pbc: Tensor) -> float:

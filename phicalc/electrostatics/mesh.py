@@ -103,13 +103,12 @@ class MeshSum:
 
     def potential(self, charges: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         """Long-range potential of the charges at the charges in eV/e."""
-        felt = self.gather(self.smooth(self.spread(charges)))
+        felt = self.gather(self.smooth(torch.fft.rfftn(self.spread(charges))))
         return felt - self.ripple * charges
 
-    def smooth(self, mesh: Float[Tensor, "a b c"]) -> Float[Tensor, "a b c"]:
-        """Potential on the mesh of charges on the mesh."""
-        waves = torch.fft.rfftn(mesh) * self.influence
-        return torch.fft.irfftn(waves, s=self.shape, norm="forward")
+    def smooth(self, waves: Tensor) -> Float[Tensor, "a b c"]:
+        """Potential on the mesh of charges on the mesh, given by their Fourier transform."""
+        return torch.fft.irfftn(waves * self.influence, s=self.shape, norm="forward")
 
     def energy(self, charges: Float[Tensor, " n"]) -> Float[Tensor, ""]:
         """Half of Σ q φ in eV; its derivatives cost less than those of `potential`."""
@@ -155,17 +154,16 @@ class _MeshEnergy(Function):
     ) -> Tensor:
         waves = torch.fft.rfftn(mesh.spread(charges))
         ctx.mesh, ctx.waves = mesh, waves
-        ctx.save_for_backward(offset, charges, influence)
+        ctx.save_for_backward(charges)
         return 0.5 * (mesh.multiplicity() * influence * _square(waves)).sum()
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
         mesh = ctx.mesh
-        _, charges, influence = ctx.saved_tensors
+        (charges,) = ctx.saved_tensors
         again = torch.is_grad_enabled()  # the waves must then depend on everything
         waves = torch.fft.rfftn(mesh.spread(charges)) if again else ctx.waves
-        potential = torch.fft.irfftn(waves * influence, s=mesh.shape, norm="forward")
-        felt = mesh.gather_slopes(potential)
+        felt = mesh.gather_slopes(mesh.smooth(waves))
         of_influence = None
         if ctx.needs_input_grad[3]:
             of_influence = gradient * 0.5 * mesh.multiplicity() * _square(waves)
@@ -214,6 +212,5 @@ def _truncation(box: Tensor, pbc: Tensor, integers: list[Tensor]) -> Float64[Ten
     """Factors of the kernel that is cut off along open axes; arbitrary at k = 0."""
     millers = torch.stack(torch.meshgrid(*integers, indexing="ij"), dim=-1).reshape(-1, 3)
     k = millers.to(box) @ (2 * math.pi * torch.linalg.inv(box).T)
-    k = torch.where((millers != 0).any(1)[:, None], k, 1.0)
     radius = 0.5 * float(box.detach()[~pbc].norm(dim=1).max())
     return truncation(millers, k, pbc, radius).reshape([len(n) for n in integers])

@@ -97,26 +97,24 @@ def report(
         smearing = np.array([covalent_radius(symbol) for symbol in atoms.symbols])
     widths = torch.as_tensor(smearing, dtype=torch.float64).expand(len(atoms)).clone()
     graph = from_ase(atoms, 1.0)
-    energy, forces, planner, planned = _sum(graph, widths, q, settings)
+    energy, forces, planner, coulomb = _sum(graph, widths, q, settings)
     judge = replace(
         CoulombSettings(max(_STRICTER * settings.force_accuracy, ACCURACY_RANGE[0])),
         method="ewald" if atoms.pbc.any() and len(atoms) <= _EWALD_ATOMS else "auto",
     )
     exact_energy, exact_forces, *_ = _sum(graph, widths, q, judge)
-    plan, parameters = planned.coulomb, planner.parameters
-    assert plan is not None
+    parameters = planner.parameters
     assert parameters is not None
     scale = float(q.square().mean().sqrt())
     ions = survey(graph.positions, graph.cell[0], graph.pbc[0], widths, scale)
-    box = CoulombSum(planned, widths).box[0]
     error = forces - exact_forces
     n_points = int(np.prod(parameters.mesh))
     return SumReport(
         parameters=parameters,
-        n_pairs=plan.pair_index.shape[1],
-        n_waves=plan.kvectors.shape[1] or n_points,
+        n_pairs=coulomb.plan.pair_index.shape[1],
+        n_waves=coulomb.plan.kvectors.shape[1] or n_points,
         force_accuracy=settings.force_accuracy,
-        estimated=estimate(parameters, ions, box),
+        estimated=estimate(parameters, ions, coulomb.box[0]),
         force_error=float(error.square().sum(1).mean().sqrt()),
         max_force_error=float(error.abs().max()),
         energy=energy,
@@ -126,12 +124,13 @@ def report(
 
 def _sum(
     graph: AtomicGraph, smearing: Tensor, charges: Tensor, settings: CoulombSettings
-) -> tuple[float, Tensor, CoulombPlanner, AtomicGraph]:
-    """Energy in eV and forces in eV/Å, with the planner and the planned graph."""
+) -> tuple[float, Tensor, CoulombPlanner, CoulombSum]:
+    """Energy in eV and forces in eV/Å, with the planner and the sum."""
     planner = CoulombPlanner(settings)
     planned = planner.plan(graph, smearing, charges)
     positions = planned.positions.clone().requires_grad_()
-    energy = CoulombSum(planned._replace(positions=positions), smearing).energy(charges).sum()
+    coulomb = CoulombSum(planned._replace(positions=positions), smearing)
+    energy = coulomb.energy(charges).sum()
     (gradient,) = torch.autograd.grad(energy, positions, allow_unused=True)
     forces = torch.zeros_like(positions) if gradient is None else -gradient
-    return float(energy.detach()), forces.detach(), planner, planned
+    return float(energy.detach()), forces.detach(), planner, coulomb

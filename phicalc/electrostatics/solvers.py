@@ -227,18 +227,14 @@ def _frozen_mesh(mesh: MeshSum) -> Callable[[Tensor], Tensor]:
     if mesh.offset.device.type != "cpu":
         return mesh.potential
     n, shape = len(mesh.offset), mesh.shape
-    shares, nodes = (
-        mesh.shares(torch.ones(n).double()).detach().reshape(-1).numpy(),
-        mesh.nodes.numpy(),
-    )
+    shares = mesh.shares(torch.ones(n).double()).detach().reshape(-1).numpy()
     starts = np.arange(n + 1) * mesh.order**3
-    matrix = csr_matrix((shares, nodes, starts), shape=(n, math.prod(shape)))
-    influence, ripple = mesh.influence.detach(), mesh.ripple.detach()
+    matrix = csr_matrix((shares, mesh.nodes.numpy(), starts), shape=(n, math.prod(shape)))
 
+    @torch.no_grad()
     def apply(charges: Tensor) -> Tensor:
         on_mesh = torch.from_numpy(matrix.T @ charges.numpy()).reshape(shape)
-        waves = torch.fft.rfftn(on_mesh) * influence
-        felt = torch.fft.irfftn(waves, s=shape, norm="forward").reshape(-1).numpy()
-        return torch.from_numpy(matrix @ felt) - ripple * charges
+        felt = mesh.smooth(torch.fft.rfftn(on_mesh)).reshape(-1).numpy()
+        return torch.from_numpy(matrix @ felt) - mesh.ripple * charges
 
     return apply

@@ -84,9 +84,7 @@ class CoulombSum:
             factor = torch.ones_like(k[structure, :, 0])
             if length:
                 millers, pbc = self.plan.kvectors[structure], self.graph.pbc[structure]
-                there = (millers != 0).any(1)  # rows of zeros are padding
-                safe = torch.where(there[:, None], k[structure], 1.0)
-                factor = torch.where(there, truncation(millers, safe, pbc, 0.5 * length), 0.0)
+                factor = truncation(millers, k[structure], pbc, 0.5 * length)
             factors.append(factor)
         return torch.stack(factors)
 
@@ -161,10 +159,10 @@ class CoulombSum:
         local = self.diagonal * charges + self._background_potential(charges)
         if not self.plan.kvectors.shape[1]:
             return local
-        slotted = self.to_slots(charges)[:, None, :]  # (s, 1, m)
-        real = (slotted @ self.cosine).squeeze(1) * self.weight  # structure factor, (s, n_k)
-        imaginary = (slotted @ self.sine).squeeze(1) * self.weight
-        waves = self.cosine @ real[:, :, None] + self.sine @ imaginary[:, :, None]
+        real, imaginary = (
+            (self.weight * part)[:, :, None] for part in self._structure_factor(charges)
+        )
+        waves = self.cosine @ real + self.sine @ imaginary
         return local + self.from_slots(waves.squeeze(2))
 
     def energy(self, charges: Float64[Tensor, " n_atoms"]) -> Float64[Tensor, " n_structures"]:
@@ -178,13 +176,17 @@ class CoulombSum:
             energy = energy.index_add(0, self.graph.batch[first], pairs)
         energy = energy + 0.5 * self.total(charges * self._background_potential(charges))
         if self.plan.kvectors.shape[1]:
-            slotted = self.to_slots(charges)[:, None, :]
-            factors = [(slotted @ phase).squeeze(1) for phase in (self.cosine, self.sine)]
-            energy = energy + 0.5 * (self.weight * (factors[0] ** 2 + factors[1] ** 2)).sum(1)
+            real, imaginary = self._structure_factor(charges)
+            energy = energy + 0.5 * (self.weight * (real**2 + imaginary**2)).sum(1)
         for atoms, mesh in self.meshes:
             structure = self.graph.batch[atoms[:1]]
             energy = energy.index_add(0, structure, mesh.energy(charges[atoms])[None])
         return energy
+
+    def _structure_factor(self, charges: Tensor) -> tuple[Tensor, Tensor]:
+        """Real and imaginary part of ``Σ q exp(ik·r)``, each (n_structures, n_k)."""
+        slotted = self.to_slots(charges)[:, None, :]
+        return (slotted @ self.cosine).squeeze(1), (slotted @ self.sine).squeeze(1)
 
     def _background_potential(self, charges: Tensor) -> Tensor:
         constant, per_square = (term[self.graph.batch] for term in self.background)
