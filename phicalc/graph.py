@@ -107,7 +107,8 @@ def pair_vectors(
         offsets = shifts.to(graph.cell) @ graph.cell[0]
     else:
         offsets = torch.einsum("ns,nsx->nx", shifts.to(graph.cell), graph.cell[graph.batch[first]])
-    return graph.positions[second] - graph.positions[first] + offsets
+    ends, starts = (graph.positions.index_select(0, atoms) for atoms in (second, first))
+    return ends - starts + offsets
 
 
 def sum_per_structure(

@@ -7,21 +7,66 @@ Gaussians of width η = 1/(√2 α) would do, ``k_e erf(α r)/r``, and gives it 
 """
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor
+from torch.autograd import Function
 
 from phicalc.units import COULOMB_CONSTANT
 
 
 def pair_interaction(
-    distance: Float64[Tensor, " n"], width: Float64[Tensor, " n"], splitting: Float64[Tensor, " n"]
+    squared: Float64[Tensor, " n"], width: Float64[Tensor, " n"], splitting: Float64[Tensor, "#n"]
 ) -> Float64[Tensor, " n"]:
-    """Real-space interaction ``k_e [erf(r/√2γ) − erf(αr)]/r`` of unit charges (`width` is γ)."""
-    smeared = torch.erfc(distance / (math.sqrt(2) * width))
-    screened = torch.erfc(splitting * distance)
-    return COULOMB_CONSTANT * (screened - smeared) / distance
+    """Real-space interaction ``k_e [erf(r/√2γ) − erf(αr)]/r`` of unit charges.
+
+    `squared` is r², `width` is γ. Differentiable in r² only, as often as wanted.
+    """
+    decays = (torch.rsqrt(2 * width * width), splitting)
+    if torch.compiler.is_compiling():  # which fuses the plain formula and derives it by itself
+        return COULOMB_CONSTANT * _split(squared.sqrt(), decays)
+    return COULOMB_CONSTANT * _Screened.apply(squared, *decays, 0, None)
+
+
+def _split(distance: Tensor, decays: tuple[Tensor, Tensor]) -> Tensor:
+    """``[erf(ar) − erf(br)]/r``, where both are almost one."""
+    a, b = decays
+    return (torch.erfc(b * distance) - torch.erfc(a * distance)) / distance
+
+
+class _Screened(Function):
+    """``F_n(s) = (−2 d/ds)ⁿ {[erf(a√s) − erf(b√s)]/√s}``, each from the one before.
+
+    ``F_n+1 = [(2n + 1) F_n − g_n]/s``,  ``g_n = 2/√π [a (2a²)ⁿ exp(−a²s) − b (2b²)ⁿ exp(−b²s)]``.
+
+    A derivative costs two exponentials; autograd would go through square roots and quotients.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, s: Tensor, a: Tensor, b: Tensor, n: int, previous: Tensor | None
+    ) -> Tensor:
+        if previous is None:
+            value = _split(s.sqrt(), (a, b))
+        else:
+            value = ((2 * n - 1) * previous - _gaussian(a, s, n) + _gaussian(b, s, n)) / s
+        ctx.save_for_backward(s, a, b, value)
+        ctx.n = n
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+        s, a, b, value = ctx.saved_tensors
+        slope = _Screened.apply(s, a, b, ctx.n + 1, value.detach())
+        return -0.5 * gradient * slope, None, None, None, None
+
+
+def _gaussian(decay: Tensor, s: Tensor, n: int) -> Tensor:
+    """Term ``g_n−1`` of `_Screened` that belongs to one of its Gaussians."""
+    square = decay * decay
+    return (2 / math.sqrt(math.pi)) * decay * (2 * square) ** (n - 1) * torch.exp(-square * s)
 
 
 def self_interaction(

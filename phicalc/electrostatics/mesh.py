@@ -50,56 +50,51 @@ class MeshSum:
     ):
         self.shape, self.order = shape, order
         points = torch.tensor(shape, dtype=box.dtype, device=box.device)
-        scaled = positions @ torch.linalg.inv(box) * points
+        scaled = (torch.linalg.inv(box) * points).T @ positions.T
         floor = scaled.detach().floor()
         self.offset = scaled - floor
         self.nodes = self._nodes(floor.long())
         self.influence = _influence(box, pbc, shape, order, splitting)
         self.ripple = self._ripple()
 
-    def _nodes(self, floor: Int64[Tensor, "n 3"]) -> Int64[Tensor, " m"]:
+    def _nodes(self, floor: Int64[Tensor, "3 n"]) -> Int64[Tensor, " m"]:
         """Flat indices of the mesh points each charge is spread over."""
-        steps = torch.arange(self.order, device=floor.device)
-        x, y, z = (
-            torch.remainder(floor[:, axis, None] - steps, size)
-            for axis, size in enumerate(self.shape)
-        )
-        rows = (x * self.shape[1])[:, :, None] + y[:, None, :]
-        return ((rows * self.shape[2])[:, :, :, None] + z[:, None, None, :]).reshape(-1)
+        steps = torch.arange(self.order, device=floor.device)[:, None]
+        x, y, z = (torch.remainder(floor[i] - steps, size) for i, size in enumerate(self.shape))
+        rows = (x * self.shape[1])[:, None] + y
+        return ((rows * self.shape[2])[:, :, None] + z).reshape(-1)
 
-    def shares(self, charges: Float[Tensor, " n"]) -> Float[Tensor, "n p p p"]:
+    def shares(self, charges: Float[Tensor, " n"]) -> Float[Tensor, "p p p n"]:
         """Part of each charge that goes to each of its mesh points."""
-        x, y, z = splines.spline_weights(self.offset, self.order).unbind(1)
-        return ((charges[:, None] * x)[:, :, None] * y[:, None, :])[..., None] * z[:, None, None]
+        x, y, z = splines.spline_weights(self.offset, self.order).unbind(1)  # (p, n) each
+        return ((charges * x)[:, None] * y)[:, :, None] * z
 
     def spread(self, charges: Float[Tensor, " n"]) -> Float[Tensor, "a b c"]:
         """Charge at every point of the mesh."""
         shares = self.shares(charges).reshape(-1)
         mesh = shares.new_zeros(math.prod(self.shape))
-        return mesh.index_add(0, self.nodes, shares).reshape(self.shape)
+        return mesh.scatter_add(0, self.nodes, shares).reshape(self.shape)
 
     def gather(self, mesh: Float[Tensor, "a b c"]) -> Float[Tensor, " n"]:
         """Values of a function on the mesh at the charges (the transpose of `spread`)."""
         x, y, z = splines.spline_weights(self.offset, self.order).unbind(1)
-        rows = (self._near(mesh) @ z[:, :, None]).reshape(-1, self.order, self.order)
-        return ((rows @ y[:, :, None]).squeeze(2) * x).sum(1)
+        return _contract(_contract(_contract(self._near(mesh), x), y), z)
 
-    def gather_slopes(self, mesh: Float[Tensor, "a b c"]) -> Float[Tensor, "n 4"]:
+    def gather_slopes(self, mesh: Float[Tensor, "a b c"]) -> tuple[Tensor, Float[Tensor, "3 n"]]:
         """Values at the charges, and their derivatives with respect to `offset`."""
-        weights = splines.spline_weights(self.offset, self.order)
-        slopes = splines.spline_slopes(self.offset, self.order)
-        x, y, z = torch.stack([weights, slopes], dim=3).unbind(1)  # (n, p, 2) each
-        rows = (self._near(mesh) @ z).reshape(-1, self.order, self.order, 2)
-        lines = torch.einsum("nabz,nby->nazy", rows, y)
-        corner = torch.einsum("nazy,nax->nzyx", lines, x)
-        return torch.stack(
-            [corner[:, 0, 0, 0], corner[:, 0, 0, 1], corner[:, 0, 1, 0], corner[:, 1, 0, 0]], dim=1
-        )
+        x, y, z = splines.spline_weights(self.offset, self.order).unbind(1)
+        dx, dy, dz = splines.spline_slopes(self.offset, self.order).unbind(1)
+        near = self._near(mesh)
+        planes = _contract(near, x)
+        line = _contract(planes, y)
+        along_x = _contract(_contract(_contract(near, dx), y), z)
+        along_y = _contract(_contract(planes, dy), z)
+        return _contract(line, z), torch.stack([along_x, along_y, _contract(line, dz)])
 
-    def _near(self, mesh: Float[Tensor, "a b c"]) -> Float[Tensor, "n pp p"]:
+    def _near(self, mesh: Float[Tensor, "a b c"]) -> Float[Tensor, "p p p n"]:
         """Values at the mesh points of each charge."""
         near = mesh.reshape(-1).index_select(0, self.nodes)
-        return near.reshape(-1, self.order * self.order, self.order)
+        return near.reshape(self.order, self.order, self.order, -1)
 
     def potential(self, charges: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         """Long-range potential of the charges at the charges in eV/e."""
@@ -120,7 +115,6 @@ class MeshSum:
 
         Left in, it would be the largest error: a force that pulls every single charge to the mesh.
         """
-        axes = range(3)
         means, waves = (
             [
                 torch.from_numpy(splines.overlap(points, self.order, h)).to(self.offset)
@@ -130,11 +124,11 @@ class MeshSum:
         )
         weight = self.multiplicity() * self.influence
         last = weight.shape[2]
-        ripple = torch.zeros_like(self.offset[:, 0])
-        for axis in axes:
-            x, y, z = (waves[a] if a == axis else means[a] for a in axes)
+        ripple = torch.zeros_like(self.offset[0])
+        for axis in range(3):
+            x, y, z = (waves[a] if a == axis else means[a] for a in range(3))
             height = ((weight @ z[:last]) @ y) @ x
-            ripple = ripple + 2 * height * torch.cos(2 * math.pi * self.offset[:, axis])
+            ripple = ripple + 2 * height * torch.cos(2 * math.pi * self.offset[axis])
         return ripple
 
     def multiplicity(self) -> Float[Tensor, " c"]:
@@ -155,7 +149,7 @@ class _MeshEnergy(Function):
         waves = torch.fft.rfftn(mesh.spread(charges))
         ctx.mesh, ctx.waves = mesh, waves
         ctx.save_for_backward(charges)
-        return 0.5 * (mesh.multiplicity() * influence * _square(waves)).sum()
+        return 0.5 * _inner_product(waves, waves * influence)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
@@ -163,18 +157,29 @@ class _MeshEnergy(Function):
         (charges,) = ctx.saved_tensors
         again = torch.is_grad_enabled()  # the waves must then depend on everything
         waves = torch.fft.rfftn(mesh.spread(charges)) if again else ctx.waves
-        felt = mesh.gather_slopes(mesh.smooth(waves))
+        felt, slopes = mesh.gather_slopes(mesh.smooth(waves))
         of_influence = None
         if ctx.needs_input_grad[3]:
-            of_influence = gradient * 0.5 * mesh.multiplicity() * _square(waves)
-        of_offset = gradient * charges[:, None] * felt[:, 1:]
-        return None, of_offset, gradient * felt[:, 0], of_influence
+            square = waves.real * waves.real + waves.imag * waves.imag
+            of_influence = gradient * 0.5 * mesh.multiplicity() * square
+        return None, gradient * charges * slopes, gradient * felt, of_influence
 
 
-def _square(waves: Tensor) -> Tensor:
-    """Square of the absolute value, without a square root on the way."""
-    parts = torch.view_as_real(waves)
-    return (parts * parts).sum(-1)
+def _contract(
+    values: Float[Tensor, "p ... n"], weights: Float[Tensor, "p n"]
+) -> Float[Tensor, "... n"]:
+    """Sum over the first axis with weights, without a product of the size of `values`."""
+    total = values[0] * weights[0]
+    for value, weight in zip(values[1:], weights[1:], strict=True):
+        total = torch.addcmul(total, value, weight)
+    return total
+
+
+def _inner_product(first: Tensor, second: Tensor) -> Float[Tensor, ""]:
+    """Sum of ``Re(a* b)`` over all k, from the half of them that real transforms keep."""
+    half = torch.vdot(first.reshape(-1), second.reshape(-1)).real
+    ends = ((first[..., plane], second[..., plane]) for plane in (0, -1))
+    return 2 * half - sum(torch.vdot(a.reshape(-1), b.reshape(-1)).real for a, b in ends)
 
 
 def _influence(

@@ -226,10 +226,11 @@ def _frozen_mesh(mesh: MeshSum) -> Callable[[Tensor], Tensor]:
     """Mesh part of A, with the shares of every charge as a sparse matrix."""
     if mesh.offset.device.type != "cpu":
         return mesh.potential
-    n, shape = len(mesh.offset), mesh.shape
-    shares = mesh.shares(torch.ones(n).double()).detach().reshape(-1).numpy()
+    n, shape = mesh.offset.shape[1], mesh.shape
+    shares = mesh.shares(torch.ones(n).double()).detach().reshape(-1, n).T.reshape(-1).numpy()
+    nodes = mesh.nodes.reshape(-1, n).T.reshape(-1).numpy()
     starts = np.arange(n + 1) * mesh.order**3
-    matrix = csr_matrix((shares, mesh.nodes.numpy(), starts), shape=(n, math.prod(shape)))
+    matrix = csr_matrix((shares, nodes, starts), shape=(n, math.prod(shape)))
 
     @torch.no_grad()
     def apply(charges: Tensor) -> Tensor:

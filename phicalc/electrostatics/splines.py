@@ -29,7 +29,7 @@ def _pieces(order: int) -> np.ndarray:
     return table
 
 
-def spline_weights(offset: Float[Tensor, "n 3"], order: int) -> Float[Tensor, "n 3 p"]:
+def spline_weights(offset: Float[Tensor, "3 n"], order: int) -> Float[Tensor, "p 3 n"]:
     """Shares of the mesh points ``floor(u) − j``, j = 0 … p−1, in a charge at u.
 
     Polynomials in the offset ``u − floor(u)``, hence differentiable; they sum to one.
@@ -37,19 +37,18 @@ def spline_weights(offset: Float[Tensor, "n 3"], order: int) -> Float[Tensor, "n
     return _polynomials(offset, _pieces(order))
 
 
-def spline_slopes(offset: Float[Tensor, "n 3"], order: int) -> Float[Tensor, "n 3 p"]:
+def spline_slopes(offset: Float[Tensor, "3 n"], order: int) -> Float[Tensor, "p 3 n"]:
     """Differentiate `spline_weights` with respect to the offset."""
     pieces = _pieces(order)
     return _polynomials(offset, pieces[:, 1:] * np.arange(1, order))
 
 
-def _polynomials(x: Float[Tensor, "n 3"], coefficients: np.ndarray) -> Float[Tensor, "n 3 p"]:
-    """Values of polynomials; coefficients by rows, from the constant upwards (Horner's scheme)."""
-    table = torch.from_numpy(coefficients).to(x)
-    result = table[:, -1].expand(*x.shape, len(table))
-    for power in range(table.shape[1] - 2, -1, -1):
-        result = result * x[:, :, None] + table[:, power]
-    return result
+def _polynomials(x: Float[Tensor, "3 n"], coefficients: np.ndarray) -> Float[Tensor, "p 3 n"]:
+    """Values of polynomials; coefficients by rows, from the constant upwards."""
+    powers = [torch.ones_like(x)]
+    for _ in range(coefficients.shape[1] - 1):
+        powers.append(powers[-1] * x)
+    return torch.tensordot(torch.from_numpy(coefficients).to(x), torch.stack(powers), dims=1)
 
 
 @cache

@@ -41,17 +41,25 @@ class CoulombSum:
         self.graph = graph
         self.plan: CoulombPlan = graph.coulomb
         self.smearing = smearing
-        splitting = self.plan.splitting
-        first, second = self.plan.pair_index
-        distance = pair_vectors(graph, self.plan.pair_index, self.plan.pair_shifts).norm(dim=1)
-        width = torch.sqrt(smearing[first] ** 2 + smearing[second] ** 2)
-        self.pair = kernels.pair_interaction(distance, width, splitting[graph.batch[first]])
-        self.diagonal = kernels.self_interaction(smearing, splitting[graph.batch])
+        self.pair = self._pair_interaction()
+        self.diagonal = kernels.self_interaction(smearing, self.plan.splitting[graph.batch])
         self.box = self._box()
         volume = torch.linalg.det(self.box).abs()
         self._set_waves(volume)
         self.background = self._background(volume)
         self.meshes = list(self._meshes()) if self.plan.mesh is not None else []
+
+    def _pair_interaction(self) -> Float64[Tensor, " n_pairs"]:
+        """Real-space interaction of every pair of the plan."""
+        first, second = self.plan.pair_index
+        vectors = pair_vectors(self.graph, self.plan.pair_index, self.plan.pair_shifts)
+        x, y, z = vectors.unbind(1)
+        square = self.smearing * self.smearing
+        width = torch.sqrt(square.index_select(0, first) + square.index_select(0, second))
+        splitting = self.plan.splitting
+        if self.graph.n_structures > 1:
+            splitting = splitting[self.graph.batch[first]]
+        return kernels.pair_interaction(x * x + y * y + z * z, width, splitting)
 
     def _box(self) -> Float64[Tensor, "s 3 3"]:
         """Boxes that are periodic in all directions; unit cubes for direct sums."""
@@ -168,7 +176,7 @@ class CoulombSum:
     def energy(self, charges: Float64[Tensor, " n_atoms"]) -> Float64[Tensor, " n_structures"]:
         """½ qᵀAq of each structure in eV; forces from it cost less than from `potential`."""
         first, second = self.plan.pair_index
-        pairs = self.pair * charges[first] * charges[second]
+        pairs = self.pair * charges.index_select(0, first) * charges.index_select(0, second)
         energy = self.total(0.5 * charges * (self.diagonal * charges))
         if self.graph.n_structures == 1:
             energy = energy + pairs.sum()

@@ -30,19 +30,19 @@ def bspline(order: int, x: np.ndarray) -> np.ndarray:
 
 @orders
 def test_weights_are_b_splines_that_sum_to_one(order: int) -> None:
-    offsets = torch.rand(20, 3, dtype=torch.float64)
+    offsets = torch.rand(3, 20, dtype=torch.float64)
     weights = spline_weights(offsets, order)
-    torch.testing.assert_close(weights.sum(2), torch.ones(20, 3).double(), rtol=0, atol=1e-13)
+    torch.testing.assert_close(weights.sum(0), torch.ones(3, 20).double(), rtol=0, atol=1e-13)
     for j in range(order):
         expected = bspline(order, offsets.numpy() + j)
-        np.testing.assert_allclose(weights[:, :, j].numpy(), expected, rtol=0, atol=1e-13)
+        np.testing.assert_allclose(weights[j].numpy(), expected, rtol=0, atol=1e-13)
 
 
 @orders
 def test_weights_are_right_at_the_ends_of_an_interval(order: int) -> None:
-    ends = spline_weights(float64([[0.0, 0.5, 1.0]]), order)[0]
+    ends = spline_weights(float64([[0.0, 0.5, 1.0]] * 3), order)[:, 0]
     expected = np.stack([bspline(order, u + np.arange(order)) for u in (0.0, 0.5, 1.0)])
-    np.testing.assert_allclose(ends.numpy(), expected, rtol=0, atol=1e-13)
+    np.testing.assert_allclose(ends.numpy().T, expected, rtol=0, atol=1e-13)
 
 
 @orders
