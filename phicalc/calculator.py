@@ -18,13 +18,19 @@ from ase.calculators.calculator import (
 )
 
 from phicalc.card import ModelCard
-from phicalc.checkpoint import load_model, resolve_device, resolve_dtype, weights_digest
+from phicalc.checkpoint import load_model, resolve_device, resolve_dtype
 from phicalc.electrostatics import CoulombPlanner, CoulombSettings
-from phicalc.evaluation import Environment, evaluate, prepare
+from phicalc.environment import Environment, charge_concern, environment_of
+from phicalc.evaluation import evaluate, prepare
 from phicalc.graph import AtomicGraph
-from phicalc.parameters import checked, environment_of
+from phicalc.parameters import checked, describe_model
 from phicalc.potential import Potential
-from phicalc.response import born_effective_charges, electrostatic_potential, polarizability
+from phicalc.response import (
+    born_effective_charges,
+    electrode_potentials,
+    electrostatic_potential,
+    polarizability,
+)
 
 _ASE_ARGUMENTS = ("atoms", "directory", "label", "restart")
 
@@ -59,6 +65,14 @@ class PhiCalculator(Calculator):
     change of these entries, in place too, is noticed like one of the positions. In a field the
     energy is the enthalpy ``E − μ·field``, and forces and stress are its derivatives.
 
+    Instead of a total charge a structure can have an `electrode_potential` V: its charge Q comes
+    from a reservoir at V, and the energy is ``E − V·Q``. Parts of it can have charges or potentials
+    of their own: ``atoms.arrays["fragments"]`` numbers them from 0, and each has a charge in
+    ``atoms.info["fragment_charges"]`` (e) or a potential in ``atoms.info["fragment_potentials"]``
+    (V), with NaN in the other. If the total charge is given as well, fragments with potentials
+    share what the others leave of it, so that only differences of potentials count (two electrodes
+    of a neutral cell).
+
     Electrostatic sums remember their parameters from step to step, and charges of large structures
     are iterated from the last ones; neither changes a result by more than `force_accuracy`.
 
@@ -82,6 +96,9 @@ class PhiCalculator(Calculator):
     external_field
         Uniform electric field in V/Å, three numbers, without component along periodic axes;
         overrides ``atoms.info["external_field"]``.
+    electrode_potential
+        Potential in V of a reservoir of charge, for models with charge equilibration; overrides
+        ``atoms.info["electrode_potential"]``.
     **kwargs
         ``atoms``, ``directory`` and ``label`` as for every ASE calculator.
 
@@ -111,6 +128,7 @@ class PhiCalculator(Calculator):
         "neighbors": "auto",
         "force_accuracy": None,
         "external_field": None,
+        "electrode_potential": None,
     }
     discard_results_on_any_change = True
     # Nothing of the model depends on these arrays of Atoms.
@@ -126,6 +144,7 @@ class PhiCalculator(Calculator):
         neighbors: str = "auto",
         force_accuracy: SupportsFloat | None = None,
         external_field: Sequence[SupportsFloat] | np.ndarray | None = None,
+        electrode_potential: SupportsFloat | None = None,
         **kwargs: Any,
     ) -> None:
         _refuse_unknown(kwargs, _ASE_ARGUMENTS)
@@ -144,6 +163,7 @@ class PhiCalculator(Calculator):
             neighbors=neighbors,
             force_accuracy=force_accuracy,
             external_field=external_field,
+            electrode_potential=electrode_potential,
         )
         if atoms is not None:
             atoms.calc = self
@@ -175,7 +195,7 @@ class PhiCalculator(Calculator):
         source = self._source
         if "model" in kwargs:
             source = kwargs["model"]
-            kwargs["model"] = _describe(source)
+            kwargs["model"] = describe_model(source)
         wanted = checked({**self.parameters, **kwargs})
         placement = {key for key in ("device", "dtype") if wanted[key] != self.parameters[key]}
         if "model" in kwargs or placement:
@@ -268,21 +288,21 @@ class PhiCalculator(Calculator):
 
         See `phicalc.response.born_effective_charges`; errors are those of `calculate`.
         """
-        graph = self._prepare(atoms)
-        return born_effective_charges(self.potential, graph).cpu().numpy()
+        return born_effective_charges(self.potential, self._prepare(atoms)).cpu().numpy()
+
+    def get_electrode_potentials(self, atoms: Atoms | None = None) -> np.ndarray:
+        """Potential in V of the reservoir each atom is in equilibrium with, shape (n_atoms,).
+
+        See `phicalc.response.electrode_potentials`; errors are those of `calculate`.
+        """
+        return electrode_potentials(self.potential, self._prepare(atoms)).cpu().numpy()
 
     def get_polarizability(self, atoms: Atoms | None = None) -> np.ndarray:
         """Polarizability ``∂μ_α/∂E_β`` in e Å²/V, shape (3, 3), without periodic axes only.
 
         See `phicalc.response.polarizability`; errors are those of `calculate`.
         """
-        graph = self._prepare(atoms)
-        if graph.pbc.any():
-            raise PropertyNotImplementedError(
-                "the polarizability is defined for structures without periodic axes, "
-                f"got pbc={graph.pbc[0].tolist()}"
-            )
-        return polarizability(self.potential, graph).cpu().numpy()
+        return polarizability(self.potential, self._prepare(atoms)).cpu().numpy()
 
     def get_electrostatic_potential(self, atoms: Atoms | None = None) -> np.ndarray:
         """Electrostatic potential at each atom in V, the own charge included; shape (n_atoms,)."""
@@ -298,9 +318,13 @@ class PhiCalculator(Calculator):
             raise InputError("no structure yet: pass atoms, or compute an energy first")
         if self.potential.head is None:
             raise PropertyNotImplementedError("this model has no charges")
-        neighbors = self.parameters["neighbors"]
         return prepare(
-            self.potential, atoms, environment_of(atoms, self.parameters), neighbors=neighbors
+            self.potential,
+            atoms,
+            environment_of(atoms, self.parameters),
+            neighbors=self.parameters["neighbors"],
+            planner=self._coulomb_planner(),
+            charge_guess=self._charge_guess(atoms),
         )
 
     def _coulomb_planner(self) -> CoulombPlanner:
@@ -327,7 +351,7 @@ class PhiCalculator(Calculator):
         """Warn once for each total charge that the model has no experience with."""
         if charge in self._charges_warned:
             return
-        reason = _charge_concern(self.potential, self.card, charge)
+        reason = charge_concern(self.potential, self.card, charge)
         if reason:
             self._charges_warned.add(charge)
             warnings.warn(f"total charge {charge:g} e: {reason}", UserWarning, stacklevel=2)
@@ -344,19 +368,6 @@ def _load(
     return potential.eval().requires_grad_(False), None
 
 
-def _describe(source: str | os.PathLike[str] | Potential) -> str:
-    """Model parameter as it is recorded in trajectories: text only."""
-    if not isinstance(source, Potential):
-        return os.fspath(source)
-    devices = sorted({str(parameter.device) for parameter in source.parameters()})
-    if len(devices) > 1:
-        raise InputError(
-            f"the parameters of the potential are spread over {', '.join(devices)}: move it to "
-            "one device first, potential.to(device)"
-        )
-    return f"potential in memory, sha256 {weights_digest(source)}"
-
-
 def _refuse_unknown(names: Iterable[str], known: Collection[str]) -> None:
     """Refuse parameters that do not exist."""
     unknown = sorted(set(names) - set(known))
@@ -366,21 +377,6 @@ def _refuse_unknown(names: Iterable[str], known: Collection[str]) -> None:
             f"PhiCalculator has no parameters {', '.join(map(repr, unknown))} here; it has "
             f"{', '.join(offered)} (the last {len(_ASE_ARGUMENTS)} in the constructor only)"
         )
-
-
-def _charge_concern(potential: Potential, card: ModelCard | None, charge: float) -> str:
-    """Why the model may be wrong for this total charge; empty if there is no reason."""
-    if charge != 0 and potential.config.head == "none":
-        return "this model has no charges and gives the energy of the neutral structure"
-    if card is None or card.charge_range is None:
-        return ""
-    low, high = card.charge_range
-    if low <= charge <= high:
-        return ""
-    return (
-        f"model {card.name!r} was trained on total charges from {low:g} to {high:g} e; "
-        "treat the results as an extrapolation"
-    )
 
 
 def _refuse_undefined(properties: Sequence[str], atoms: Atoms) -> None:

@@ -13,6 +13,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from phicalc.derivatives import Prediction, predict
 from phicalc.electrostatics import CoulombPlanner
+from phicalc.environment import VACUUM, Environment, check_environment
 from phicalc.graph import AtomicGraph, edge_vectors, from_ase
 from phicalc.potential import Potential
 
@@ -27,19 +28,6 @@ class Evaluation(NamedTuple):
     """Only names that ASE knows, in ASE's units and shapes."""
     energy_terms: dict[str, float]
     """Terms of the energy in eV."""
-
-
-class Environment(NamedTuple):
-    """What acts on the atoms of a structure beside each other."""
-
-    total_charge: float = 0.0
-    """Net charge in e."""
-    external_field: tuple[float, float, float] | None = None
-    """Uniform electric field in V/Å."""
-
-
-#: No charge, no field.
-VACUUM = Environment()
 
 
 def evaluate(
@@ -61,7 +49,7 @@ def evaluate(
     atoms
         The structure; its calculator and ``info`` are ignored.
     environment
-        Total charge and external field.
+        Total charge, external field and fragments.
     stress
         Compute the stress too; only for structures periodic in three directions.
     neighbors
@@ -118,43 +106,16 @@ def prepare(
     """
     with _ase_errors():
         _check_atoms(potential, atoms, environment.total_charge)
-        field = _checked_field(potential, atoms, environment)
+        check_environment(environment, potential, atoms)
         graph = from_ase(
             atoms, potential.cutoff, total_charge=environment.total_charge, engine=neighbors
         )
         _check_distances(graph)
-        if field is not None:
-            graph = graph._replace(external_field=torch.tensor([field], dtype=torch.float64))
+        graph = environment.apply(graph)
         if charge_guess is not None:
             graph = graph._replace(charge_guess=torch.from_numpy(charge_guess))
         graph = graph.to(next(potential.parameters()).device)
         return potential.prepare(graph, planner)
-
-
-def _checked_field(
-    potential: Potential, atoms: Atoms, environment: Environment
-) -> tuple[float, float, float] | None:
-    """Return the external field, or None if there is none; refuse it where it has no meaning."""
-    field = environment.external_field
-    if field is None or not any(field):
-        return None
-    if potential.head is None:
-        raise CalculatorSetupError("external_field acts on charges, and this model has none")
-    if environment.total_charge != 0:
-        raise InputError(
-            f"external_field with a total charge of {environment.total_charge:g} e: the energy "
-            "would depend on the origin. Use a neutral structure, or add the force q·E yourself"
-        )
-    along = np.abs(np.array(atoms.cell)[atoms.pbc] @ field)
-    lengths = np.linalg.norm(np.array(atoms.cell)[atoms.pbc], axis=1)
-    if np.any(along > 1e-8 * np.linalg.norm(field) * lengths):
-        raise InputError(
-            f"external_field={list(field)} has a component along a periodic axis, where charges "
-            "have no potential energy in it. Use it along open axes only (pbc=False there); the "
-            "forces of a small field F in a periodic cell are those without it plus Z*·F, with Z* "
-            "from get_born_effective_charges() (for energies stationary in the charges)"
-        )
-    return field
 
 
 def _results(prediction: Prediction, atoms: Atoms) -> dict[str, Any]:

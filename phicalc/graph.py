@@ -1,7 +1,7 @@
 """The one record that travels down the pipeline: a batch of atomic structures with their edges."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -40,6 +40,19 @@ class CoulombPlan(NamedTuple):
     """Short lattice vectors in terms of those of the cell: what Miller indices refer to."""
 
 
+class Fragments(NamedTuple):
+    """Groups of atoms whose net charges are fixed one by one, or left to a reservoir of charge."""
+
+    number: Int64[Tensor, " n_atoms"]
+    """Fragment to which each atom belongs, counted from 0 in its structure."""
+    fixed: Bool[Tensor, "n_structures n_fragments"]
+    """Whether the net charge is fixed; False for padding."""
+    charge: Float64[Tensor, "n_structures n_fragments"]
+    """Net charge in e; 0 where it is not fixed."""
+    potential: Float64[Tensor, " n_atoms"]
+    """Electric potential in V of the reservoir that each atom is connected to."""
+
+
 class AtomicGraph(NamedTuple):
     """One or several structures as a graph (immutable; passes torch.compile as it is)."""
 
@@ -63,6 +76,8 @@ class AtomicGraph(NamedTuple):
     """Charges in e from which iterative solvers start; None if nothing is known."""
     external_field: Float64[Tensor, "n_structures 3"] | None = None
     """Uniform electric field in V/Å; None means no field."""
+    fragments: Fragments | None = None
+    """Constraints of the charges; None means that each structure has its total charge."""
 
     @property
     def n_atoms(self) -> int:
@@ -81,16 +96,20 @@ class AtomicGraph(NamedTuple):
 
     def to(self, device: torch.device | str) -> "AtomicGraph":
         """Return the graph with every tensor on `device`."""
-        plan = self.coulomb
-        if plan is not None:
-            moved = {name: t.to(device) for name, t in plan._asdict().items() if t is not None}
-            plan = plan._replace(**moved)
-        tensors = {
-            name: tensor.to(device)
-            for name, tensor in self._asdict().items()
-            if isinstance(tensor, Tensor)
+        moved = {
+            name: _to_device(value, device)
+            for name, value in self._asdict().items()
+            if value is not None
         }
-        return self._replace(**tensors, coulomb=plan)
+        return self._replace(**moved)
+
+
+def _to_device(value: Any, device: torch.device | str) -> Any:
+    """Move a tensor, or all tensors of a record."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    parts = {name: t.to(device) for name, t in value._asdict().items() if t is not None}
+    return value._replace(**parts)
 
 
 def edge_vectors(graph: AtomicGraph) -> Float64[Tensor, "n_edges 3"]:
@@ -200,6 +219,7 @@ def collate(graphs: Sequence[AtomicGraph]) -> AtomicGraph:
         external_field=_join(
             [g.external_field for g in graphs], [(g.n_structures, 3) for g in graphs]
         ),
+        fragments=_collate_fragments(graphs),
     )
 
 
@@ -221,6 +241,28 @@ def _collate_plans(
         mesh=_join([p.mesh for p in plans], [(len(p.splitting), 4) for p in plans]),
         basis=_join([p.basis for p in plans], [(len(p.splitting), 3, 3) for p in plans]),
     )
+
+
+def _collate_fragments(graphs: Sequence[AtomicGraph]) -> Fragments | None:
+    """Join fragments; a graph that has none becomes one fragment per structure."""
+    if all(graph.fragments is None for graph in graphs):
+        return None
+    parts = [graph.fragments or whole_structures(graph) for graph in graphs]
+    width = max(part.fixed.shape[1] for part in parts)
+    missing = [width - part.fixed.shape[1] for part in parts]
+    return Fragments(
+        number=torch.cat([part.number for part in parts]),
+        fixed=torch.cat([pad(p.fixed, (0, n)) for p, n in zip(parts, missing, strict=True)]),
+        charge=torch.cat([pad(p.charge, (0, n)) for p, n in zip(parts, missing, strict=True)]),
+        potential=torch.cat([part.potential for part in parts]),
+    )
+
+
+def whole_structures(graph: AtomicGraph) -> Fragments:
+    """Describe each structure as one fragment with its total charge."""
+    total = graph.total_charge[:, None]
+    zeros = torch.zeros_like(graph.positions[:, 0])
+    return Fragments(zeros.long(), torch.ones_like(total, dtype=torch.bool), total, zeros)
 
 
 def _join(parts: Sequence[Tensor | None], shapes: Sequence[tuple[int, ...]]) -> Tensor | None:

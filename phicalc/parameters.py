@@ -1,16 +1,15 @@
 """Parameters of the calculator: checked, and in a form that JSON can hold."""
 
-from collections.abc import Mapping
+import os
 from typing import Any
 
-import numpy as np
-from ase import Atoms
 from ase.calculators.calculator import InputError
 
-from phicalc.checkpoint import resolve_device, resolve_dtype
+from phicalc.checkpoint import resolve_device, resolve_dtype, weights_digest
 from phicalc.electrostatics import CoulombSettings
-from phicalc.evaluation import Environment
+from phicalc.environment import as_field, as_number
 from phicalc.neighbors import ENGINES
+from phicalc.potential import Potential
 
 
 def checked(parameters: dict[str, Any]) -> dict[str, Any]:
@@ -25,8 +24,6 @@ def checked(parameters: dict[str, Any]) -> dict[str, Any]:
             f"PhiCalculator: neighbors must be 'auto' or one of {', '.join(ENGINES)}, "
             f"got {parameters['neighbors']!r}"
         )
-    charge = parameters["total_charge"]
-    charge = None if charge is None else as_charge(charge, "total_charge")
     field = parameters["external_field"]
     accuracy = parameters["force_accuracy"]
     try:
@@ -37,41 +34,27 @@ def checked(parameters: dict[str, Any]) -> dict[str, Any]:
         **parameters,
         "dtype": dtype,
         "device": str(parameters["device"]),
-        "total_charge": charge,
+        "total_charge": _number(parameters, "total_charge", "net charge in e"),
+        "electrode_potential": _number(parameters, "electrode_potential", "V"),
         "external_field": None if field is None else as_field(field, "external_field"),
         "force_accuracy": accuracy,
     }
 
 
-def as_charge(value: Any, name: str) -> float:
-    """Total charge as a finite float."""
-    array = _as_array(value)
-    if array.shape != () or array.dtype.kind not in "iuf" or not np.isfinite(array):
-        raise InputError(f"{name} must be one finite number (net charge in e), got {value!r}")
-    return float(array)
+def _number(parameters: dict[str, Any], name: str, meaning: str) -> float | None:
+    """One finite number, if it was given."""
+    value = parameters[name]
+    return None if value is None else as_number(value, name, meaning)
 
 
-def as_field(value: Any, name: str) -> list[float]:
-    """Electric field as three finite floats, in a form that JSON can hold."""
-    array = _as_array(value)
-    if array.shape != (3,) or array.dtype.kind not in "iuf" or not np.isfinite(array).all():
-        raise InputError(f"{name} must be three finite numbers (V/Å), got {value!r}")
-    return [float(component) for component in array]
-
-
-def _as_array(value: Any) -> np.ndarray:
-    """Array of whatever was given; of objects, where numpy cannot make numbers of it."""
-    try:
-        return np.asarray(value)
-    except ValueError:  # nested lists of unequal lengths
-        return np.empty(0, dtype=object)
-
-
-def environment_of(atoms: Atoms, parameters: Mapping[str, Any]) -> Environment:
-    """Total charge and field by precedence: parameters, ``atoms.info``, nothing."""
-    charge, field = parameters["total_charge"], parameters["external_field"]
-    if charge is None:
-        charge = as_charge(atoms.info.get("charge", 0.0), 'atoms.info["charge"]')
-    if field is None and atoms.info.get("external_field") is not None:
-        field = as_field(atoms.info["external_field"], 'atoms.info["external_field"]')
-    return Environment(charge, None if field is None else (field[0], field[1], field[2]))
+def describe_model(source: str | os.PathLike[str] | Potential) -> str:
+    """Model parameter as it is recorded in trajectories: text only."""
+    if not isinstance(source, Potential):
+        return os.fspath(source)
+    devices = sorted({str(parameter.device) for parameter in source.parameters()})
+    if len(devices) > 1:
+        raise InputError(
+            f"the parameters of the potential are spread over {', '.join(devices)}: move it to "
+            "one device first, potential.to(device)"
+        )
+    return f"potential in memory, sha256 {weights_digest(source)}"

@@ -236,6 +236,8 @@ class Potential(nn.Module):
             terms["electrostatic"] = electrostatics.atomic_energies
             if graph.external_field is not None:
                 terms["external_field"] = -charges * field_coordinate(graph)
+            if graph.fragments is not None:
+                terms["reservoirs"] = -charges * graph.fragments.potential
         if self.feedback is not None:
             features = self.feedback(features, self.embedding[element], charges, element, graph)
         terms["short_range"] = self.config.energy_scale * self._read_out(features)
@@ -277,7 +279,7 @@ class ChargeEmbedding(nn.Module):
     ) -> Float[Tensor, "n_atoms c"]:
         """Update the features; `embedding` and `element` are not needed here."""
         n_atoms = sum_per_structure(torch.ones_like(charges), graph)
-        mean_charge = graph.total_charge / n_atoms.clamp(min=1)
+        mean_charge = sum_per_structure(charges, graph) / n_atoms.clamp(min=1)
         both = torch.stack([charges, mean_charge[graph.batch]], dim=1)
         return features + self.linear(both.to(features))
 

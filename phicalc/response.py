@@ -1,4 +1,4 @@
-"""Response of the charges: Born effective charges, polarizability, electrostatic potential.
+"""Response of the charges: Born effective charges, polarizability, potentials.
 
 The dipole moment of open structures is ``μ = Σ q_i r_i``; a field E enters the energy as ``−E·μ``.
 Where the energy is stationary in the charges (QEq with all of its energy and no feedback, and
@@ -8,12 +8,14 @@ charges that no field moves), Born charges are also derivatives of forces, ``∂
 import math
 
 import torch
+from ase.calculators.calculator import PropertyNotImplementedError
 from jaxtyping import Float64
 from torch import Tensor
 
 from phicalc.electrostatics import CoulombSum
 from phicalc.electrostatics.boundary import complete_box
-from phicalc.graph import AtomicGraph
+from phicalc.electrostatics.constraints import ChargeConstraints
+from phicalc.graph import AtomicGraph, whole_structures
 from phicalc.potential import Potential
 
 
@@ -65,7 +67,7 @@ def born_effective_charges(
         rows.append(row)
     born = torch.einsum("anb,ax->nxb", torch.stack(rows), axes)
     if bool(graph.pbc.any()):
-        missing = graph.total_charge * torch.eye(3).to(born) - born.sum(0)
+        missing = charges.sum() * torch.eye(3).to(born) - born.sum(0)
         born = born + missing / len(born)
     return born.detach()
 
@@ -77,11 +79,11 @@ def polarizability(potential: Potential, graph: AtomicGraph) -> Float64[Tensor, 
 
     Raises
     ------
-    ValueError
+    ase.calculators.calculator.PropertyNotImplementedError
         For a structure with periodic axes.
     """
     if bool(graph.pbc.any()):
-        raise ValueError(
+        raise PropertyNotImplementedError(
             "the polarizability is defined for structures without periodic axes, "
             f"got pbc={graph.pbc[0].tolist()}"
         )
@@ -102,6 +104,19 @@ def electrostatic_potential(
     element = potential.element_of_number[graph.atomic_numbers]
     with torch.no_grad():
         return CoulombSum(graph, potential.head.smearing()[element]).potential(charges)
+
+
+def electrode_potentials(potential: Potential, graph: AtomicGraph) -> Float64[Tensor, " n_atoms"]:
+    """Potential in V of the reservoir that would leave the charges of each atom as they are.
+
+    That is ``∂E/∂Q`` of the fragment the atom belongs to (or of the structure), or the potential
+    that was given.
+    """
+    fragments = graph.fragments or whole_structures(graph)
+    charge = fragments.charge.detach().clone().requires_grad_()
+    graph = graph._replace(fragments=fragments._replace(charge=charge))
+    slope = _derivative(potential(graph, derivatives=2).energy.sum(), charge)
+    return (ChargeConstraints(graph).at_atoms(slope) + fragments.potential).detach()
 
 
 def _charges(potential: Potential, graph: AtomicGraph) -> Float64[Tensor, " n_atoms"]:

@@ -31,6 +31,7 @@ LINE = (
     "response",
     "card",
     "checkpoint",
+    "environment",
     "evaluation",
     "parameters",
     "calculator",

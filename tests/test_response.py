@@ -14,7 +14,8 @@ from ase.calculators.calculator import InputError, PropertyNotImplementedError
 from phicalc.calculator import PhiCalculator
 from phicalc.derivatives import Prediction, predict
 from phicalc.electrostatics import CoulombSum, qeq
-from phicalc.evaluation import Environment, prepare
+from phicalc.environment import Environment
+from phicalc.evaluation import prepare
 from phicalc.graph import AtomicGraph
 from phicalc.potential import Potential, PotentialConfig, build_potential
 from phicalc.response import born_effective_charges, electrostatic_potential, polarizability

@@ -4,17 +4,19 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
+from phicalc.electrostatics.constraints import ChargeConstraints
 from phicalc.electrostatics.qeq import Electrostatics
 from phicalc.electrostatics.sums import CoulombSum
-from phicalc.graph import AtomicGraph, sum_per_structure
+from phicalc.graph import AtomicGraph
 
 
 class LatentCharges(nn.Module):
     """Electrostatic head: node features → charges → Coulomb energy ``½ qᵀAq``.
 
-    ``q_i = w·h_i + q⁰_Z``, shifted by the same amount on every atom of a structure so that they sum
-    to its total charge. All charges are Gaussians of one width. Charges see their neighbourhood and
-    nothing else: a distant ion does not move them, as it does in `ChargeEquilibration`.
+    ``q_i = w·h_i + q⁰_Z``, shifted by the same amount on every atom of a structure (or fragment) so
+    that they sum to its charge. All charges are Gaussians of one width. Charges see their
+    neighbourhood and nothing else: a distant ion does not move them, as it does in
+    `ChargeEquilibration`.
 
     Parameters
     ----------
@@ -45,9 +47,10 @@ class LatentCharges(nn.Module):
     ) -> Electrostatics:
         """Charges and energies of a batch; charges are exact to any `order` of derivatives."""
         raw = (self.readout(node_features).squeeze(1) + self.offset[element]).double()
-        n_atoms = sum_per_structure(torch.ones_like(raw), graph).clamp(min=1)
-        excess = (sum_per_structure(raw, graph) - graph.total_charge) / n_atoms
-        q = raw - excess[graph.batch]
+        constraints = ChargeConstraints(graph)
+        n_atoms = constraints.total(torch.ones_like(raw)).clamp(min=1)
+        excess = (constraints.total(raw) - constraints.net_charge) / n_atoms
+        q = raw - constraints.at_atoms(excess)
         potential = CoulombSum(graph, self.smearing()[element]).potential(q)
         return Electrostatics(q, potential, 0.5 * q * potential)
 

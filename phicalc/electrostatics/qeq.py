@@ -1,4 +1,4 @@
-"""Charge equilibration: charges that minimise the electrostatic energy at fixed total charge."""
+"""Charge equilibration: charges that minimise the electrostatic energy under constraints."""
 
 from typing import Literal, NamedTuple
 
@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
+from phicalc.electrostatics.constraints import ChargeConstraints
 from phicalc.electrostatics.solvers import ConjugateGradientSolver, DenseSolver, Solver
 from phicalc.electrostatics.sums import CoulombSum
 from phicalc.graph import AtomicGraph, field_coordinate
@@ -20,7 +21,7 @@ class Electrostatics(NamedTuple):
     """Result of an electrostatic head."""
 
     charges: Float64[Tensor, " n_atoms"]
-    """Partial charges in e; they sum to the total charge of each structure."""
+    """Partial charges in e; their sums are as the graph wants them."""
     potential: Float64[Tensor, " n_atoms"]
     """Electrostatic potential A q in eV/e."""
     atomic_energies: Float64[Tensor, " n_atoms"]
@@ -31,14 +32,15 @@ def equilibrate(
     coulomb: CoulombSum,
     electronegativity: Float64[Tensor, " n_atoms"],
     hardness: Float64[Tensor, " n_atoms"],
-    total_charge: Float64[Tensor, " n_structures"],
+    net_charge: Float64[Tensor, "n_structures n_fragments"] | None = None,
     *,
     order: int = 2,
     solver: Solver | None = None,
 ) -> Float64[Tensor, " n_atoms"]:
-    """Minimise ``Σ(χ_i q_i + ½ J_i q_i²) + ½ qᵀAq`` subject to ``Σ q_i = Q``.
+    """Minimise ``Σ(χ_i q_i + ½ J_i q_i²) + ½ qᵀAq`` subject to ``C q = Q``.
 
-    The stationary point solves ``[[A + J, 1], [1ᵀ, 0]] (q, λ) = (−χ, Q)``. The matrix is taken as a
+    C sums the charges of each structure or of each of its fragments (`ChargeConstraints`). The
+    stationary point solves ``[[A + J, Cᵀ], [C, 0]] (q, λ) = (−χ, Q)``. The matrix is taken as a
     constant, and Newton steps are made with it. The first step lands on the solution; each further
     step changes nothing in value but makes one more order of derivatives exact, because the
     residual it corrects is differentiable in positions, cell, χ, J and Q. Only the product A q is
@@ -52,8 +54,8 @@ def equilibrate(
         χ_i in eV/e.
     hardness
         J_i in eV/e², positive.
-    total_charge
-        Q of each structure in e.
+    net_charge
+        Q of each fragment, or structure without fragments, in e; by default as the graph says.
     order
         Number of derivatives of the charges that come out right: 0 for constants, 1 for forces, 2
         for training on forces (or for a Hessian).
@@ -71,13 +73,15 @@ def equilibrate(
     Nat. Commun. 12, 398 (2021).
     """
     solver = solver or choose_solver(coulomb, hardness)
+    constraints = ChargeConstraints(coulomb.graph)
+    net_charge = constraints.net_charge if net_charge is None else net_charge
     if order == 0:
-        return solver(electronegativity.detach(), total_charge.detach())[0]
+        return solver(electronegativity.detach(), net_charge.detach())[0]
     # Its derivatives need not be right, nor cut off: each step corrects those of the one before.
-    charges, _ = solver(electronegativity, total_charge)
+    charges, _ = solver(electronegativity, net_charge)
     for _ in range(order):
         gradient = electronegativity + hardness * charges + coulomb.potential(charges)
-        charges = charges + solver(gradient, total_charge - coulomb.total(charges))[0]
+        charges = charges + solver(gradient, net_charge - constraints.total(charges))[0]
     return charges
 
 
@@ -147,7 +151,8 @@ class ChargeEquilibration(nn.Module):
         coulomb = CoulombSum(graph, self.smearing()[element])
         solver = choose_solver(coulomb, hardness, graph.charge_guess)
         pull = chi if graph.external_field is None else chi - field_coordinate(graph)
-        q = equilibrate(coulomb, pull, hardness, graph.total_charge, order=order, solver=solver)
+        pull = pull if graph.fragments is None else pull - graph.fragments.potential
+        q = equilibrate(coulomb, pull, hardness, order=order, solver=solver)
         potential = coulomb.potential(q)
         energies = 0.5 * q * potential
         if self.energy == "qeq":

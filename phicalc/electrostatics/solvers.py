@@ -1,10 +1,12 @@
 """Solvers of the linear systems of charge equilibration.
 
-With H = A + J and one border per structure for its total charge, all of them solve
+With H = A + J, and C one row of ones for each sum of charges that is fixed (`ChargeConstraints`),
+all of them solve
 
-    ``H q + λ = −g``,  ``Σ q = Q``
+    ``H q + Cᵀλ = −g``,  ``C q = Q``
 
-for the charges q and the multiplier λ of each structure (minus its chemical potential).
+for the charges q and the multipliers λ: −λ is the electric potential that the atoms of a structure
+or fragment have in common.
 """
 
 import math
@@ -18,12 +20,21 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 from torch.autograd import Function
 
+from phicalc.electrostatics.constraints import ChargeConstraints
 from phicalc.electrostatics.mesh import MeshSum
 from phicalc.electrostatics.preconditioner import Preconditioner
 from phicalc.electrostatics.sums import CoulombSum
 
-#: Takes g (n_atoms) and Q (n_structures), returns q and λ; linear and differentiable in both.
+#: Takes g (n_atoms) and Q (n_structures, n_fragments), returns q and λ in the same shapes; linear
+#: and differentiable in both.
 Solver = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+_NO_MINIMUM = (
+    "the energy has no minimum while charge may flow in from a reservoir (periodic structures: a "
+    "charged slab or wire has no potential to refer to). Fix the total charge too, so that only "
+    "differences of potentials count"
+)
 
 
 class DenseSolver:
@@ -38,38 +49,57 @@ class DenseSolver:
         The sum, without a mesh.
     hardness
         J_i in eV/e².
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If charge may flow in from a reservoir, and would without end.
     """
 
     def __init__(self, coulomb: CoulombSum, hardness: Float64[Tensor, " n_atoms"]):
         self.coulomb = coulomb
-        self.inverse = torch.linalg.inv(_bordered_matrix(coulomb, hardness))
+        self.constraints = ChargeConstraints(coulomb.graph)
+        with torch.no_grad():
+            self.inverse = torch.linalg.inv(self._bordered_matrix(hardness))
+            if self.constraints.flowing:
+                self._check_stability(torch.ones_like(hardness))
 
     def __call__(
-        self, gradient: Float64[Tensor, " n_atoms"], total: Float64[Tensor, " n_structures"]
-    ) -> tuple[Float64[Tensor, " n_atoms"], Float64[Tensor, " n_structures"]]:
+        self, gradient: Float64[Tensor, " n_atoms"], net_charge: Float64[Tensor, "s f"]
+    ) -> tuple[Float64[Tensor, " n_atoms"], Float64[Tensor, "s f"]]:
         """Multiply with the inverse; see `Solver`."""
-        target = torch.cat([self.coulomb.to_slots(-gradient), total[:, None]], dim=1)
+        target = torch.cat([self.coulomb.to_slots(-gradient), net_charge], dim=1)
         solution = (self.inverse @ target[:, :, None]).squeeze(2)
-        return self.coulomb.from_slots(solution[:, :-1]), solution[:, -1]
+        n_slots = target.shape[1] - net_charge.shape[1]
+        return self.coulomb.from_slots(solution[:, :n_slots]), solution[:, n_slots:]
 
+    def _check_stability(self, ones: Tensor) -> None:
+        """Refuse structures that a reservoir would charge without end.
 
-def _bordered_matrix(
-    coulomb: CoulombSum, hardness: Float64[Tensor, " n_atoms"]
-) -> Float64[Tensor, "s m m"]:
-    """Form ``[[A + J, 1], [1ᵀ, 0]]`` as a constant, per structure; identity where it is empty."""
-    with torch.no_grad():
-        occupied = coulomb.to_slots(torch.ones_like(hardness))
-        nobody = (occupied.sum(dim=1, keepdim=True) == 0).to(occupied)
-        matrix = coulomb.matrix() + torch.diag_embed(coulomb.to_slots(hardness) + 1 - occupied)
-        border = torch.cat([occupied, nobody], dim=1)
-        matrix = torch.cat([matrix, occupied[:, :, None]], dim=2)
-        return torch.cat([matrix, border[:, None, :]], dim=1)
+        H is positive on neutral charges. It is on all of them if the net charge grows with the
+        potential (inertia of the bordered matrix).
+        """
+        nothing = torch.zeros_like(self.constraints.net_charge)
+        gained = self.coulomb.total(self(-ones, nothing)[0])
+        flows = ((1 - self.constraints.fixed) * self.constraints.populations()).sum(1) > 0
+        if bool((flows & ~(gained > 0)).any()):
+            raise np.linalg.LinAlgError(_NO_MINIMUM)
+
+    def _bordered_matrix(self, hardness: Float64[Tensor, " n_atoms"]) -> Float64[Tensor, "s m m"]:
+        """Form ``[[A + J, Cᵀ], [C, 0]]`` per structure; identity where it is empty."""
+        to_slots = self.coulomb.to_slots
+        empty = 1 - to_slots(torch.ones_like(hardness))
+        matrix = self.coulomb.matrix() + torch.diag_embed(to_slots(hardness) + empty)
+        rows = to_slots(self.constraints.members().T).transpose(1, 2)  # (s, f, m)
+        nobody = (rows.sum(2) == 0).to(rows)
+        upper = torch.cat([matrix, rows.transpose(1, 2)], dim=2)
+        return torch.cat([upper, torch.cat([rows, torch.diag_embed(nobody)], dim=2)], dim=1)
 
 
 class ConjugateGradientSolver:
     """Projected, preconditioned conjugate gradients; the matrix is only ever applied.
 
-    Each structure has step lengths of its own, and the search directions have no net charge.
+    Each structure has step lengths of its own, and search directions leave fixed sums as they are.
     Gradients are solutions of the same system.
 
     Parameters
@@ -79,7 +109,7 @@ class ConjugateGradientSolver:
     hardness
         J_i in eV/e².
     tolerance
-        Largest residual ``H q + λ + g`` of an atom in eV/e.
+        Largest residual ``H q + Cᵀλ + g`` of an atom in eV/e.
     guess
         Charges in e from which the first solution starts.
     max_iterations
@@ -88,7 +118,7 @@ class ConjugateGradientSolver:
     Raises
     ------
     numpy.linalg.LinAlgError
-        If the tolerance is not reached.
+        If the tolerance is not reached, or charge flows in from a reservoir without end.
     """
 
     def __init__(
@@ -108,41 +138,44 @@ class ConjugateGradientSolver:
             self.hardness = hardness.detach()
             self.apply_coulomb = frozen(coulomb)
             self.precondition = Preconditioner(coulomb, self.hardness)
-            self.response = self.precondition(torch.ones_like(self.hardness))
-            # A structure without atoms has no weight; there is nothing to divide then.
-            self.weight = self.total(self.response).clamp(min=torch.finfo(torch.float64).tiny)
+            self.constraints = ChargeConstraints(coulomb.graph)
+            self._set_projection()
 
     def __call__(
-        self, gradient: Float64[Tensor, " n_atoms"], total: Float64[Tensor, " n_structures"]
-    ) -> tuple[Float64[Tensor, " n_atoms"], Float64[Tensor, " n_structures"]]:
+        self, gradient: Float64[Tensor, " n_atoms"], net_charge: Float64[Tensor, "s f"]
+    ) -> tuple[Float64[Tensor, " n_atoms"], Float64[Tensor, "s f"]]:
         """Solve by iteration; see `Solver`."""
-        return _Solve.apply(self, gradient, total)
+        return _Solve.apply(self, gradient, net_charge)
 
     def solve(
-        self, gradient: Float64[Tensor, " n_atoms"], total: Float64[Tensor, " n_structures"]
-    ) -> tuple[Float64[Tensor, " n_atoms"], Float64[Tensor, " n_structures"]]:
+        self, gradient: Float64[Tensor, " n_atoms"], net_charge: Float64[Tensor, "s f"]
+    ) -> tuple[Float64[Tensor, " n_atoms"], Float64[Tensor, "s f"]]:
         """Solve without leaving a trace for derivatives."""
+        fixed, at_atoms = self.constraints.total, self.constraints.at_atoms
         start = torch.zeros_like(gradient) if self.guess is None else self.guess
         self.guess = None  # it is good for one right-hand side
-        charges = start + self._spread(total - self.total(start))
+        charges = start + self._spread(net_charge - fixed(start))
         residual = -gradient - self._hessian(charges)
         direction, multiplier = self._project(residual)
-        residual = residual - multiplier[self.batch]
+        residual = residual - at_atoms(multiplier)
         product = self.total(residual * direction)
         for iteration in range(self.max_iterations + 1):
             active = self._unfinished(residual)
             if not bool(active.any()):
                 self.iterations.append(iteration)
-                return charges + self._spread(total - self.total(charges)), multiplier
+                return charges + self._spread(net_charge - fixed(charges)), multiplier
             image = self._hessian(direction)
             # Finished structures stand still: what a batch gives does not depend on its company.
-            step = torch.where(active, product / self.total(direction * image), 0.0)[self.batch]
+            curvature = self.total(direction * image)
+            if self.constraints.flowing and bool((active & (curvature <= 0)).any()):
+                raise np.linalg.LinAlgError(_NO_MINIMUM)
+            step = torch.where(active, product / curvature, 0.0)[self.batch]
             charges = charges + step * direction
             residual = residual - step * image
             # A large multiplier left in the residual would drown the projection in rounding errors
             # (Gould, Hribar & Nocedal, SIAM J. Sci. Comput. 23, 1376 (2001)).
             correction, shift = self._project(residual)
-            residual, multiplier = residual - shift[self.batch], multiplier + shift
+            residual, multiplier = residual - at_atoms(shift), multiplier + shift
             old, product = product, self.total(residual * correction)
             growth = torch.where(active, product / old, 0.0)[self.batch]
             direction = correction + growth * direction
@@ -153,22 +186,37 @@ class ConjugateGradientSolver:
 
     def _unfinished(self, residual: Tensor) -> Tensor:
         """Which structures have an atom whose residual is too large."""
-        worst = residual.new_zeros(len(self.weight))
+        worst = residual.new_zeros(self.constraints.fixed.shape[0])
         worst = worst.scatter_reduce(0, self.batch, residual.abs(), "amax")
         return ~(worst <= self.tolerance)  # NaN is not an end
 
     def _hessian(self, charges: Tensor) -> Tensor:
         return self.hardness * charges + self.apply_coulomb(charges)
 
+    def _set_projection(self) -> None:
+        """Prepare the projection: M⁻¹Cᵀ, and the inverse of C M⁻¹Cᵀ for each structure."""
+        members = self.constraints.members()
+        self.response = torch.stack([self.precondition(row) for row in members])  # (f, n_atoms)
+        matrix = torch.stack([self.constraints.total(row) for row in self.response], dim=2)
+        nobody = (matrix.diagonal(dim1=1, dim2=2) == 0).to(matrix)
+        self.schur = torch.linalg.inv(matrix + torch.diag_embed(nobody))  # (s, f, f)
+
     def _spread(self, missing: Tensor) -> Tensor:
-        """Distribute missing charge over the atoms of each structure."""
-        return self.response * (missing / self.weight)[self.batch]
+        """Distribute missing charges over the atoms of each fragment."""
+        return self._respond(self._solve_schur(missing))
 
     def _project(self, residual: Tensor) -> tuple[Tensor, Tensor]:
-        """Preconditioned residual without net charge, and the multiplier that makes it so."""
-        multiplier = self.total(self.response * residual) / self.weight
-        correction = self.precondition(residual) - multiplier[self.batch] * self.response
-        return correction, multiplier
+        """Preconditioned residual that changes no fixed sum, and the multipliers it takes."""
+        correction = self.precondition(residual)
+        multiplier = self._solve_schur(self.constraints.total(correction))
+        return correction - self._respond(multiplier), multiplier
+
+    def _solve_schur(self, sums: Tensor) -> Tensor:
+        return (self.schur @ sums[:, :, None]).squeeze(2)
+
+    def _respond(self, multiplier: Tensor) -> Tensor:
+        """M⁻¹Cᵀλ."""
+        return (self.response * multiplier[self.batch].T).sum(0)
 
 
 class _Solve(Function):
@@ -176,16 +224,16 @@ class _Solve(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, solver: ConjugateGradientSolver, gradient: Tensor, total: Tensor
+        ctx: Any, solver: ConjugateGradientSolver, gradient: Tensor, net_charge: Tensor
     ) -> tuple[Tensor, Tensor]:
         ctx.solver = solver
         with torch.no_grad():
-            return solver.solve(gradient.detach(), total.detach())
+            return solver.solve(gradient.detach(), net_charge.detach())
 
     @staticmethod
     def backward(ctx: Any, of_charges: Tensor, of_multiplier: Tensor) -> tuple[Any, ...]:
         # The tolerance is meant for charges and electronegativities; a loss has a scale of its own.
-        largest = torch.cat([of_charges, of_multiplier]).detach().abs().max()
+        largest = torch.cat([of_charges, of_multiplier.reshape(-1)]).detach().abs().max()
         scale = torch.where(largest > 0, largest, 1.0)
         charges, multiplier = _Solve.apply(ctx.solver, -of_charges / scale, of_multiplier / scale)
         return None, -scale * charges, scale * multiplier

@@ -35,7 +35,7 @@ def test_two_atoms_have_the_analytic_charges() -> None:
     chi = torch.tensor([1.0, 4.0], dtype=torch.float64)
     hardness = torch.tensor([2.0, 3.0], dtype=torch.float64)
     coulomb = CoulombSum(graph, smearing)
-    q = equilibrate(coulomb, chi, hardness, torch.tensor([0.5], dtype=torch.float64))
+    q = equilibrate(coulomb, chi, hardness, torch.tensor([[0.5]], dtype=torch.float64))
     a = coulomb.matrix()[0]
     # d/dq of the functional with q₂ = Q − q₁:
     top = (chi[1] - chi[0]) + 0.5 * (hardness[1] + a[1, 1] - a[0, 1])
@@ -49,7 +49,7 @@ def test_charges_minimise_the_functional_at_fixed_total_charge(charge: float) ->
     n = graph.n_atoms
     chi, hardness = torch.randn(n).double(), 1 + torch.rand(n).double()
     coulomb = CoulombSum(graph, smearing)
-    q = equilibrate(coulomb, chi, hardness, torch.tensor([charge], dtype=torch.float64))
+    q = equilibrate(coulomb, chi, hardness, torch.tensor([[charge]], dtype=torch.float64))
     assert float(q.sum()) == pytest.approx(charge, abs=1e-12)
     minimum = functional(coulomb, chi, hardness, q)
     for seed in range(5):
@@ -123,7 +123,7 @@ def test_ions_at_a_distance_attract_by_coulombs_law() -> None:
     def energy(distance: float) -> float:
         graph, smearing = planned(Atoms("NaCl", positions=[[0, 0, 0], [distance, 0, 0]]))
         coulomb = CoulombSum(graph, smearing)
-        q = equilibrate(coulomb, chi, hardness, graph.total_charge)
+        q = equilibrate(coulomb, chi, hardness)
         return float(functional(coulomb, chi, hardness, q))
 
     for distance in (15.0, 40.0):
@@ -141,7 +141,7 @@ def test_derivatives_of_the_charges_are_right_up_to_the_order(order: int) -> Non
     def observable(step: torch.Tensor) -> torch.Tensor:
         moved = graph._replace(positions=graph.positions + step * direction)
         coulomb = CoulombSum(moved, smearing)
-        return weight @ equilibrate(coulomb, chi, hardness, graph.total_charge, order=order)
+        return weight @ equilibrate(coulomb, chi, hardness, order=order)
 
     def derivative(step: torch.Tensor, n_times: int) -> torch.Tensor:
         value = observable(step)
@@ -165,7 +165,7 @@ def test_charges_respond_to_electronegativity_hardness_and_total_charge() -> Non
         coulomb = CoulombSum(graph._replace(positions=positions), smearing)
         return equilibrate(coulomb, chi, hardness, total)
 
-    inputs = (torch.randn(n).double(), 1 + torch.rand(n).double(), torch.zeros(1).double(),
+    inputs = (torch.randn(n).double(), 1 + torch.rand(n).double(), torch.zeros(1, 1).double(),
               graph.positions)  # fmt: skip
     inputs = tuple(x.clone().requires_grad_() for x in inputs)
     assert torch.autograd.gradcheck(charges, inputs)

@@ -66,7 +66,7 @@ def system(
     generator = torch.Generator().manual_seed(8)
     chi, hardness = (torch.randn(graph.n_atoms, generator=generator).double() for _ in range(2))
     graph = plan_coulomb(graph, widths, settings)
-    return System(graph, widths, 3 * chi, 1 + hardness.abs(), float64(totals))
+    return System(graph, widths, 3 * chi, 1 + hardness.abs(), float64(totals)[:, None])
 
 
 def mixed(settings: CoulombSettings = EXACT) -> System:
@@ -81,7 +81,9 @@ def test_iterations_find_charges_and_multipliers_of_the_factors() -> None:
     charges, multipliers = batch.iterate()(batch.chi, batch.total)
     torch.testing.assert_close(charges, exact_charges, rtol=0, atol=1e-10)
     torch.testing.assert_close(multipliers, exact_multipliers, rtol=0, atol=1e-9)
-    torch.testing.assert_close(batch.coulomb.total(charges), batch.total, rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        batch.coulomb.total(charges)[:, None], batch.total, rtol=0, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("solver", ["iterate", "factorise"])
@@ -89,7 +91,7 @@ def test_solution_solves_the_equations(solver: str) -> None:
     batch = mixed()
     charges, multipliers = getattr(batch, solver)()(batch.chi, batch.total)
     pull = batch.hardness * charges + batch.coulomb.potential(charges)
-    residual = pull + multipliers[batch.graph.batch] + batch.chi
+    residual = pull + multipliers[batch.graph.batch, 0] + batch.chi
     assert float(residual.abs().max()) < 1e-9
 
 
@@ -137,7 +139,7 @@ def test_iterations_of_a_structure_do_not_depend_on_its_company(method: str) -> 
         members = batch.graph.batch == number
         single = system([atoms], [total], settings)
         solver = ConjugateGradientSolver(single.coulomb, batch.hardness[members], tolerance=1e-5)
-        alone, multiplier = solver(batch.chi[members], float64([total]))
+        alone, multiplier = solver(batch.chi[members], float64([[total]]))
         torch.testing.assert_close(alone, together[members], rtol=0, atol=1e-10)
         torch.testing.assert_close(multiplier[0], multipliers[number], rtol=0, atol=1e-9)
 
@@ -163,7 +165,7 @@ def test_charge_does_not_leak_while_iterations_go_on(kind: str) -> None:
     for tolerance in (1e-7, 1e-9, TIGHT):
         solver = charged.iterate(tolerance=tolerance)
         charges, _ = solver(charged.chi, charged.total)
-        torch.testing.assert_close(charges.sum(), charged.total[0], rtol=0, atol=1e-12)
+        torch.testing.assert_close(charges.sum(), charged.total[0, 0], rtol=0, atol=1e-12)
         torch.testing.assert_close(charges, exact, rtol=0, atol=tolerance)
         assert solver.iterations[0] < 50
 
@@ -272,7 +274,7 @@ def test_a_far_ion_moves_the_charges_here(method: str) -> None:
         chi, hardness = (0.5 * widths).double(), torch.full_like(each.chi, 5.0)
         hardness[widths == 11] = 1e8  # an ion whose charge does not flow
         chi[widths == 11] = -1e8
-        total = float64([float((widths == 11).sum())])
+        total = float64([[float((widths == 11).sum())]])
         return each._replace(hardness=hardness).iterate(tolerance=1e-7)(chi, total)[0]
 
     water = molecule("H2O")
