@@ -18,13 +18,15 @@ from phicalc.units import COULOMB_CONSTANT
 
 
 def pair_interaction(
-    squared: Float64[Tensor, " n"], width: Float64[Tensor, " n"], splitting: Float64[Tensor, "#n"]
+    squared: Float64[Tensor, " n"],
+    variance: Float64[Tensor, " n"],
+    splitting: Float64[Tensor, "#n"],
 ) -> Float64[Tensor, " n"]:
     """Real-space interaction ``k_e [erf(r/√2γ) − erf(αr)]/r`` of unit charges.
 
-    `squared` is r², `width` is γ. Differentiable in r² only, as often as wanted.
+    `squared` is r², `variance` is γ². Differentiable in r² only, as often as wanted.
     """
-    decays = (torch.rsqrt(2 * width * width), splitting)
+    decays = (torch.rsqrt(2 * variance), splitting)
     if torch.compiler.is_compiling():  # which fuses the plain formula and derives it by itself
         return COULOMB_CONSTANT * _split(squared.sqrt(), decays)
     return COULOMB_CONSTANT * _Screened.apply(squared, *decays, 0, None)

@@ -10,6 +10,7 @@ Simulation Using Particles, McGraw-Hill 1981 (P3M).
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -18,8 +19,10 @@ from torch import Tensor
 from torch.autograd import Function
 
 from phicalc.electrostatics import splines
-from phicalc.electrostatics.boundary import truncation
-from phicalc.units import COULOMB_CONSTANT
+from phicalc.electrostatics.influence import interaction, multiplicity
+
+#: Their shares in the mesh, p³ each, then stay in a cache of a few megabytes.
+_ATOMS_AT_A_TIME = 1024
 
 
 class MeshSum:
@@ -52,117 +55,156 @@ class MeshSum:
         points = torch.tensor(shape, dtype=box.dtype, device=box.device)
         scaled = (torch.linalg.inv(box) * points).T @ positions.T
         floor = scaled.detach().floor()
-        self.offset = scaled - floor
-        self.nodes = self._nodes(floor.long())
-        self.influence = _influence(box, pbc, shape, order, splitting)
-        self.ripple = self._ripple()
+        self.offset, self.floor = scaled - floor, floor.long()
+        self.influence, heights = interaction(box, pbc, shape, order, splitting)
+        self.ripple = heights @ torch.cos(2 * math.pi * self.offset)
 
-    def _nodes(self, floor: Int64[Tensor, "3 n"]) -> Int64[Tensor, " m"]:
-        """Flat indices of the mesh points each charge is spread over."""
-        steps = torch.arange(self.order, device=floor.device)[:, None]
-        x, y, z = (torch.remainder(floor[i] - steps, size) for i, size in enumerate(self.shape))
-        rows = (x * self.shape[1])[:, None] + y
-        return ((rows * self.shape[2])[:, :, None] + z).reshape(-1)
+    def parts(self) -> Iterator[tuple[slice, Int64[Tensor, " m"]]]:
+        """Atoms, so few at a time that they fit a cache, and the nodes they are spread over."""
+        steps = torch.arange(self.order, device=self.floor.device)[:, None]
+        for start in range(0, self.floor.shape[1], _ATOMS_AT_A_TIME):
+            atoms = slice(start, start + _ATOMS_AT_A_TIME)
+            x, y, z = (
+                torch.remainder(self.floor[axis, atoms] - steps, size)
+                for axis, size in enumerate(self.shape)
+            )
+            rows = (x * self.shape[1])[:, None] + y
+            yield atoms, ((rows * self.shape[2])[:, :, None] + z).reshape(-1)
 
-    def shares(self, charges: Float[Tensor, " n"]) -> Float[Tensor, "p p p n"]:
-        """Part of each charge that goes to each of its mesh points."""
-        x, y, z = splines.spline_weights(self.offset, self.order).unbind(1)  # (p, n) each
-        return ((charges * x)[:, None] * y)[:, :, None] * z
+    def shares(self, charges: Float[Tensor, " n"]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Nodes and what each charge gives to them, (p, p, p, n) flattened, part by part."""
+        weights = splines.spline_weights(self.offset, self.order)
+        for atoms, nodes in self.parts():
+            x, y, z = weights[:, :, atoms].unbind(1)  # (p, n) each
+            yield nodes, (((charges[atoms] * x)[:, None] * y)[:, :, None] * z).reshape(-1)
 
     def spread(self, charges: Float[Tensor, " n"]) -> Float[Tensor, "a b c"]:
         """Charge at every point of the mesh."""
-        shares = self.shares(charges).reshape(-1)
-        mesh = shares.new_zeros(math.prod(self.shape))
-        return mesh.scatter_add(0, self.nodes, shares).reshape(self.shape)
+        return _Spread.apply(self, self.offset, charges)
+
+    def smooth(self, mesh: Float[Tensor, "a b c"]) -> Float[Tensor, "a b c"]:
+        """Potential on the mesh of charges on the mesh."""
+        return _Smooth.apply(self, mesh, self.influence)
 
     def gather(self, mesh: Float[Tensor, "a b c"]) -> Float[Tensor, " n"]:
         """Values of a function on the mesh at the charges (the transpose of `spread`)."""
-        x, y, z = splines.spline_weights(self.offset, self.order).unbind(1)
-        return _contract(_contract(_contract(self._near(mesh), x), y), z)
+        return _Gather.apply(self, self.offset, mesh)
 
     def gather_slopes(self, mesh: Float[Tensor, "a b c"]) -> tuple[Tensor, Float[Tensor, "3 n"]]:
         """Values at the charges, and their derivatives with respect to `offset`."""
-        x, y, z = splines.spline_weights(self.offset, self.order).unbind(1)
-        dx, dy, dz = splines.spline_slopes(self.offset, self.order).unbind(1)
-        near = self._near(mesh)
-        planes = _contract(near, x)
-        line = _contract(planes, y)
-        along_x = _contract(_contract(_contract(near, dx), y), z)
-        along_y = _contract(_contract(planes, dy), z)
-        return _contract(line, z), torch.stack([along_x, along_y, _contract(line, dz)])
-
-    def _near(self, mesh: Float[Tensor, "a b c"]) -> Float[Tensor, "p p p n"]:
-        """Values at the mesh points of each charge."""
-        near = mesh.reshape(-1).index_select(0, self.nodes)
-        return near.reshape(self.order, self.order, self.order, -1)
+        weights = splines.spline_weights(self.offset, self.order)
+        slopes = splines.spline_slopes(self.offset, self.order)
+        points, felt = mesh.reshape(-1), []
+        for atoms, nodes in self.parts():
+            x, y, z = weights[:, :, atoms].unbind(1)
+            dx, dy, dz = slopes[:, :, atoms].unbind(1)
+            near = points.index_select(0, nodes).reshape(*[self.order] * 3, -1)
+            planes = _contract(near, x)
+            line = _contract(planes, y)
+            along_x = _contract(_contract(_contract(near, dx), y), z)
+            along_y = _contract(_contract(planes, dy), z)
+            felt.append(torch.stack([_contract(line, z), along_x, along_y, _contract(line, dz)]))
+        values = torch.cat(felt, dim=1)
+        return values[0], values[1:]
 
     def potential(self, charges: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         """Long-range potential of the charges at the charges in eV/e."""
-        felt = self.gather(self.smooth(torch.fft.rfftn(self.spread(charges))))
-        return felt - self.ripple * charges
-
-    def smooth(self, waves: Tensor) -> Float[Tensor, "a b c"]:
-        """Potential on the mesh of charges on the mesh, given by their Fourier transform."""
-        return torch.fft.irfftn(waves * self.influence, s=self.shape, norm="forward")
+        return self.gather(self.smooth(self.spread(charges))) - self.ripple * charges
 
     def energy(self, charges: Float[Tensor, " n"]) -> Float[Tensor, ""]:
         """Half of Σ q φ in eV; its derivatives cost less than those of `potential`."""
-        energy = _MeshEnergy.apply(self, self.offset, charges, self.influence)
+        energy = _Energy.apply(self, self.spread(charges), self.influence)
         return energy - 0.5 * (self.ripple * charges**2).sum()
 
-    def _ripple(self) -> Float[Tensor, " n"]:
-        """Interaction of a unit charge with itself, as far as it depends on the place in the mesh.
 
-        Left in, it would be the largest error: a force that pulls every single charge to the mesh.
-        """
-        means, waves = (
-            [
-                torch.from_numpy(splines.overlap(points, self.order, h)).to(self.offset)
-                for points in self.shape
-            ]
-            for h in (0, 1)
-        )
-        weight = self.multiplicity() * self.influence
-        last = weight.shape[2]
-        ripple = torch.zeros_like(self.offset[0])
-        for axis in range(3):
-            x, y, z = (waves[a] if a == axis else means[a] for a in range(3))
-            height = ((weight @ z[:last]) @ y) @ x
-            ripple = ripple + 2 * height * torch.cos(2 * math.pi * self.offset[axis])
-        return ripple
-
-    def multiplicity(self) -> Float[Tensor, " c"]:
-        """2 for planes of k vectors whose mirror image the real transform leaves out, else 1."""
-        count = self.influence.new_full((self.influence.shape[2],), 2.0)
-        count[0] = 1.0
-        count[-1] = 1.0  # the size of every mesh is even
-        return count
-
-
-class _MeshEnergy(Function):
-    """``½ Σ_k G_k |S_k|²``, with a backward pass of one FFT that can itself be differentiated."""
+class _Spread(Function):
+    """Charges and their places → mesh."""
 
     @staticmethod
-    def forward(
-        ctx: Any, mesh: MeshSum, offset: Tensor, charges: Tensor, influence: Tensor
-    ) -> Tensor:
-        waves = torch.fft.rfftn(mesh.spread(charges))
-        ctx.mesh, ctx.waves = mesh, waves
+    def forward(ctx: Any, mesh: MeshSum, offset: Tensor, charges: Tensor) -> Tensor:
+        ctx.mesh = mesh
         ctx.save_for_backward(charges)
-        return 0.5 * _inner_product(waves, waves * influence)
+        points = charges.new_zeros(math.prod(mesh.shape))
+        for nodes, shares in mesh.shares(charges):
+            points.scatter_add_(0, nodes, shares)
+        return points.reshape(mesh.shape)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
-        mesh = ctx.mesh
         (charges,) = ctx.saved_tensors
-        again = torch.is_grad_enabled()  # the waves must then depend on everything
-        waves = torch.fft.rfftn(mesh.spread(charges)) if again else ctx.waves
-        felt, slopes = mesh.gather_slopes(mesh.smooth(waves))
+        values, slopes = ctx.mesh.gather_slopes(gradient)
+        return None, charges * slopes, values
+
+
+class _Gather(Function):
+    """Mesh → values at the charges: the transpose of `_Spread`."""
+
+    @staticmethod
+    def forward(ctx: Any, mesh: MeshSum, offset: Tensor, points: Tensor) -> Tensor:
+        ctx.mesh = mesh
+        ctx.save_for_backward(points)
+        weights = splines.spline_weights(mesh.offset, mesh.order)
+        flat, values = points.reshape(-1), []
+        for atoms, nodes in mesh.parts():
+            x, y, z = weights[:, :, atoms].unbind(1)
+            near = flat.index_select(0, nodes).reshape(*[mesh.order] * 3, -1)
+            values.append(_contract(_contract(_contract(near, x), y), z))
+        return torch.cat(values)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+        (points,) = ctx.saved_tensors
+        slopes = ctx.mesh.gather_slopes(points)[1] if ctx.needs_input_grad[1] else None
+        of_offset = None if slopes is None else gradient * slopes
+        return None, of_offset, ctx.mesh.spread(gradient)
+
+
+class _Smooth(Function):
+    """Convolution with the interaction, which is its own transpose."""
+
+    @staticmethod
+    def forward(ctx: Any, mesh: MeshSum, points: Tensor, influence: Tensor) -> Tensor:
+        ctx.mesh = mesh
+        ctx.save_for_backward(points)
+        return _convolve(points, influence)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+        (points,) = ctx.saved_tensors
         of_influence = None
-        if ctx.needs_input_grad[3]:
+        if ctx.needs_input_grad[2]:
+            first, second = torch.fft.rfftn(points), torch.fft.rfftn(gradient)
+            product = first.real * second.real + first.imag * second.imag
+            of_influence = multiplicity(ctx.mesh.shape).to(product) * product
+        return None, ctx.mesh.smooth(gradient), of_influence
+
+
+class _Energy(Function):
+    """``½ Σ_k G_k |S_k|²`` of charges on the mesh; its gradient is their potential."""
+
+    @staticmethod
+    def forward(ctx: Any, mesh: MeshSum, points: Tensor, influence: Tensor) -> Tensor:
+        ctx.mesh = mesh
+        ctx.potential = _convolve(points, influence)
+        ctx.save_for_backward(points)
+        return 0.5 * torch.dot(points.reshape(-1), ctx.potential.reshape(-1))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+        (points,) = ctx.saved_tensors
+        # A gradient that is to be differentiated must depend on the charges.
+        potential = ctx.mesh.smooth(points) if torch.is_grad_enabled() else ctx.potential
+        of_influence = None
+        if ctx.needs_input_grad[2]:
+            waves = torch.fft.rfftn(points)
             square = waves.real * waves.real + waves.imag * waves.imag
-            of_influence = gradient * 0.5 * mesh.multiplicity() * square
-        return None, gradient * charges * slopes, gradient * felt, of_influence
+            of_influence = 0.5 * gradient * multiplicity(ctx.mesh.shape).to(square) * square
+        return None, gradient * potential, of_influence
+
+
+def _convolve(points: Tensor, influence: Tensor) -> Tensor:
+    waves = torch.fft.rfftn(points) * influence
+    return torch.fft.irfftn(waves, s=points.shape, norm="forward")
 
 
 def _contract(
@@ -173,49 +215,3 @@ def _contract(
     for value, weight in zip(values[1:], weights[1:], strict=True):
         total = torch.addcmul(total, value, weight)
     return total
-
-
-def _inner_product(first: Tensor, second: Tensor) -> Float[Tensor, ""]:
-    """Sum of ``Re(a* b)`` over all k, from the half of them that real transforms keep."""
-    half = torch.vdot(first.reshape(-1), second.reshape(-1)).real
-    ends = ((first[..., plane], second[..., plane]) for plane in (0, -1))
-    return 2 * half - sum(torch.vdot(a.reshape(-1), b.reshape(-1)).real for a, b in ends)
-
-
-def _influence(
-    box: Tensor, pbc: Tensor, shape: tuple[int, int, int], order: int, splitting: float
-) -> Float64[Tensor, "a b c"]:
-    """Interaction ``4π k_e exp(−k²/4α²)/k²V``, corrected for the splines; zero at k = 0."""
-    device, (a, b, c) = box.device, shape
-    integers = [(torch.arange(n, device=device) + n // 2) % n - n // 2 for n in (a, b)]
-    integers.append(torch.arange(c // 2 + 1, device=device))
-    k_squared = _squares(integers, 2 * math.pi * torch.linalg.inv(box).T)
-    k_squared[0, 0, 0] = 1.0
-    strength = 4 * math.pi * COULOMB_CONSTANT / torch.linalg.det(box).abs()
-    weight = strength * torch.exp(k_squared * (-0.25 / splitting**2)) / k_squared
-    corrections = [torch.from_numpy(splines.deconvolution(n, order)).to(box) for n in shape]
-    x, y, z = corrections[0], corrections[1], corrections[2][: c // 2 + 1]
-    weight = weight * (x[:, None] * y)[:, :, None] * z
-    if not bool(pbc.all()):
-        weight = weight * _truncation(box, pbc, integers)
-    nonzero = torch.ones_like(weight)
-    nonzero[0, 0, 0] = 0.0
-    return weight * nonzero
-
-
-def _squares(integers: list[Tensor], edges: Tensor) -> Float64[Tensor, "a b c"]:
-    """k² for all combinations of integers along three reciprocal vectors."""
-    metric = edges @ edges.T
-    x, y, z = (n.to(edges) for n in integers)
-    plane = metric[0, 0] * (x * x)[:, None] + 2 * metric[0, 1] * x[:, None] * y
-    plane = plane + metric[1, 1] * (y * y)
-    slope = 2 * (metric[0, 2] * x[:, None] + metric[1, 2] * y)
-    return plane[:, :, None] + slope[:, :, None] * z + metric[2, 2] * (z * z)
-
-
-def _truncation(box: Tensor, pbc: Tensor, integers: list[Tensor]) -> Float64[Tensor, "a b c"]:
-    """Factors of the kernel that is cut off along open axes; arbitrary at k = 0."""
-    millers = torch.stack(torch.meshgrid(*integers, indexing="ij"), dim=-1).reshape(-1, 3)
-    k = millers.to(box) @ (2 * math.pi * torch.linalg.inv(box).T)
-    radius = 0.5 * float(box.detach()[~pbc].norm(dim=1).max())
-    return truncation(millers, k, pbc, radius).reshape([len(n) for n in integers])

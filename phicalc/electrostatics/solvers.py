@@ -274,16 +274,19 @@ def _frozen_mesh(mesh: MeshSum) -> Callable[[Tensor], Tensor]:
     """Mesh part of A, with the shares of every charge as a sparse matrix."""
     if mesh.offset.device.type != "cpu":
         return mesh.potential
-    n, shape = mesh.offset.shape[1], mesh.shape
-    shares = mesh.shares(torch.ones(n).double()).detach().reshape(-1, n).T.reshape(-1).numpy()
-    nodes = mesh.nodes.reshape(-1, n).T.reshape(-1).numpy()
-    starts = np.arange(n + 1) * mesh.order**3
+    n, shape, n_nodes = mesh.offset.shape[1], mesh.shape, mesh.order**3
+    parts = list(mesh.shares(torch.ones(n).double()))
+    nodes, shares = (
+        np.concatenate([part.detach().reshape(n_nodes, -1).T.numpy() for part in each]).reshape(-1)
+        for each in zip(*parts, strict=True)
+    )
+    starts = np.arange(n + 1) * n_nodes
     matrix = csr_matrix((shares, nodes, starts), shape=(n, math.prod(shape)))
 
     @torch.no_grad()
     def apply(charges: Tensor) -> Tensor:
         on_mesh = torch.from_numpy(matrix.T @ charges.numpy()).reshape(shape)
-        felt = mesh.smooth(torch.fft.rfftn(on_mesh)).reshape(-1).numpy()
+        felt = mesh.smooth(on_mesh).reshape(-1).numpy()
         return torch.from_numpy(matrix @ felt) - mesh.ripple * charges
 
     return apply

@@ -55,11 +55,11 @@ class CoulombSum:
         vectors = pair_vectors(self.graph, self.plan.pair_index, self.plan.pair_shifts)
         x, y, z = vectors.unbind(1)
         square = self.smearing * self.smearing
-        width = torch.sqrt(square.index_select(0, first) + square.index_select(0, second))
+        variance = square.index_select(0, first) + square.index_select(0, second)
         splitting = self.plan.splitting
         if self.graph.n_structures > 1:
             splitting = splitting[self.graph.batch[first]]
-        return kernels.pair_interaction(x * x + y * y + z * z, width, splitting)
+        return kernels.pair_interaction(x * x + y * y + z * z, variance, splitting)
 
     def _box(self) -> Float64[Tensor, "s 3 3"]:
         """Boxes that are periodic in all directions; unit cubes for direct sums."""
