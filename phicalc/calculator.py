@@ -19,7 +19,7 @@ from ase.calculators.calculator import (
 
 from phicalc.card import ModelCard
 from phicalc.checkpoint import load_model, resolve_device, resolve_dtype
-from phicalc.electrostatics import CoulombPlanner, CoulombSettings
+from phicalc.electrostatics import ChargeHistory, CoulombPlanner, CoulombSettings
 from phicalc.environment import Environment, charge_concern, environment_of
 from phicalc.evaluation import evaluate, prepare
 from phicalc.graph import AtomicGraph
@@ -218,7 +218,7 @@ class PhiCalculator(Calculator):
         self._environment_used: Environment | None = None
         self._stress_wanted = False
         self._planner: CoulombPlanner | None = None
-        self._last_charges: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+        self._history = ChargeHistory()
 
     def read(self, label: str) -> None:
         """Refuse ``restart=``: there is nothing to restart from."""
@@ -273,15 +273,14 @@ class PhiCalculator(Calculator):
             stress=self._stress_wanted and bool(atoms.pbc.all()),
             neighbors=self.parameters["neighbors"],
             planner=self._coulomb_planner(),
-            charge_guess=self._charge_guess(atoms),
+            charge_guess=self._history.guess(atoms),
         )
         self._warn_about_charge(environment.total_charge)
         self._environment_used = environment
         self._energy_terms = evaluation.energy_terms
         self.results = evaluation.results
         if "charges" in self.results:
-            charges = self.results["charges"].copy()
-            self._last_charges = (atoms.numbers.copy(), atoms.pbc.copy(), charges)
+            self._history.add(atoms, self.results["charges"])
 
     def get_born_effective_charges(self, atoms: Atoms | None = None) -> np.ndarray:
         """Born effective charges ``∂μ_α/∂r_iβ`` in e, shape (n_atoms, 3, 3).
@@ -324,7 +323,7 @@ class PhiCalculator(Calculator):
             environment_of(atoms, self.parameters),
             neighbors=self.parameters["neighbors"],
             planner=self._coulomb_planner(),
-            charge_guess=self._charge_guess(atoms),
+            charge_guess=self._history.guess(atoms),
         )
 
     def _coulomb_planner(self) -> CoulombPlanner:
@@ -334,14 +333,6 @@ class PhiCalculator(Calculator):
             settings = None if accuracy is None else CoulombSettings(accuracy)
             self._planner = self.potential.coulomb_planner(settings)
         return self._planner
-
-    def _charge_guess(self, atoms: Atoms) -> np.ndarray | None:
-        """Charges of the last structure, if it had the same atoms."""
-        if self._last_charges is None:
-            return None
-        numbers, pbc, charges = self._last_charges
-        same = np.array_equal(numbers, atoms.numbers) and np.array_equal(pbc, atoms.pbc)
-        return charges if same else None
 
     def _get_name(self) -> str:
         """Name under which trajectories and databases record this calculator."""

@@ -2,11 +2,13 @@
 
 `kernels` and `boundary` hold the formulae and no sums; `settings`, `accuracy` and `choice` turn one
 number, the accuracy of the forces, into parameters, and `plan` into the terms of a sum; `sums` and
-`mesh` add them up; `qeq` (with `solvers`) and `latent` find the charges; `report` tells how good
-the sum was. Gaussian charges of width σ_i (standard deviation, Å), energies in eV, tin-foil
-boundary in three dimensions.
+`mesh` (with its `influence` function) add them up; `qeq` (with `constraints` and `solvers`) and
+`latent` find the charges, `history` guesses the next ones; `report` tells how good the sum was.
+Gaussian charges of width σ_i (standard deviation, Å), energies in eV, tin-foil boundary in three
+dimensions.
 """
 
+from phicalc.electrostatics.history import ChargeHistory
 from phicalc.electrostatics.latent import LatentCharges
 from phicalc.electrostatics.plan import CoulombPlanner, plan_coulomb
 from phicalc.electrostatics.qeq import ChargeEquilibration, Electrostatics, equilibrate
@@ -16,6 +18,7 @@ from phicalc.electrostatics.sums import CoulombSum
 
 __all__ = [
     "ChargeEquilibration",
+    "ChargeHistory",
     "CoulombPlanner",
     "CoulombSettings",
     "CoulombSum",

@@ -14,7 +14,7 @@ from phicalc.graph import AtomicGraph, field_coordinate
 #: Largest structure whose interaction matrix is formed and factorised.
 DENSE_ATOMS = 400
 #: Iterations that larger ones usually take, from the charges of the last step.
-ITERATIONS = 12
+ITERATIONS = 6
 
 
 class Electrostatics(NamedTuple):

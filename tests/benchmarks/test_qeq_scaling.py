@@ -2,9 +2,10 @@
 
 Rattled rock salt and water on one thread in float64, electronegativities and hardnesses of the
 elements, widths the covalent radii. Times are CPU milliseconds (the least of a few) of what follows
-the plan: sum, charges, energy, forces. "Cold" starts from equal charges, "warm" from those of the
-structure before all atoms moved by about 0.01 Å, as in a step of dynamics. "Fixed" is energy and
-forces of given charges with the same plan. Aim: warm at most 3 times fixed.
+the plan: sum, charges, energy, forces. All atoms move by about 0.01 Å per step along straight
+lines. "Cold" starts from equal charges, "last" from those of the step before, "warm" from those
+that the last three steps let expect, as the calculator does. "Fixed" is energy and forces of given
+charges with the same plan. Aim: warm at most 3 times fixed.
 
 PHICALC_BENCH_LARGE=1 adds 32768 ions.
 """
@@ -19,6 +20,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from ase import Atoms
@@ -26,7 +28,7 @@ from ase.build import bulk
 from ase.data import covalent_radii
 from torch import Tensor
 
-from phicalc.electrostatics import CoulombPlanner, CoulombSettings, CoulombSum
+from phicalc.electrostatics import ChargeHistory, CoulombPlanner, CoulombSettings, CoulombSum
 from phicalc.electrostatics.elements import electronegativity
 from phicalc.electrostatics.qeq import ITERATIONS, equilibrate
 from phicalc.electrostatics.solvers import ConjugateGradientSolver, DenseSolver, Solver
@@ -137,11 +139,14 @@ def iterations(answer: Answer) -> int:
     return sum(answer.solver.iterations)
 
 
-def moved(atoms: Atoms) -> Atoms:
-    """Return the next structure: every atom about 0.01 Å away."""
-    after = atoms.copy()
-    after.rattle(0.01 / 3**0.5, seed=3)
-    return after
+def steps(atoms: Atoms, number: int) -> list[Atoms]:
+    """Return structures on the way: at every step atoms move by about 0.01 Å."""
+    velocity = np.random.default_rng(3).normal(0.0, 0.01 / 3**0.5, (len(atoms), 3))
+    structures = []
+    for time_step in range(number):
+        structures.append(atoms.copy())
+        structures[-1].positions += time_step * velocity
+    return structures
 
 
 @pytest.mark.parametrize("name", list(BOXES))
@@ -149,11 +154,15 @@ def test_qeq_scaling(name: str) -> None:
     if name.endswith("32768") and not os.environ.get("PHICALC_BENCH_LARGE"):
         pytest.skip("PHICALC_BENCH_LARGE=1 adds it")
     keep_freed_memory()
-    before = BOXES[name]()
+    *before, now = steps(BOXES[name](), 4)
     planner = CoulombPlanner(CoulombSettings(1e-4), applications=ITERATIONS)
-    guess = step(problem_of(before, planner), conjugate()).charges
+    history = ChargeHistory()
+    for atoms in before:
+        last = step(problem_of(atoms, planner), conjugate()).charges
+        history.add(atoms, last.numpy())
+    guess = torch.from_numpy(history.guess(now))
     start = time.process_time()
-    problem = problem_of(moved(before), planner)
+    problem = problem_of(now, planner)
     planning = 1e3 * (time.process_time() - start)
     parameters = planner.parameters
     assert parameters is not None
@@ -162,8 +171,8 @@ def test_qeq_scaling(name: str) -> None:
         f"{problem.graph.coulomb.kvectors.shape[1]} k, mesh {parameters.mesh} "  # type: ignore[union-attr]
         f"order {parameters.spline_order}; plan {planning:.0f} ms"
     )
-    solvers = {"cold": conjugate(), "warm": conjugate(guess)}
-    if len(before) <= DENSE_LIMIT and parameters.method == "ewald":
+    solvers = {"cold": conjugate(), "last": conjugate(last), "warm": conjugate(guess)}
+    if len(now) <= DENSE_LIMIT and parameters.method == "ewald":
         solvers["dense"] = DenseSolver
     answers = {how: step(problem, make) for how, make in solvers.items()}
     of_fixed = milliseconds(lambda: fixed(problem, answers["warm"].charges))
@@ -181,10 +190,10 @@ def test_qeq_scaling(name: str) -> None:
 @pytest.mark.parametrize("name", ["NaCl 1000", "water 192"])
 def test_qeq_scaling_tolerance(name: str) -> None:
     keep_freed_memory()
-    before = BOXES[name]()
+    before, now = steps(BOXES[name](), 2)
     planner = CoulombPlanner(CoulombSettings(1e-4), applications=ITERATIONS)
     guess = step(problem_of(before, planner), conjugate(tolerance=1e-11)).charges
-    problem = problem_of(moved(before), planner)
+    problem = problem_of(now, planner)
     exact = step(problem, conjugate(tolerance=1e-11))
     print(f"\n{name}: largest errors against 1e-11 eV/e, from a warm start")
     print("  tolerance  iterations  charge/e  force/(eV/Å)  energy/atom/eV")
