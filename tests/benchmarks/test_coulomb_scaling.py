@@ -6,6 +6,9 @@ which the measured rms force error is below 1e-4 of the rms force; they are time
 their own. The pair list is given (planning stands in a column of its own). Memory is the rise of
 the peak of the process over what it held with the pair list.
 
+PHICALC_BENCH_DTYPE=float32 lets the other libraries compute in single precision; the sums of this
+package are in double precision always.
+
 Up to 4096 ions; PHICALC_BENCH_LARGE=1 adds 32768 and 110592, which takes a quarter of an hour more.
 What needs more than PHICALC_BENCH_MEMORY GB (8 by default) is left out by name.
 """
@@ -47,6 +50,8 @@ REFERENCES = {
 }  # fmt: skip
 MEMORY = float(os.environ.get("PHICALC_BENCH_MEMORY", "8"))
 GOAL = 1e-4
+#: Precision of the other libraries.
+DTYPE = getattr(torch, os.environ.get("PHICALC_BENCH_DTYPE", "float64"))
 POINT = 0.02
 #: Decays α r_c of the pair sum at which it is about as accurate as the goal, and cutoffs in Å.
 DECAYS = (3.4, 3.6)
@@ -131,15 +136,15 @@ class TorchPme:
         import torchpme
 
         index, shifts = pairs_of(atoms, cutoff, full=False)
-        index, shifts = index.T.contiguous(), shifts.double()
-        cell = torch.as_tensor(atoms.cell.array)
-        positions = torch.as_tensor(atoms.positions).requires_grad_()
+        index, shifts, q = index.T.contiguous(), shifts.to(DTYPE), q.to(DTYPE)
+        cell = torch.as_tensor(atoms.cell.array, dtype=DTYPE)
+        positions = torch.as_tensor(atoms.positions, dtype=DTYPE).requires_grad_()
         potential = torchpme.CoulombPotential(smearing=cutoff / decay / math.sqrt(2))
         # It takes 2 L / spacing + 1 points, rounded up to a power of two.
         spacing = 2 * float(cell[0, 0]) / (points - 1.5)
         engine = getattr(torchpme, cls.calculator)
         calculator = engine(potential, mesh_spacing=spacing, interpolation_nodes=cls.nodes)
-        calculator.to(dtype=torch.float64)
+        calculator.to(dtype=DTYPE)
 
         def work() -> Tensor:
             vectors = positions[index[:, 1]] - positions[index[:, 0]] + shifts @ cell
@@ -176,9 +181,9 @@ class NvalchemiPme:
 
         index, shifts = pairs_of(atoms, cutoff, full=True)
         starts = torch.searchsorted(index[0].contiguous(), torch.arange(len(atoms) + 1)).int()
-        index = index.int()
-        cell = torch.as_tensor(atoms.cell.array)[None]
-        positions = torch.as_tensor(atoms.positions).requires_grad_()
+        index, q = index.int(), q.to(DTYPE)
+        cell = torch.as_tensor(atoms.cell.array, dtype=DTYPE)[None]
+        positions = torch.as_tensor(atoms.positions, dtype=DTYPE).requires_grad_()
 
         def work() -> Tensor:
             energy = particle_mesh_ewald(
@@ -203,7 +208,7 @@ ENGINES: dict[str, Any] = {
 
 def error_of(forces: Tensor, exact: Tensor) -> float:
     """Rms error by rms force."""
-    return float((forces - exact).norm() / exact.norm())
+    return float((forces.double() - exact).norm() / exact.norm())
 
 
 def tune(engine: Any, edge: int, exact: Tensor, start: Parameters) -> Parameters | None:
