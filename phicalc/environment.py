@@ -201,6 +201,11 @@ def check_environment(environment: Environment, potential: Potential, atoms: Ato
             "electrode potentials need charges that can flow, and this model has no charge "
             f"equilibration (head {potential.config.head!r})"
         )
+    if groups is not None and None in groups.charge and potential.charge_embedding is not None:
+        raise CalculatorSetupError(
+            "charge that flows in from a reservoir is unknown beforehand, and the total charge is "
+            "an input of this model: fix the total charge too"
+        )
     if field is None or not any(field):
         return
     if potential.head is None:
@@ -233,7 +238,8 @@ def _check_field(field: np.ndarray, total_charge: float, atoms: Atoms) -> None:
 
 def charge_concern(potential: Potential, card: ModelCard | None, charge: float) -> str:
     """Why the model may be wrong for this total charge; empty if there is no reason."""
-    if charge != 0 and potential.config.head == "none":
+    config = potential.config
+    if charge != 0 and config.head == "none" and not config.total_charge_embedding:
         return "this model has no charges and gives the energy of the neutral structure"
     if card is None or card.charge_range is None:
         return ""

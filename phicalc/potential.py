@@ -16,6 +16,7 @@ from phicalc.electrostatics import (
     CoulombSettings,
     LatentCharges,
 )
+from phicalc.electrostatics.constraints import mean_charge
 from phicalc.electrostatics.elements import covalent_radius, electronegativity
 from phicalc.electrostatics.qeq import DENSE_ATOMS, ITERATIONS
 from phicalc.graph import AtomicGraph, field_coordinate, sum_per_structure
@@ -45,6 +46,8 @@ class PotentialConfig:
     """Part of the QEq functional in the total energy: all of it, or ½ qᵀAq only."""
     charge_feedback: Literal["none", "embedding", "network"] = "none"
     """How charges enter the short-range energy: not, in its readout, or by a second network."""
+    total_charge_embedding: bool = False
+    """Whether the network's input contains the total charge of a structure by its atoms."""
     feedback_layers: int = 1
     """Layers of the second network."""
     charge_basis: int = 16
@@ -157,6 +160,9 @@ class Potential(nn.Module):
             n_features = self.feedback.network.n_features
         self.linear_readout = Linear(n_features, 1)
         self.readout = MLP(n_features, config.channels, 1)
+        self.charge_embedding: Linear | None = None
+        if config.total_charge_embedding:
+            self.charge_embedding = Linear(1, config.channels)
         table = torch.full((119,), -1)
         table[list(self.elements)] = torch.arange(len(self.elements))
         self.register_buffer("element_of_number", table, persistent=False)
@@ -225,7 +231,10 @@ class Potential(nn.Module):
         Of the energy so many `derivatives` are exact: 1 for forces, 2 for training on forces.
         """
         element = self.element_of_number[graph.atomic_numbers]
-        features = self.backbone(self.embedding[element], element, graph)
+        inputs = self.embedding[element]
+        if self.charge_embedding is not None:
+            inputs = inputs + self.charge_embedding(mean_charge(graph)[:, None].to(inputs))
+        features = self.backbone(inputs, element, graph)
         terms = {"reference": self.reference_energies()[element]}
         charges = None
         if self.head is not None:

@@ -330,6 +330,28 @@ def test_models_without_flowing_charges_refuse_reservoirs(potentials):
         calculator(potentials["no head"]).get_potential_energy(with_charges("open"))
 
 
+def test_fragments_charges_can_be_inputs_of_the_network():
+    potential = make_potential(total_charge_embedding=True)
+    contract.check_forces(contract.from_calculator(calculator(potential)), with_charges("slab"))
+    atoms = molecules()
+    atoms.set_array("fragments", np.array([0] * 3 + [1] * 6))
+    atoms.info["fragment_charges"] = [1.0, -1.0]
+    energies = []
+    for far in (0.0, 50.0):  # each fragment sees its own mean charge, however far the other is
+        moved = atoms.copy()
+        moved.positions[3:] += far
+        energies.append(calculator(potential).get_potential_energies(moved)[:3].sum())
+    alone = atoms[:3]
+    alone.info = {"charge": 1.0}
+    neutral = atoms[:3]
+    neutral.info = {}
+    alone, neutral = (calculator(potential).get_potential_energy(a) for a in (alone, neutral))
+    assert energies[1] == pytest.approx(alone, abs=0.3)  # but for the field of the other
+    assert abs(alone - neutral) > 1.0
+    with pytest.raises(CalculatorSetupError, match="unknown beforehand"):
+        calculator(potential, electrode_potential=0.5).get_potential_energy(molecules())
+
+
 def test_a_field_acts_on_fragments_without_net_charge(potentials):
     atoms = with_charges("open")
     atoms.info["fragment_charges"] = [0.2, 0.0, -0.2]

@@ -49,6 +49,20 @@ def test_config_names_unknown_keys() -> None:
         PotentialConfig.from_dict({"elements": ["H"], "wings": 2})
 
 
+@pytest.mark.parametrize("head", ["none", "qeq", "latent"])
+def test_total_charge_is_an_input_if_wanted(head: str) -> None:
+    energies = {}
+    for embedded in (False, True):
+        config = {**WATER.to_dict(), "head": head, "total_charge_embedding": embedded}
+        potential = build_potential(PotentialConfig.from_dict(config))
+        for charge in (0.0, 1.0):
+            atoms = molecule("H2O")
+            atoms.info["charge"] = charge
+            energies[embedded, charge] = float(run(potential, atoms).terms["short_range"])
+    assert energies[False, 0] == energies[False, 1] == pytest.approx(energies[True, 0])
+    assert abs(energies[True, 1] - energies[True, 0]) > 1e-3
+
+
 def test_weights_follow_the_seed_and_leave_the_random_state_alone() -> None:
     state = torch.get_rng_state()
     first, second, other = (build_potential(WATER, seed) for seed in (1, 1, 2))

@@ -62,3 +62,12 @@ class ChargeConstraints:
         number = torch.remainder(self.row, n_fragments)
         members = number == torch.arange(n_fragments, device=number.device)[:, None]
         return members * self.at_atoms(self.fixed)
+
+
+def mean_charge(graph: AtomicGraph) -> Float64[Tensor, " n_atoms"]:
+    """Net charge in e of the structure or fragment of each atom, by its number of atoms.
+
+    The mean, not the sum, makes the energy of a repeated cell extensive. 0 where charge is free.
+    """
+    constraints = ChargeConstraints(graph)
+    return constraints.at_atoms(constraints.net_charge / constraints.populations().clamp(min=1))

@@ -23,6 +23,8 @@ HEADS = {
     "embedding": {"charge_feedback": "embedding"},
     "network": {"charge_feedback": "network", "charge_range": (-2.0, 2.0), "charge_basis": 8},
     "latent": {"head": "latent"},
+    "total charge": {"total_charge_embedding": True, "charge_feedback": "network"},
+    "total charge only": {"total_charge_embedding": True, "head": "none"},
     "tensors": {"hidden_l_max": 1, "l_max": 1, "correlation": 2},
     "nequip": {"head": "none", "hidden_l_max": 2, "correlation": 1},
 }

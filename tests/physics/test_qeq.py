@@ -59,7 +59,7 @@ def test_charges_minimise_the_functional_at_fixed_total_charge(charge: float) ->
 
 
 def test_batch_equals_loop_with_unequal_sizes() -> None:
-    potential = tiny_potential(charge_feedback="embedding")
+    potential = tiny_potential(charge_feedback="embedding", total_charge_embedding=True)
     crystal = bulk("NaCl", "rocksalt", a=5.64).repeat((2, 1, 1))
     crystal.rattle(0.1, seed=1)
     charged = crystal.copy()
