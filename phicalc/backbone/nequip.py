@@ -79,7 +79,7 @@ class Convolution(nn.Module):
             [self._message(neighbors, radial, edges, degree) for degree in range(self.l_max + 1)],
             dim=1,
         )
-        total = messages.new_zeros(len(features), *messages.shape[1:])
+        total = messages.new_zeros(features.shape[0], *messages.shape[1:])
         return self.scale * total.index_add(0, edges.centre, messages)
 
     def _message(
