@@ -19,9 +19,10 @@ from ase.calculators.calculator import (
 
 from phicalc.card import ModelCard
 from phicalc.checkpoint import load_model, resolve_device, resolve_dtype
-from phicalc.electrostatics import ChargeHistory, CoulombPlanner, CoulombSettings
+from phicalc.compiled import CompiledPredictor, Mode
+from phicalc.electrostatics import CoulombSettings
 from phicalc.environment import Environment, charge_concern, environment_of
-from phicalc.evaluation import evaluate, prepare
+from phicalc.evaluation import Workspace, evaluate, prepare
 from phicalc.graph import AtomicGraph
 from phicalc.parameters import checked, describe_model
 from phicalc.potential import Potential
@@ -99,6 +100,9 @@ class PhiCalculator(Calculator):
     electrode_potential
         Potential in V of a reservoir of charge, for models with charge equilibration; overrides
         ``atoms.info["electrode_potential"]``.
+    compile
+        Use compiled functions (`phicalc.compiled`): True compiles them where they are missing,
+        which takes a minute or two once per model and machine; "auto" only takes what is there.
     **kwargs
         ``atoms``, ``directory`` and ``label`` as for every ASE calculator.
 
@@ -129,6 +133,7 @@ class PhiCalculator(Calculator):
         "force_accuracy": None,
         "external_field": None,
         "electrode_potential": None,
+        "compile": "auto",
     }
     discard_results_on_any_change = True
     # Nothing of the model depends on these arrays of Atoms.
@@ -145,12 +150,14 @@ class PhiCalculator(Calculator):
         force_accuracy: SupportsFloat | None = None,
         external_field: Sequence[SupportsFloat] | np.ndarray | None = None,
         electrode_potential: SupportsFloat | None = None,
+        compile: Mode = "auto",
         **kwargs: Any,
     ) -> None:
         _refuse_unknown(kwargs, _ASE_ARGUMENTS)
         self._source: str | os.PathLike[str] | Potential = model
         self._potential: Potential | None = None
         self._card: ModelCard | None = None
+        self._predictor: CompiledPredictor | None = None
         self._charges_warned: set[float] = set()
         atoms = kwargs.pop("atoms", None)
         super().__init__(**kwargs)
@@ -164,6 +171,7 @@ class PhiCalculator(Calculator):
             force_accuracy=force_accuracy,
             external_field=external_field,
             electrode_potential=electrode_potential,
+            compile=compile,
         )
         if atoms is not None:
             atoms.calc = self
@@ -197,11 +205,13 @@ class PhiCalculator(Calculator):
             source = kwargs["model"]
             kwargs["model"] = describe_model(source)
         wanted = checked({**self.parameters, **kwargs})
-        placement = {key for key in ("device", "dtype") if wanted[key] != self.parameters[key]}
+        loaded = ("device", "dtype", "compile")
+        placement = {key for key in loaded if wanted[key] != self.parameters[key]}
         if "model" in kwargs or placement:
             # A potential in memory may be trained further by its owner; what was given stays.
             self._potential, self._card = _load(source, wanted["device"], wanted["dtype"])
             self._source = deepcopy(source) if isinstance(source, Potential) else source
+            self._predictor = CompiledPredictor(self._potential, wanted["compile"])
             self._charges_warned.clear()
             self.implemented_properties = [
                 name
@@ -217,8 +227,7 @@ class PhiCalculator(Calculator):
         self._energy_terms: dict[str, float] = {}
         self._environment_used: Environment | None = None
         self._stress_wanted = False
-        self._planner: CoulombPlanner | None = None
-        self._history = ChargeHistory()
+        self._workspace: Workspace | None = None
 
     def read(self, label: str) -> None:
         """Refuse ``restart=``: there is nothing to restart from."""
@@ -271,16 +280,12 @@ class PhiCalculator(Calculator):
             atoms,
             environment,
             stress=self._stress_wanted and bool(atoms.pbc.all()),
-            neighbors=self.parameters["neighbors"],
-            planner=self._coulomb_planner(),
-            charge_guess=self._history.guess(atoms),
+            workspace=self._kept(),
         )
         self._warn_about_charge(environment.total_charge)
         self._environment_used = environment
         self._energy_terms = evaluation.energy_terms
         self.results = evaluation.results
-        if "charges" in self.results:
-            self._history.add(atoms, self.results["charges"])
 
     def get_born_effective_charges(self, atoms: Atoms | None = None) -> np.ndarray:
         """Born effective charges ``∂μ_α/∂r_iβ`` in e, shape (n_atoms, 3, 3).
@@ -317,22 +322,22 @@ class PhiCalculator(Calculator):
             raise InputError("no structure yet: pass atoms, or compute an energy first")
         if self.potential.head is None:
             raise PropertyNotImplementedError("this model has no charges")
-        return prepare(
-            self.potential,
-            atoms,
-            environment_of(atoms, self.parameters),
-            neighbors=self.parameters["neighbors"],
-            planner=self._coulomb_planner(),
-            charge_guess=self._history.guess(atoms),
-        )
+        workspace = self._kept()
+        guess = workspace.history.guess(atoms)
+        environment = environment_of(atoms, self.parameters)
+        return prepare(self.potential, atoms, environment, workspace, guess)
 
-    def _coulomb_planner(self) -> CoulombPlanner:
-        """Planner of the electrostatic sums, kept until a parameter changes."""
-        if self._planner is None:
+    def _kept(self) -> Workspace:
+        """Return what is kept from structure to structure, until a parameter changes."""
+        if self._workspace is None:
             accuracy = self.parameters["force_accuracy"]
-            settings = None if accuracy is None else CoulombSettings(accuracy)
-            self._planner = self.potential.coulomb_planner(settings)
-        return self._planner
+            self._workspace = Workspace(
+                self.potential,
+                neighbors=self.parameters["neighbors"],
+                settings=None if accuracy is None else CoulombSettings(accuracy),
+                predictor=self._predictor,
+            )
+        return self._workspace
 
     def _get_name(self) -> str:
         """Name under which trajectories and databases record this calculator."""

@@ -11,11 +11,13 @@ from ase.calculators.calculator import CalculationFailed, CalculatorSetupError, 
 from ase.data import atomic_masses, chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from phicalc.derivatives import Prediction, predict
-from phicalc.electrostatics import CoulombPlanner
+from phicalc.compiled import CompiledPredictor
+from phicalc.derivatives import Prediction
+from phicalc.electrostatics import ChargeHistory, CoulombSettings
 from phicalc.environment import VACUUM, Environment, check_environment
 from phicalc.graph import AtomicGraph, edge_vectors, from_ase
 from phicalc.potential import Potential
+from phicalc.skin import NeighborSearch
 
 #: Two atoms nearer than this (Å) are taken for a mistake in the input.
 COINCIDENCE_DISTANCE = 0.1
@@ -30,15 +32,42 @@ class Evaluation(NamedTuple):
     """Terms of the energy in eV."""
 
 
+class Workspace:
+    """What is kept from structure to structure; results depend on it by less than the accuracy.
+
+    Parameters
+    ----------
+    potential
+        In evaluation mode, on the device where the work shall be done.
+    neighbors
+        Neighbour engine.
+    settings
+        Of the electrostatic sums; by default those of the potential.
+    predictor
+        By default one that never compiles.
+    """
+
+    def __init__(
+        self,
+        potential: Potential,
+        *,
+        neighbors: str = "auto",
+        settings: CoulombSettings | None = None,
+        predictor: CompiledPredictor | None = None,
+    ):
+        self.planner = potential.coulomb_planner(settings)
+        self.search = NeighborSearch(potential.cutoff, engine=neighbors)
+        self.history = ChargeHistory()
+        self.predictor = predictor or CompiledPredictor(potential, False)
+
+
 def evaluate(
     potential: Potential,
     atoms: Atoms,
     environment: Environment = VACUUM,
     *,
     stress: bool = False,
-    neighbors: str = "auto",
-    planner: CoulombPlanner | None = None,
-    charge_guess: np.ndarray | None = None,
+    workspace: Workspace | None = None,
 ) -> Evaluation:
     """Compute everything that `phicalc.calculator.PhiCalculator` offers for one structure.
 
@@ -52,12 +81,8 @@ def evaluate(
         Total charge, external field and fragments.
     stress
         Compute the stress too; only for structures periodic in three directions.
-    neighbors
-        Neighbour engine.
-    planner
-        Planner of the electrostatic sums that remembers the last step.
-    charge_guess
-        Charges in e from which iterative solvers start.
+    workspace
+        Of the structures before.
 
     Raises
     ------
@@ -68,18 +93,15 @@ def evaluate(
     ase.calculators.calculator.CalculationFailed
         If the results are not finite, or memory ran out.
     """
-    planner = planner or potential.coulomb_planner()
-
-    def attempt(guess: np.ndarray | None) -> Prediction:
-        graph = prepare(
-            potential, atoms, environment, neighbors=neighbors, planner=planner, charge_guess=guess
-        )
-        return predict(potential, graph, stress=stress)
-
+    workspace = workspace or Workspace(potential)
     with _ase_errors():
-        prediction = attempt(charge_guess)
-        if prediction.charges is not None and planner.underrated(prediction.charges):
-            prediction = attempt(_array(prediction.charges))
+        guess = workspace.history.guess(atoms)
+        graph = prepare(potential, atoms, environment, workspace, guess)
+        prediction = workspace.predictor(graph, stress=stress)
+        if prediction.charges is not None and workspace.planner.underrated(prediction.charges):
+            guess = _array(prediction.charges)
+            graph = prepare(potential, atoms, environment, workspace, guess)
+            prediction = workspace.predictor(graph, stress=stress)
     results = _results(prediction, atoms)
     bad = sorted(name for name, value in results.items() if not np.all(np.isfinite(value)))
     if bad:
@@ -87,6 +109,8 @@ def evaluate(
             f"{', '.join(bad)} of {atoms.get_chemical_formula()} not finite. Look for atoms much "
             "too close together; if the structure is sound, the model does not cover it"
         )
+    if "charges" in results:
+        workspace.history.add(atoms, results["charges"])
     terms = {name: float(term.sum()) for name, term in prediction.terms.items()}
     return Evaluation(results, terms)
 
@@ -95,27 +119,30 @@ def prepare(
     potential: Potential,
     atoms: Atoms,
     environment: Environment = VACUUM,
-    *,
-    neighbors: str = "auto",
-    planner: CoulombPlanner | None = None,
+    workspace: Workspace | None = None,
     charge_guess: np.ndarray | None = None,
 ) -> AtomicGraph:
     """Check a structure and make the graph that the potential takes.
 
-    Parameters and errors are those of `evaluate`.
+    Iterations start from `charge_guess` (e). The other parameters, and errors, are those of
+    `evaluate`.
     """
+    workspace = workspace or Workspace(potential)
     with _ase_errors():
         _check_atoms(potential, atoms, environment.total_charge)
         check_environment(environment, potential, atoms)
         graph = from_ase(
-            atoms, potential.cutoff, total_charge=environment.total_charge, engine=neighbors
+            atoms,
+            potential.cutoff,
+            total_charge=environment.total_charge,
+            search=workspace.search,
         )
         _check_distances(graph)
         graph = environment.apply(graph)
         if charge_guess is not None:
             graph = graph._replace(charge_guess=torch.from_numpy(charge_guess))
         graph = graph.to(next(potential.parameters()).device)
-        return potential.prepare(graph, planner)
+        return potential.prepare(graph, workspace.planner)
 
 
 def _results(prediction: Prediction, atoms: Atoms) -> dict[str, Any]:

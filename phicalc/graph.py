@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 from torch.nn.functional import pad
 
-from phicalc.neighbors import neighbor_list
+from phicalc.skin import NeighborSearch
 
 
 class CoulombPlan(NamedTuple):
@@ -144,7 +144,12 @@ def field_coordinate(graph: AtomicGraph) -> Float64[Tensor, " n_atoms"]:
 
 
 def from_ase(
-    atoms: Atoms, cutoff: float, *, total_charge: float | None = None, engine: str = "auto"
+    atoms: Atoms,
+    cutoff: float,
+    *,
+    total_charge: float | None = None,
+    engine: str = "auto",
+    search: NeighborSearch | None = None,
 ) -> AtomicGraph:
     """Make the graph of one ASE structure.
 
@@ -158,6 +163,8 @@ def from_ase(
         Net charge in e; by default ``atoms.info["charge"]``, or 0 where that is missing.
     engine
         Neighbour engine, see `phicalc.neighbors.neighbor_list`.
+    search
+        Search with this cutoff that remembers the structure before; `engine` has no meaning then.
 
     Raises
     ------
@@ -169,7 +176,7 @@ def from_ase(
     positions = torch.tensor(atoms.positions, dtype=torch.float64).reshape(-1, 3)
     cell = torch.tensor(np.array(atoms.cell), dtype=torch.float64)
     pbc = torch.tensor(atoms.pbc, dtype=torch.bool)
-    edges = neighbor_list(positions, cell, pbc, cutoff, engine=engine)
+    edges = (search or NeighborSearch(cutoff, engine=engine)).find(positions, cell, pbc)
     return AtomicGraph(
         positions=positions,
         atomic_numbers=torch.tensor(atoms.numbers, dtype=torch.int64),

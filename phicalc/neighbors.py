@@ -22,8 +22,8 @@ from vesin import NeighborList as VesinNeighborList
 class NeighborList(NamedTuple):
     """Directed pairs of atoms within a cutoff.
 
-    The vector of a pair is ``positions[j] + edge_shifts @ cell - positions[i]``. Sorted by centre;
-    the order of the neighbours of one centre depends on the engine.
+    The vector of a pair is ``positions[j] + edge_shifts @ cell - positions[i]``. Sorted by centre,
+    then by neighbour and shift.
     """
 
     edge_index: Int64[Tensor, "2 n_edges"]
@@ -221,10 +221,19 @@ def _within(
 
 
 def _sort(pairs: _Pairs) -> _Pairs:
-    """Sort by centre what is not sorted yet."""
-    if (pairs.centres[1:] >= pairs.centres[:-1]).all():
+    """Sort by centre, neighbour and shift, so that the order depends on nothing else."""
+    if not len(pairs.centres):
         return pairs
-    return pairs.take(np.argsort(pairs.centres, kind="stable"))
+    columns = [pairs.centres, pairs.neighbors, *pairs.shifts.T]
+    key, room = np.zeros_like(pairs.centres), 1
+    for column in columns:
+        lowest = int(column.min())
+        size = int(column.max()) - lowest + 1
+        room *= size
+        if room >= 2**63:
+            return pairs.take(np.lexsort(columns[::-1]))
+        key = key * size + (column - lowest)
+    return pairs if (key[1:] > key[:-1]).all() else pairs.take(np.argsort(key))
 
 
 def _first_of_each(pairs: _Pairs) -> Bool[ndarray, " n_edges"]:

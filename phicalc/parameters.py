@@ -6,6 +6,7 @@ from typing import Any
 from ase.calculators.calculator import InputError
 
 from phicalc.checkpoint import resolve_device, resolve_dtype, weights_digest
+from phicalc.compiled import Mode
 from phicalc.electrostatics import CoulombSettings
 from phicalc.environment import as_field, as_number
 from phicalc.neighbors import ENGINES
@@ -38,6 +39,7 @@ def checked(parameters: dict[str, Any]) -> dict[str, Any]:
         "electrode_potential": _number(parameters, "electrode_potential", "V"),
         "external_field": None if field is None else as_field(field, "external_field"),
         "force_accuracy": accuracy,
+        "compile": _compile_mode(parameters["compile"]),
     }
 
 
@@ -45,6 +47,13 @@ def _number(parameters: dict[str, Any], name: str, meaning: str) -> float | None
     """One finite number, if it was given."""
     value = parameters[name]
     return None if value is None else as_number(value, name, meaning)
+
+
+def _compile_mode(value: Any) -> Mode:
+    """Check that this is True, False or "auto"."""
+    if value is True or value is False or value == "auto":
+        return value  # type: ignore[no-any-return]  # it is one of the three
+    raise InputError(f"PhiCalculator: compile must be True, False or 'auto', got {value!r}")
 
 
 def describe_model(source: str | os.PathLike[str] | Potential) -> str:

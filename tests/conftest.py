@@ -49,6 +49,12 @@ def shared_data() -> Callable[[str], Path]:
     return find
 
 
+@pytest.fixture(autouse=True, scope="session")
+def nothing_is_compiled_before(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Hide functions that the user has compiled: results would depend on his cache."""
+    os.environ["PHICALC_CACHE"] = str(tmp_path_factory.mktemp("compiled"))
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     """Random numbers that are the same in every run and any order of the tests."""

@@ -29,12 +29,15 @@ from ase.md.nose_hoover_chain import NoseHooverChainNVT
 from ase.optimize import BFGS
 from ase.units import fs
 
+import phicalc.compiled
 import phicalc.evaluation
 import phicalc.potential
+import phicalc.skin
 from phicalc.calculator import PhiCalculator
 from phicalc.checkpoint import ModelCard, load_model, save_model
 from phicalc.electrostatics import qeq
 from phicalc.electrostatics.solvers import ConjugateGradientSolver
+from phicalc.neighbors import neighbor_list
 from phicalc.potential import Potential, PotentialConfig, build_potential
 from phicalc.structures import water_box
 from phicalc.testing import CONTRACT, from_calculator
@@ -91,13 +94,13 @@ STRUCTURES = {"open": water, "periodic": crystal}
 def count_predictions(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Note every evaluation of the potential: with stress or without."""
     calls: list[bool] = []
-    predict = phicalc.evaluation.predict
+    predict = phicalc.compiled.predict
 
     def counted(*args, stress: bool, **kwargs):
         calls.append(stress)
         return predict(*args, stress=stress, **kwargs)
 
-    monkeypatch.setattr(phicalc.evaluation, "predict", counted)
+    monkeypatch.setattr(phicalc.compiled, "predict", counted)
     return calls
 
 
@@ -512,13 +515,12 @@ def test_default_device(potentials):
 
 def test_the_neighbour_engine_is_passed_on(potentials, monkeypatch):
     seen = []
-    from_ase = phicalc.evaluation.from_ase
 
-    def noted(*args, **kwargs):
-        seen.append(kwargs["engine"])
-        return from_ase(*args, **kwargs)
+    def noted(*args, engine: str, **kwargs):
+        seen.append(engine)
+        return neighbor_list(*args, engine=engine, **kwargs)
 
-    monkeypatch.setattr(phicalc.evaluation, "from_ase", noted)
+    monkeypatch.setattr(phicalc.skin, "neighbor_list", noted)
     PhiCalculator(potentials["none"], device="cpu", neighbors="vesin").get_forces(water())
     assert seen == ["vesin"]
 
@@ -907,7 +909,7 @@ def test_failures_of_the_machine(calc, monkeypatch, error, message):
     def fail(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr(phicalc.evaluation, "predict", fail)
+    monkeypatch.setattr(phicalc.compiled, "predict", fail)
     with pytest.raises(CalculationFailed, match=message):
         calc.get_potential_energy(water())
 

@@ -10,7 +10,7 @@ from phicalc.electrostatics.boundary import complete_box
 from phicalc.electrostatics.choice import choose, estimate, least_open_length, survey
 from phicalc.electrostatics.settings import CoulombSettings, SumParameters
 from phicalc.graph import AtomicGraph, CoulombPlan, collate, slots
-from phicalc.neighbors import neighbor_list
+from phicalc.skin import NeighborSearch
 
 #: Parameters are chosen anew when the edges of the cell have changed by more than this.
 _STRETCH = 0.15
@@ -72,6 +72,7 @@ class CoulombPlanner:
         self._basis = torch.eye(3, dtype=torch.int64)
         self._kvectors = torch.zeros((0, 3), dtype=torch.int64)
         self._reference: tuple[Tensor, ...] = ()
+        self._search = NeighborSearch(0.0, half=True)
 
     def plan(
         self,
@@ -138,6 +139,7 @@ class CoulombPlanner:
             positions, cell, pbc, smearing, charge, settings, with_mesh, applications
         )
         self.parameters, self._reference = parameters, (cell, pbc, smearing)
+        self._search = NeighborSearch(parameters.real_cutoff, half=True)
         self.changes += 1
         if parameters.method == "ewald":
             box = complete_box(cell, pbc, parameters.open_length).cpu().numpy()
@@ -180,9 +182,7 @@ class CoulombPlanner:
         cell, length = graph.cell[0], parameters.open_length
         index, shifts = graph.edge_index[:, :0], graph.edge_shifts[:0]
         if parameters.real_cutoff:
-            index, shifts = neighbor_list(
-                graph.positions, cell, graph.pbc[0], parameters.real_cutoff, half=True
-            )
+            index, shifts = self._search.find(graph.positions, cell, graph.pbc[0])
         with_mesh = parameters.method == "mesh"
         mesh = [*parameters.mesh, parameters.spline_order]
         atom_of_slot, slot_of_atom = slots(graph.batch, 1)

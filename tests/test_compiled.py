@@ -1,0 +1,201 @@
+"""Compiled functions give the results of plain torch, or are not used."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk, molecule
+
+import phicalc.compiled
+from phicalc.calculator import PhiCalculator
+from phicalc.compiled import CompiledPredictor, cache_folder, kind_of
+from phicalc.derivatives import Prediction, predict
+from phicalc.electrostatics import CoulombSettings
+from phicalc.graph import AtomicGraph, collate, from_ase
+from phicalc.potential import Potential, PotentialConfig, build_potential
+
+pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler (g++)")
+
+
+def make_potential(**settings: object) -> Potential:
+    defaults = {
+        "elements": ("Na", "Cl"), "cutoff": 3.5, "layers": 1, "channels": 2, "l_max": 1,
+        "correlation": 1, "average_neighbors": 6.0, "radial_basis": 3,
+    }  # fmt: skip
+    potential = build_potential(PotentialConfig(**{**defaults, **settings}), seed=3).double()
+    return potential.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def potential() -> Potential:
+    return make_potential()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("functions")
+
+
+def salt(*repeats: int, charge: float = 0.0) -> Atoms:
+    atoms = bulk("NaCl", "rocksalt", a=5.6).repeat(repeats)
+    atoms.rattle(0.1, seed=4)
+    atoms.info["charge"] = charge
+    return atoms
+
+
+def cluster(n: int) -> Atoms:
+    atoms = salt(1, 1, n, charge=1.0)
+    atoms.pbc = False
+    return atoms
+
+
+def prepared(potential: Potential, atoms: Atoms) -> AtomicGraph:
+    return potential.prepare(from_ase(atoms, potential.cutoff))
+
+
+def assert_same(found: Prediction, expected: Prediction, tolerance: float = 1e-10) -> None:
+    for name in ("energy", "atomic_energies", "forces", "stress", "charges"):
+        first, second = getattr(found, name), getattr(expected, name)
+        assert (first is None) == (second is None)
+        if second is not None:
+            scale = float(second.abs().max())
+            torch.testing.assert_close(first, second, rtol=0, atol=tolerance * scale)
+    assert list(found.terms) == list(expected.terms)
+    for name, term in expected.terms.items():
+        torch.testing.assert_close(found.terms[name], term, rtol=1e-10, atol=1e-9)
+
+
+def forbid(*_: object, **__: object) -> None:
+    raise AssertionError("nothing is to be compiled here")
+
+
+@pytest.mark.parametrize("kind", ["crystal", "cluster"])
+def test_one_function_serves_all_sizes_and_processes(potential, folder, kind, monkeypatch):
+    stress = kind == "crystal"
+    make = {"crystal": lambda n: salt(1, 2, n, charge=0.5 * n), "cluster": cluster}[kind]
+    first = CompiledPredictor(potential, True, folder)
+    graph = prepared(potential, make(3))
+    assert_same(first(graph, stress=stress), predict(potential, graph, stress=stress))
+    monkeypatch.setattr(phicalc.compiled, "_compile", forbid)
+    for predictor in (first, CompiledPredictor(potential, "auto", folder)):
+        for size in (2, 5, 9):
+            graph = prepared(potential, make(size))
+            assert_same(predictor(graph, stress=stress), predict(potential, graph, stress=stress))
+        assert [function is not None for function in predictor.functions.values()] == [True]
+
+
+def test_calculator_is_the_same_compiled(potential, folder, monkeypatch):
+    monkeypatch.setenv("PHICALC_CACHE", str(folder))
+    assert cache_folder() == folder
+    atoms = salt(1, 2, 2)
+    results = {}
+    for mode in (False, True):
+        calc = PhiCalculator(potential, device="cpu", dtype="float64", compile=mode)
+        stress = calc.get_stress(atoms)
+        results[mode] = calc.get_forces(atoms), stress, calc.get_charges(atoms)
+    monkeypatch.setattr(phicalc.compiled, "predict", forbid)
+    atoms.rattle(0.01, seed=5)
+    compiled = calc.get_forces(atoms)
+    for mode in (False, True):  # a copy loads its functions anew, and compares them once
+        monkeypatch.setattr(phicalc.compiled, "predict", predict)
+        other = pickle.loads(pickle.dumps(calc)) if mode else copy.deepcopy(calc)
+        np.testing.assert_array_equal(other.get_forces(atoms), compiled)
+    for plain, fast in zip(results[False], results[True], strict=True):
+        np.testing.assert_allclose(fast, plain, rtol=0, atol=1e-10 * np.abs(plain).max())
+
+
+def test_auto_does_not_compile(potential, tmp_path, monkeypatch):
+    monkeypatch.setattr(phicalc.compiled, "_compile", forbid)
+    predictor = CompiledPredictor(potential, "auto", tmp_path)
+    graph = prepared(potential, salt(1, 2, 2))
+    assert_same(predictor(graph), predict(potential, graph), 0.0)
+    assert list(predictor.functions.values()) == [None]
+
+
+def test_functions_of_other_weights_kinds_and_precision_have_other_names(potential):
+    key = phicalc.compiled._key
+    kinds = [
+        kind_of(potential, prepared(potential, salt(1, 2, 2)), stress) for stress in (False, True)
+    ]
+    names = [key(potential, kind) for kind in kinds]
+    changed = copy.deepcopy(potential)
+    changed.embedding[0, 0] += 1e-3
+    names += [key(changed, kinds[0]), key(copy.deepcopy(potential).float(), kinds[0])]
+    names += [key(make_potential(hardness_floor=2.0), kinds[0])]
+    assert len(set(names)) == len(names) == 5
+    assert key(copy.deepcopy(potential), kinds[0]) == names[0]
+
+
+def test_some_structures_are_predicted_as_they_are(potential):
+    crystal = prepared(potential, salt(1, 2, 2))
+    slab = salt(1, 2, 2)
+    slab.pbc = (True, True, False)
+    planner = potential.coulomb_planner(CoulombSettings(1e-4, "mesh"))
+    mesh = potential.prepare(from_ase(salt(1, 2, 2), potential.cutoff), planner)
+    lonely = prepared(potential, Atoms("Na", info={"charge": 1}))
+    no_pairs = prepared(potential, Atoms("NaCl", positions=[[0, 0, 0], [0, 0, 2.0]]))
+    assert kind_of(potential, crystal, True) is not None
+    for graph in (collate([crystal, crystal]), prepared(potential, slab), mesh, lonely, no_pairs):
+        assert kind_of(potential, graph, False) is None
+        predictor = CompiledPredictor(potential, True)
+        assert_same(predictor(graph), predict(potential, graph), 0.0)
+    large = PotentialConfig(elements=("Na", "Cl"), channels=2, head="latent")
+    assert kind_of(build_potential(large), crystal, True) is not None
+
+
+def test_failure_is_said_once_and_survived(potential, tmp_path, monkeypatch, caplog):
+    def fail(*_: object) -> None:
+        raise RuntimeError("no compiler\nlong story")
+
+    monkeypatch.setattr(phicalc.compiled, "_compile", fail)
+    predictor = CompiledPredictor(potential, True, tmp_path)
+    graph = prepared(potential, salt(1, 2, 2))
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            assert_same(predictor(graph), predict(potential, graph), 0.0)
+    messages = [record.getMessage() for record in caplog.records]
+    assert sum("going on uncompiled" in message for message in messages) == 1
+    assert "RuntimeError: no compiler" in messages[-1]
+    assert "long story" not in messages[-1]
+
+
+def test_wrong_functions_are_not_used(potential, tmp_path, monkeypatch, caplog):
+    graph = prepared(potential, salt(1, 2, 2))
+
+    class Wrong:
+        def __init__(self, *_: object) -> None: ...
+
+        def __call__(self, graph: AtomicGraph) -> Prediction:
+            right = predict(potential, graph)
+            return right._replace(forces=right.forces * (1 + 1e-8))
+
+    monkeypatch.setattr(phicalc.compiled, "_compile", lambda *_: None)
+    monkeypatch.setattr(phicalc.compiled, "_Function", Wrong)
+    predictor = CompiledPredictor(potential, True, tmp_path)
+    with caplog.at_level(logging.WARNING):
+        assert_same(predictor(graph), predict(potential, graph), 0.0)
+    assert "compiled forces differ by 1.0e-08" in caplog.text
+
+
+def test_folder_is_that_of_the_user(monkeypatch):
+    monkeypatch.delenv("PHICALC_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert cache_folder() == Path("/somewhere/phicalc")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_folder() == Path.home() / ".cache" / "phicalc"
+
+
+def test_molecules_without_neighbours_are_no_obstacle(potential):
+    atoms = molecule("NaCl")
+    atoms.set_distance(0, 1, 9.0)
+    graph = prepared(potential, atoms)
+    assert graph.n_edges == 0
+    assert_same(CompiledPredictor(potential, "auto")(graph), predict(potential, graph), 0.0)
