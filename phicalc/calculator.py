@@ -24,7 +24,7 @@ from phicalc.electrostatics import CoulombSettings
 from phicalc.environment import Environment, charge_concern, environment_of
 from phicalc.evaluation import Workspace, evaluate, prepare
 from phicalc.graph import AtomicGraph
-from phicalc.parameters import checked, describe_model
+from phicalc.parameters import checked, record_of_model
 from phicalc.potential import Potential
 from phicalc.response import (
     born_effective_charges,
@@ -203,7 +203,7 @@ class PhiCalculator(Calculator):
         source = self._source
         if "model" in kwargs:
             source = kwargs["model"]
-            kwargs["model"] = describe_model(source)
+            kwargs["model"] = record_of_model(source)
         wanted = checked({**self.parameters, **kwargs})
         loaded = ("device", "dtype", "compile")
         placement = {key for key in loaded if wanted[key] != self.parameters[key]}

@@ -13,6 +13,7 @@ from ase import Atoms
 
 from phicalc import __version__
 from phicalc.calculator import PhiCalculator
+from phicalc.compiled import Mode
 from phicalc.info import describe_installation, describe_model
 from phicalc.md import MDConfig, make_report, run_md
 from phicalc.md.config import THERMOSTATS
@@ -116,12 +117,16 @@ def _info(options: argparse.Namespace) -> None:
     _print_table(describe_model(options.model) if options.model else describe_installation())
 
 
+_COMPILE_MODES: dict[str, Mode] = {"auto": "auto", "yes": True, "no": False}
+
+
 def _calculator(options: argparse.Namespace) -> PhiCalculator:
     return PhiCalculator(
         options.model,
         device=options.device,
         dtype=options.dtype,
         total_charge=options.charge,
+        compile=_COMPILE_MODES[options.compile],
     )
 
 
@@ -180,6 +185,12 @@ def _add_structure(verb: argparse.ArgumentParser, index: str) -> None:
     verb.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
     verb.add_argument("--dtype", default="float32", help="precision: float32 or float64")
     verb.add_argument("--charge", type=float, help="total charge in e (default: of the file, or 0)")
+    verb.add_argument(
+        "--compile",
+        default="auto",
+        choices=tuple(_COMPILE_MODES),
+        help="yes: compile the model, a minute or two once; auto: use what was compiled before",
+    )
 
 
 def _add_predict(verbs: _Verbs) -> argparse.ArgumentParser:

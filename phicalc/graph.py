@@ -70,6 +70,8 @@ class AtomicGraph(NamedTuple):
     """Lattice shift of the neighbour, in cells."""
     total_charge: Float64[Tensor, " n_structures"]
     """Net charge of each structure in e."""
+    edge_of_slot: Int64[Tensor, "n_atoms n_slots"] | None = None
+    """Edges of each centre as a padded table; `n_edges` marks an empty slot."""
     coulomb: CoulombPlan | None = None
     """Terms of the electrostatic sums; None until `Potential.prepare` has run."""
     charge_guess: Float64[Tensor, " n_atoms"] | None = None
@@ -185,6 +187,7 @@ def from_ase(
         batch=torch.zeros(len(atoms), dtype=torch.int64),
         edge_index=edges.edge_index,
         edge_shifts=edges.edge_shifts,
+        edge_of_slot=slots(edges.edge_index[0], len(atoms))[0],
         total_charge=torch.tensor([total_charge], dtype=torch.float64),
     )
 
@@ -210,16 +213,18 @@ def collate(graphs: Sequence[AtomicGraph]) -> AtomicGraph:
     batch = torch.cat([g.batch + n for g, n in zip(graphs, structure_offsets, strict=True)])
     cell = torch.cat([g.cell for g in graphs])
     plans = [graph.coulomb for graph in graphs if graph.coulomb is not None]
+    edge_index = torch.cat(
+        [g.edge_index + n for g, n in zip(graphs, atom_offsets, strict=True)], dim=1
+    )
     return AtomicGraph(
         positions=torch.cat([g.positions for g in graphs]),
         atomic_numbers=torch.cat([g.atomic_numbers for g in graphs]),
         cell=cell,
         pbc=torch.cat([g.pbc for g in graphs]),
         batch=batch,
-        edge_index=torch.cat(
-            [g.edge_index + n for g, n in zip(graphs, atom_offsets, strict=True)], dim=1
-        ),
+        edge_index=edge_index,
         edge_shifts=torch.cat([g.edge_shifts for g in graphs]),
+        edge_of_slot=slots(edge_index[0], len(batch))[0],
         total_charge=torch.cat([g.total_charge for g in graphs]),
         coulomb=_collate_plans(plans, atom_offsets, slots(batch, len(cell))) if plans else None,
         charge_guess=_join([g.charge_guess for g in graphs], [(g.n_atoms,) for g in graphs]),
@@ -282,20 +287,24 @@ def _join(parts: Sequence[Tensor | None], shapes: Sequence[tuple[int, ...]]) -> 
 
 
 def slots(
-    batch: Int64[Tensor, " n_atoms"], n_structures: int
-) -> tuple[Int64[Tensor, "n_structures n_slots"], Int64[Tensor, " n_atoms"]]:
-    """Lay the atoms out as a padded table, one row per structure (see `CoulombPlan`)."""
-    n_atoms = len(batch)
-    counts = torch.bincount(batch, minlength=n_structures)
-    n_slots = int(counts.max()) if n_atoms else 0
+    owner: Int64[Tensor, " n"], n_owners: int
+) -> tuple[Int64[Tensor, "n_owners n_slots"], Int64[Tensor, " n"]]:
+    """Lay things out as a padded table, one row for those of each owner.
+
+    Returns the thing in each slot of the table, `n` where it is empty, and where each thing stands
+    in the flattened table.
+    """
+    n, device = len(owner), owner.device
+    counts = torch.bincount(owner, minlength=n_owners)
+    n_slots = int(counts.max()) if n else 0
     starts = torch.cumsum(counts, 0) - counts
-    order = torch.argsort(batch, stable=True)
-    rank = torch.empty_like(batch)
-    rank[order] = torch.arange(n_atoms, device=batch.device) - starts[batch[order]]
-    slot_of_atom = batch * n_slots + rank
-    atom_of_slot = torch.full((n_structures * n_slots,), n_atoms, device=batch.device)
-    atom_of_slot[slot_of_atom] = torch.arange(n_atoms, device=batch.device)
-    return atom_of_slot.reshape(n_structures, n_slots), slot_of_atom
+    order = torch.argsort(owner, stable=True)
+    rank = torch.empty_like(owner)
+    rank[order] = torch.arange(n, device=device) - starts[owner[order]]
+    slot_of_thing = owner * n_slots + rank
+    thing_of_slot = torch.full((n_owners * n_slots,), n, device=device)
+    thing_of_slot[slot_of_thing] = torch.arange(n, device=device)
+    return thing_of_slot.reshape(n_owners, n_slots), slot_of_thing
 
 
 def _offsets(sizes: list[int]) -> list[int]:

@@ -56,7 +56,7 @@ def _compile_mode(value: Any) -> Mode:
     raise InputError(f"PhiCalculator: compile must be True, False or 'auto', got {value!r}")
 
 
-def describe_model(source: str | os.PathLike[str] | Potential) -> str:
+def record_of_model(source: str | os.PathLike[str] | Potential) -> str:
     """Model parameter as it is recorded in trajectories: text only."""
     if not isinstance(source, Potential):
         return os.fspath(source)

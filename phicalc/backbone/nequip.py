@@ -4,11 +4,12 @@ import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64, Shaped
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from phicalc.backbone.products import NodeProduct
+from phicalc.backbone.tables import RadialTable
 from phicalc.graph import AtomicGraph, edge_vectors
 from phicalc.nn import (
     MLP,
@@ -24,26 +25,40 @@ from phicalc.nn import (
 
 
 class EdgeFeatures(NamedTuple):
-    """What the network sees of the edges."""
+    """What the network sees of the edges, as a padded table for each centre; zeros are padding."""
 
-    centre: Int64[Tensor, " n_edges"]
-    neighbor: Int64[Tensor, " n_edges"]
-    harmonics: Float[Tensor, "n_edges components"]
-    radial: Float[Tensor, "n_edges n_basis"]
+    neighbor: Int64[Tensor, "n_atoms n_slots"]
+    harmonics: Float[Tensor, "n_atoms n_slots components"]
+    lengths: Float64[Tensor, "n_atoms n_slots"]
+    """In Å; for table look-up."""
+    radial: Float[Tensor, "n_atoms n_slots n_basis"]
 
 
 def edge_features(graph: AtomicGraph, basis: RadialBasis, l_max: int) -> EdgeFeatures:
     """Directions as spherical harmonics and lengths in a radial basis, in the network's dtype."""
+    assert graph.edge_of_slot is not None
     vectors = edge_vectors(graph)
     lengths = vectors.norm(dim=1)
     dtype = basis.frequencies.dtype
     harmonics = spherical_harmonics((vectors / lengths[:, None]).to(dtype), l_max)
-    centre, neighbor = graph.edge_index
-    return EdgeFeatures(centre, neighbor, harmonics, basis(lengths.to(dtype)))
+    columns = (graph.edge_index[1], harmonics, lengths, basis(lengths.to(dtype)))
+    return EdgeFeatures(*(_to_slots(column, graph.edge_of_slot) for column in columns))
+
+
+def _to_slots(
+    values: Shaped[Tensor, "n_edges ..."], edge_of_slot: Int64[Tensor, "n_atoms n_slots"]
+) -> Shaped[Tensor, "n_atoms n_slots ..."]:
+    """Lay what belongs to edges out as a table, zero in empty slots."""
+    padded = torch.cat([values, values.new_zeros(1, *values.shape[1:])])
+    chosen = padded.index_select(0, edge_of_slot.reshape(-1))
+    return chosen.reshape(*edge_of_slot.shape, *values.shape[1:])
 
 
 class Convolution(nn.Module):
     """Sends ``R(r) · (Y(r̂) ⊗ h_j)`` along every edge and sums at the centre.
+
+    The sum over neighbours is a matrix product for each centre, and harmonics are coupled to
+    features after it: nothing of the size of edges times components times channels is ever made.
 
     Parameters
     ----------
@@ -63,6 +78,7 @@ class Convolution(nn.Module):
         self.paths = couplings(l_in, l_max, l_max)
         self.linear = EquivariantLinear(l_in, channels, channels)
         self.radial = MLP(n_basis, 32, len(self.paths) * channels)
+        self.table: RadialTable | None = None  # stands in for `radial`, see `tabulate`
         # Neighbours add up coherently in l = 0, and the envelope hides about half of them.
         self.scale = 2 / average_neighbors
         for l1, l2, l3 in self.paths:
@@ -73,30 +89,36 @@ class Convolution(nn.Module):
         self, features: Float[Tensor, "n m c"], edges: EdgeFeatures
     ) -> Float[Tensor, "n m_out c"]:
         """Aggregate the messages of all neighbours."""
-        neighbors = self.linear(features)[edges.neighbor]  # (n_edges, m, c)
-        radial = self.radial(edges.radial).unflatten(1, (len(self.paths), self.channels))
-        messages = torch.cat(
-            [self._message(neighbors, radial, edges, degree) for degree in range(self.l_max + 1)],
-            dim=1,
-        )
-        total = messages.new_zeros(features.shape[0], *messages.shape[1:])
-        return self.scale * total.index_add(0, edges.centre, messages)
+        sent = self.linear(features)
+        neighbors = sent.index_select(0, edges.neighbor.reshape(-1))
+        neighbors = neighbors.reshape(*edges.neighbor.shape, *sent.shape[1:])  # (n, slots, m, c)
+        radial = self.table(edges.lengths) if self.table else self.radial(edges.radial)
+        radial = radial.unflatten(2, (len(self.paths), self.channels))
+        messages = [
+            self._message(neighbors, radial, edges, degree) for degree in range(self.l_max + 1)
+        ]
+        return self.scale * torch.cat(messages, dim=1)
 
     def _message(
         self, neighbors: Tensor, radial: Tensor, edges: EdgeFeatures, degree: int
-    ) -> Tensor:
-        """Message of one degree, summed over all paths that lead to it."""
+    ) -> Float[Tensor, "n m c"]:
+        """Sum of the messages of one degree, over all paths that lead to it."""
         terms = []
         for path, (l1, l2, l3) in enumerate(self.paths):
             if l3 != degree:
                 continue
-            direction = edges.harmonics[:, block(l2)]
-            weighted = neighbors[:, block(l1)] * radial[:, path, None]  # (n_edges, 2l1+1, c)
+            weighted = neighbors[:, :, block(l1)] * radial[:, :, path, None]
+            direction = edges.harmonics[:, :, block(l2)]
+            if l2 == 0:  # products with one row are slow
+                total = (direction * weighted.flatten(2)).sum(1, keepdim=True)
+            else:
+                total = direction.transpose(1, 2) @ weighted.flatten(2)  # (n, 2l2+1, (2l1+1) c)
             if l1 == 0:  # the coupling is the identity
-                terms.append(direction[:, :, None] * weighted)
+                terms.append(total)
             else:
                 table = getattr(self, f"coupling_{l1}{l2}{l3}").to(direction)
-                terms.append(torch.einsum("eb,abk->eka", direction, table) @ weighted)
+                pairs = total.unflatten(2, (2 * l1 + 1, self.channels))
+                terms.append(torch.einsum("nbac,abk->nkc", pairs, table))
         return torch.stack(terms).sum(0) / math.sqrt(len(terms))
 
 
@@ -188,6 +210,13 @@ class NequIP(nn.Module):
             )
             for l_in, l_out in zip(inputs, outputs, strict=True)
         )  # fmt: skip
+
+    def tabulate(self) -> None:
+        """Replace radial networks by tables: for inference in single precision."""
+        for interaction in self.interactions:
+            assert isinstance(interaction, Interaction)
+            convolution = interaction.convolution
+            convolution.table = RadialTable(self.basis, convolution.radial)
 
     def forward(
         self,

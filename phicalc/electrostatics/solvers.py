@@ -38,10 +38,10 @@ _NO_MINIMUM = (
 
 
 class DenseSolver:
-    """Inverses of the bordered matrices, which are formed as constants.
+    """Solves with the bordered matrices themselves, which are formed as constants.
 
-    Inverses and not LU factors: inductor of torch 2.13 compiles `torch.linalg.lu_solve` wrongly
-    where it is differentiated twice.
+    What is to be differentiated is multiplied with inverses, not solved with LU factors: inductor
+    of torch 2.13 compiles `torch.linalg.lu_solve` wrongly where it is differentiated twice.
 
     Parameters
     ----------
@@ -59,19 +59,30 @@ class DenseSolver:
     def __init__(self, coulomb: CoulombSum, hardness: Float64[Tensor, " n_atoms"]):
         self.coulomb = coulomb
         self.constraints = ChargeConstraints(coulomb.graph)
+        self.inverse: Tensor | None = None
         with torch.no_grad():
-            self.inverse = torch.linalg.inv(self._bordered_matrix(hardness))
+            self.matrix = self._bordered_matrix(hardness)
             if self.constraints.flowing:
                 self._check_stability(torch.ones_like(hardness))
 
     def __call__(
         self, gradient: Float64[Tensor, " n_atoms"], net_charge: Float64[Tensor, "s f"]
     ) -> tuple[Float64[Tensor, " n_atoms"], Float64[Tensor, "s f"]]:
-        """Multiply with the inverse; see `Solver`."""
-        target = torch.cat([self.coulomb.to_slots(-gradient), net_charge], dim=1)
-        solution = (self.inverse @ target[:, :, None]).squeeze(2)
+        """Solve; see `Solver`."""
+        target = torch.cat([self.coulomb.to_slots(-gradient), net_charge], dim=1)[:, :, None]
+        if gradient.requires_grad or net_charge.requires_grad:
+            solution = (self._inverse() @ target).squeeze(2)
+        else:
+            solution = torch.linalg.solve(self.matrix, target).squeeze(2)
         n_slots = target.shape[1] - net_charge.shape[1]
         return self.coulomb.from_slots(solution[:, :n_slots]), solution[:, n_slots:]
+
+    def _inverse(self) -> Float64[Tensor, "s m m"]:
+        """Inverse of the bordered matrices, computed once."""
+        if self.inverse is None:
+            with torch.no_grad():
+                self.inverse = torch.linalg.inv(self.matrix)
+        return self.inverse
 
     def _check_stability(self, ones: Tensor) -> None:
         """Refuse structures that a reservoir would charge without end.
