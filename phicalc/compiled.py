@@ -92,7 +92,13 @@ class CompiledPredictor:
         if kind not in self.functions:
             self.functions[kind] = self._prepare(kind, graph)
         function = self.functions[kind]
-        return predict(self.potential, graph, stress=stress) if not function else function(graph)
+        if function is not None:
+            try:
+                return function(graph)
+            except RuntimeError as error:
+                self.functions[kind] = None
+                _say_uncompiled(error)
+        return predict(self.potential, graph, stress=stress)
 
     def _prepare(
         self, kind: Kind, graph: AtomicGraph
@@ -109,12 +115,7 @@ class CompiledPredictor:
             function = _Function(path, kind, plain)
             _compare(function(graph), plain, next(self.potential.parameters()).dtype)
         except Exception as error:  # compilers raise many kinds
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
-            logger.warning(
-                "going on uncompiled, some times slower: %s: %s (compile=False avoids the attempt)",
-                type(error).__name__,
-                reason,
-            )
+            _say_uncompiled(error)
             return None
         return function
 
@@ -239,6 +240,16 @@ def _tabulated(potential: Potential) -> Potential:
     return potential
 
 
+def _say_uncompiled(error: Exception) -> None:
+    """Tell the user once why it will be slower."""
+    reason = next(iter(str(error).strip().splitlines()), "")
+    logger.warning(
+        "going on uncompiled, some times slower: %s: %s (compile=False avoids the attempt)",
+        type(error).__name__,
+        reason,
+    )
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence what torch's compilers say about themselves."""
@@ -296,8 +307,7 @@ def _device_name(device: torch.device) -> str:
 
 def _source_digest() -> str:
     """Digest of the code of this package."""
-    folder = Path(__file__).parent
-    sources = sorted(folder.glob("*.py")) + sorted(folder.glob("[be]*/*.py"))
+    sources = sorted(Path(__file__).parent.rglob("*.py"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 

@@ -178,6 +178,20 @@ def test_failure_is_said_once_and_survived(potential, tmp_path, monkeypatch, cap
     assert "long story" not in messages[-1]
 
 
+def test_functions_that_fail_later_are_given_up(potential, tmp_path, monkeypatch, caplog):
+    graph = prepared(potential, salt(1, 2, 2))
+    predictor = CompiledPredictor(potential, "auto", tmp_path)
+
+    def fail(_: object) -> Prediction:
+        raise RuntimeError("expected another size")
+
+    predictor.functions[kind_of(potential, graph, False)] = fail
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            assert_same(predictor(graph), predict(potential, graph), 0.0)
+    assert caplog.text.count("expected another size") == 1
+
+
 def test_wrong_functions_are_not_used(potential, tmp_path, monkeypatch, caplog):
     graph = prepared(potential, salt(1, 2, 2))
 
