@@ -322,10 +322,8 @@ class PhiCalculator(Calculator):
             raise InputError("no structure yet: pass atoms, or compute an energy first")
         if self.potential.head is None:
             raise PropertyNotImplementedError("this model has no charges")
-        workspace = self._kept()
-        guess = workspace.history.guess(atoms)
         environment = environment_of(atoms, self.parameters)
-        return prepare(self.potential, atoms, environment, workspace, guess)
+        return prepare(self.potential, atoms, environment, self._kept())
 
     def _kept(self) -> Workspace:
         """Return what is kept from structure to structure, until a parameter changes."""

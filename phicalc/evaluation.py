@@ -94,14 +94,15 @@ def evaluate(
         If the results are not finite, or memory ran out.
     """
     workspace = workspace or Workspace(potential)
-    with _ase_errors():
-        guess = workspace.history.guess(atoms)
+
+    def attempt(guess: np.ndarray | None) -> Prediction:
         graph = prepare(potential, atoms, environment, workspace, guess)
-        prediction = workspace.predictor(graph, stress=stress)
+        return workspace.predictor(graph, stress=stress)
+
+    with _ase_errors():
+        prediction = attempt(None)
         if prediction.charges is not None and workspace.planner.underrated(prediction.charges):
-            guess = _array(prediction.charges)
-            graph = prepare(potential, atoms, environment, workspace, guess)
-            prediction = workspace.predictor(graph, stress=stress)
+            prediction = attempt(_array(prediction.charges))
     results = _results(prediction, atoms)
     bad = sorted(name for name, value in results.items() if not np.all(np.isfinite(value)))
     if bad:
@@ -124,8 +125,8 @@ def prepare(
 ) -> AtomicGraph:
     """Check a structure and make the graph that the potential takes.
 
-    Iterations start from `charge_guess` (e). The other parameters, and errors, are those of
-    `evaluate`.
+    Iterations start from `charge_guess` (e), or what the structures before let expect. The other
+    parameters, and errors, are those of `evaluate`.
     """
     workspace = workspace or Workspace(potential)
     with _ase_errors():
@@ -139,6 +140,8 @@ def prepare(
         )
         _check_distances(graph)
         graph = environment.apply(graph)
+        if charge_guess is None:
+            charge_guess = workspace.history.guess(atoms)
         if charge_guess is not None:
             graph = graph._replace(charge_guess=torch.from_numpy(charge_guess))
         graph = graph.to(next(potential.parameters()).device)

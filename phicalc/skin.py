@@ -61,12 +61,11 @@ class NeighborSearch:
         """Return the pairs within the cutoff; see `neighbor_list`."""
         self.uses += 1
         last = self._last
-        if last is not None and _same(last, positions, cell, pbc):
-            return last.pairs if last.skin == 0 else self._filter(last, positions, cell)
-        approach = float("inf") if last is None else self._approach(last, positions, cell, pbc)
-        if last is None or not last.skin - approach >= 1e-6:
-            skin = self.skin if approach < self.skin else 0.0
-            self._last = last = self._search(positions, cell, pbc, skin)
+        if last is None or not _same(last, positions, cell, pbc):
+            approach = float("inf") if last is None else self._approach(last, positions, cell, pbc)
+            if last is None or not last.skin - approach >= 1e-6:
+                skin = self.skin if approach < self.skin else 0.0
+                self._last = last = self._search(positions, cell, pbc, skin)
         return last.pairs if last.skin == 0 else self._filter(last, positions, cell)
 
     def _search(self, positions: Tensor, cell: Tensor, pbc: Tensor, skin: float) -> _Reference:

@@ -98,7 +98,7 @@ class MeshSum:
         for atoms, nodes in self.parts():
             x, y, z = weights[:, :, atoms].unbind(1)
             dx, dy, dz = slopes[:, :, atoms].unbind(1)
-            near = points.index_select(0, nodes).reshape(*[self.order] * 3, -1)
+            near = self.near(points, nodes)
             planes = _contract(near, x)
             line = _contract(planes, y)
             along_x = _contract(_contract(_contract(near, dx), y), z)
@@ -106,6 +106,10 @@ class MeshSum:
             felt.append(torch.stack([_contract(line, z), along_x, along_y, _contract(line, dz)]))
         values = torch.cat(felt, dim=1)
         return values[0], values[1:]
+
+    def near(self, points: Tensor, nodes: Tensor) -> Float[Tensor, "p p p m"]:
+        """Values of a flat mesh at the nodes of some charges."""
+        return points.index_select(0, nodes).reshape(*[self.order] * 3, -1)
 
     def potential(self, charges: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         """Long-range potential of the charges at the charges in eV/e."""
@@ -147,8 +151,7 @@ class _Gather(Function):
         flat, values = points.reshape(-1), []
         for atoms, nodes in mesh.parts():
             x, y, z = weights[:, :, atoms].unbind(1)
-            near = flat.index_select(0, nodes).reshape(*[mesh.order] * 3, -1)
-            values.append(_contract(_contract(_contract(near, x), y), z))
+            values.append(_contract(_contract(_contract(mesh.near(flat, nodes), x), y), z))
         return torch.cat(values)
 
     @staticmethod
@@ -173,9 +176,7 @@ class _Smooth(Function):
         (points,) = ctx.saved_tensors
         of_influence = None
         if ctx.needs_input_grad[2]:
-            first, second = torch.fft.rfftn(points), torch.fft.rfftn(gradient)
-            product = first.real * second.real + first.imag * second.imag
-            of_influence = multiplicity(ctx.mesh.shape).to(product) * product
+            of_influence = _products(torch.fft.rfftn(points), torch.fft.rfftn(gradient), ctx.mesh)
         return None, ctx.mesh.smooth(gradient), of_influence
 
 
@@ -197,14 +198,19 @@ class _Energy(Function):
         of_influence = None
         if ctx.needs_input_grad[2]:
             waves = torch.fft.rfftn(points)
-            square = waves.real * waves.real + waves.imag * waves.imag
-            of_influence = 0.5 * gradient * multiplicity(ctx.mesh.shape).to(square) * square
+            of_influence = 0.5 * gradient * _products(waves, waves, ctx.mesh)
         return None, gradient * potential, of_influence
 
 
 def _convolve(points: Tensor, influence: Tensor) -> Tensor:
     waves = torch.fft.rfftn(points) * influence
     return torch.fft.irfftn(waves, s=points.shape, norm="forward")
+
+
+def _products(first: Tensor, second: Tensor, mesh: MeshSum) -> Float[Tensor, "a b c"]:
+    """``Re(a* b)`` of two transforms, with the waves that real transforms leave out."""
+    product = first.real * second.real + first.imag * second.imag
+    return multiplicity(mesh.shape).to(product) * product
 
 
 def _contract(
