@@ -33,6 +33,8 @@ class PotentialConfig:
     """Cutoff of the network's edges in Å."""
     layers: int = 2
     channels: int = 64
+    edge_channels: int | None = None
+    """Channels of the messages between atoms; by default `channels`. Fewer are faster."""
     l_max: int = 2
     """Highest degree inside a layer, 0 to 3."""
     hidden_l_max: int = 0
@@ -93,6 +95,8 @@ class PotentialConfig:
                      "latent_smearing"):  # fmt: skip
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.edge_channels is not None and not self.edge_channels > 0:
+            raise ValueError(f"edge_channels must be positive, got {self.edge_channels}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain types only, ready for JSON."""
@@ -194,6 +198,7 @@ class Potential(nn.Module):
             n_elements=len(self.elements),
             layers=layers,
             channels=config.channels,
+            edge_channels=config.edge_channels or config.channels,
             l_max=config.l_max,
             hidden_l_max=config.hidden_l_max,
             correlation=config.correlation,

@@ -8,7 +8,7 @@ from ase.build import molecule
 
 from phicalc import nn
 from phicalc.backbone import NequIP
-from phicalc.backbone.products import ElementCoupling, NodeProduct
+from phicalc.backbone.products import ElementCoupling, NodeProduct, UnrolledCoupling
 from phicalc.graph import AtomicGraph, from_ase
 
 SHAPES = [(0, 0, 1), (1, 1, 1), (2, 2, 1), (1, 0, 2), (2, 1, 2), (2, 0, 3), (2, 2, 3)]
@@ -17,7 +17,7 @@ SHAPES = [(0, 0, 1), (1, 1, 1), (2, 2, 1), (1, 0, 2), (2, 1, 2), (2, 0, 3), (2, 
 def backbone(l_max: int, hidden_l_max: int, correlation: int) -> NequIP:
     torch.manual_seed(1)
     return NequIP(
-        n_elements=2, layers=3, channels=4, l_max=l_max, hidden_l_max=hidden_l_max,
+        n_elements=2, layers=3, channels=4, edge_channels=3, l_max=l_max, hidden_l_max=hidden_l_max,
         correlation=correlation, radial_basis=6, cutoff=3.0, average_neighbors=8.0,
     ).double()  # fmt: skip
 
@@ -113,3 +113,19 @@ def test_symmetric_coupling_equals_the_general_one() -> None:
             more = sum(p[2] == path[2] for p in paths) / sum(p[2] == path[2] for p in kept)
             general.weight[:, paths.index(path)] = symmetric.weight[:, i] * more**0.5
     torch.testing.assert_close(general(values, values, element), symmetric(values, values, element))
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_specialized_networks_are_the_same_functions(shape: tuple[int, int, int]) -> None:
+    model, graph = backbone(*shape), from_ase(molecule("C2H6"), 3.0)
+    before = features(model, graph)
+    model.specialize()
+    kinds = {type(part) for part in model.modules()}
+    assert (UnrolledCoupling in kinds) == (shape[2] > 1)
+    assert ElementCoupling not in kinds
+    torch.testing.assert_close(features(model, graph), before, rtol=1e-12, atol=1e-12)
+
+
+def test_messages_have_channels_of_their_own() -> None:
+    convolution = backbone(1, 0, 2).interactions[0].convolution
+    assert convolution.linear.weight.shape == (1, 4, 3)

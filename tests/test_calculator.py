@@ -29,7 +29,7 @@ from ase.md.nose_hoover_chain import NoseHooverChainNVT
 from ase.optimize import BFGS
 from ase.units import fs
 
-import phicalc.compiled
+import phicalc.compiled.predictor
 import phicalc.evaluation
 import phicalc.potential
 import phicalc.skin
@@ -94,13 +94,13 @@ STRUCTURES = {"open": water, "periodic": crystal}
 def count_predictions(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Note every evaluation of the potential: with stress or without."""
     calls: list[bool] = []
-    predict = phicalc.compiled.predict
+    predict = phicalc.compiled.predictor.predict
 
     def counted(*args, stress: bool, **kwargs):
         calls.append(stress)
         return predict(*args, stress=stress, **kwargs)
 
-    monkeypatch.setattr(phicalc.compiled, "predict", counted)
+    monkeypatch.setattr(phicalc.compiled.predictor, "predict", counted)
     return calls
 
 
@@ -909,7 +909,7 @@ def test_failures_of_the_machine(calc, monkeypatch, error, message):
     def fail(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr(phicalc.compiled, "predict", fail)
+    monkeypatch.setattr(phicalc.compiled.predictor, "predict", fail)
     with pytest.raises(CalculationFailed, match=message):
         calc.get_potential_energy(water())
 

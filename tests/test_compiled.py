@@ -14,11 +14,13 @@ import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 
-import phicalc.compiled
 from phicalc.calculator import PhiCalculator
-from phicalc.compiled import CompiledPredictor, cache_folder, kind_of
+from phicalc.compiled import CompiledPredictor, cache_folder, network, predictor
+from phicalc.compiled.cache import key
+from phicalc.compiled.whole import kind_of
 from phicalc.derivatives import Prediction, predict
 from phicalc.electrostatics import CoulombSettings
+from phicalc.environment import environment_of
 from phicalc.graph import AtomicGraph, collate, from_ase
 from phicalc.potential import Potential, PotentialConfig, build_potential
 
@@ -84,23 +86,23 @@ def test_one_function_serves_all_sizes_and_processes(potential, folder, kind, mo
     first = CompiledPredictor(potential, True, folder)
     graph = prepared(potential, make(3))
     assert_same(first(graph, stress=stress), predict(potential, graph, stress=stress))
-    monkeypatch.setattr(phicalc.compiled, "_compile", forbid)
-    for predictor in (first, CompiledPredictor(potential, "auto", folder)):
+    monkeypatch.setattr(predictor, "compile_whole", forbid)
+    for each in (first, CompiledPredictor(potential, "auto", folder)):
         for size in (2, 5, 9):
             graph = prepared(potential, make(size))
-            assert_same(predictor(graph, stress=stress), predict(potential, graph, stress=stress))
-        assert [function is not None for function in predictor.functions.values()] == [True]
+            assert_same(each(graph, stress=stress), predict(potential, graph, stress=stress))
+        assert [function is not None for function in each.functions.values()] == [True]
 
 
 def test_single_precision_with_tables_of_radial_functions(folder):
     potential = make_potential(l_max=1, layers=2, hidden_l_max=1, head="none").float()
-    predictor = CompiledPredictor(potential, True, folder)
+    compiled = CompiledPredictor(potential, True, folder)
     for size in (3, 6):
         graph = prepared(potential, salt(1, 2, size))
-        found, expected = predictor(graph), predict(potential, graph)
+        found, expected = compiled(graph), predict(potential, graph)
         scale = max(float(expected.forces.abs().max()), 1.0)
         torch.testing.assert_close(found.forces, expected.forces, rtol=0, atol=1e-5 * scale)
-    assert [function is not None for function in predictor.functions.values()] == [True]
+    assert [function is not None for function in compiled.functions.values()] == [True]
 
 
 def test_calculator_is_the_same_compiled(potential, folder, monkeypatch):
@@ -112,11 +114,11 @@ def test_calculator_is_the_same_compiled(potential, folder, monkeypatch):
         calc = PhiCalculator(potential, device="cpu", dtype="float64", compile=mode)
         stress = calc.get_stress(atoms)
         results[mode] = calc.get_forces(atoms), stress, calc.get_charges(atoms)
-    monkeypatch.setattr(phicalc.compiled, "predict", forbid)
+    monkeypatch.setattr(predictor, "predict", forbid)
     atoms.rattle(0.01, seed=5)
     compiled = calc.get_forces(atoms)
     for mode in (False, True):  # a copy loads its functions anew, and compares them once
-        monkeypatch.setattr(phicalc.compiled, "predict", predict)
+        monkeypatch.setattr(predictor, "predict", predict)
         other = pickle.loads(pickle.dumps(calc)) if mode else copy.deepcopy(calc)
         np.testing.assert_array_equal(other.get_forces(atoms), compiled)
     for plain, fast in zip(results[False], results[True], strict=True):
@@ -124,15 +126,77 @@ def test_calculator_is_the_same_compiled(potential, folder, monkeypatch):
 
 
 def test_auto_does_not_compile(potential, tmp_path, monkeypatch):
-    monkeypatch.setattr(phicalc.compiled, "_compile", forbid)
-    predictor = CompiledPredictor(potential, "auto", tmp_path)
+    monkeypatch.setattr(predictor, "compile_whole", forbid)
+    monkeypatch.setattr(network, "_compile", forbid)
+    auto = CompiledPredictor(potential, "auto", tmp_path)
     graph = prepared(potential, salt(1, 2, 2))
-    assert_same(predictor(graph), predict(potential, graph), 0.0)
-    assert list(predictor.functions.values()) == [None]
+    for each in (graph, collate([graph, graph])):
+        assert_same(auto(each), predict(potential, each), 0.0)
+    assert list(auto.functions.values()) == [None]
+    assert list(auto._hybrid.backbone.halves.values()) == [None]
+
+
+def slab(*repeats: int) -> Atoms:
+    atoms = salt(*repeats)
+    atoms.pbc = (True, True, False)
+    return atoms
+
+
+@pytest.mark.parametrize("feedback", ["none", "network"])
+def test_compiled_network_serves_all_other_structures(folder, feedback, monkeypatch):
+    potential = make_potential(charge_feedback=feedback, edge_channels=3, correlation=2)
+    first = CompiledPredictor(potential, True, folder)
+    crystal = prepared(potential, salt(1, 2, 3))
+    planner = potential.coulomb_planner(CoulombSettings(1e-4, "mesh"))
+    mesh = potential.prepare(from_ase(salt(2, 2, 3), potential.cutoff), planner)
+    pieces, unset = salt(1, 2, 2), ("total_charge", "external_field", "electrode_potential")
+    pieces.set_array("fragments", np.arange(len(pieces)) % 2)
+    pieces.info["fragment_charges"] = [0.5, -0.5]
+    fragments = environment_of(pieces, dict.fromkeys(unset)).apply(
+        from_ase(pieces, potential.cutoff)
+    )
+    graphs = [
+        (collate([crystal, prepared(potential, salt(1, 2, 2, charge=1.0))]), True),
+        (collate([prepared(potential, cluster(2)), prepared(potential, cluster(4))]), False),
+        (prepared(potential, slab(1, 2, 3)), False),
+        (potential.prepare(fragments), True),
+        (mesh, True),
+    ]
+    for graph, stress in graphs:
+        assert_same(first(graph, stress=stress), predict(potential, graph, stress=stress))
+    networks = [first._hybrid.backbone]
+    if feedback == "network":
+        networks.append(first._hybrid.feedback.network)
+    assert [list(each.halves) for each in networks] == [[False], [True]][: len(networks)]
+    assert all(half is not None for each in networks for half in each.halves.values())
+    monkeypatch.setattr(network, "_compile", forbid)
+    again = CompiledPredictor(potential, "auto", folder)
+    graph, stress = graphs[0]
+    assert_same(again(graph, stress=stress), predict(potential, graph, stress=stress))
+    assert again._hybrid.backbone.halves[False] is not None
+    copied = pickle.loads(pickle.dumps(again))
+    assert_same(copied(graph, stress=stress), predict(potential, graph, stress=stress))
+
+
+def test_wrong_networks_are_not_used(potential, tmp_path, monkeypatch, caplog):
+    class Wrong(network._Halves):
+        def __init__(self, _: object, wanted: tuple[int, ...]):
+            def run(*tensors: torch.Tensor) -> list[torch.Tensor]:
+                return network._with_gradients(potential.backbone, wanted, *tensors)
+
+            self.forward = lambda *inputs: run(*inputs, torch.zeros(len(inputs[0]), 2).double())[:1]
+            self.backward = lambda *inputs: [1.01 * each for each in run(*inputs)[1:]]
+            self.wanted = wanted
+
+    monkeypatch.setattr(network, "_compile", lambda *_: None)
+    monkeypatch.setattr(network, "_Halves", Wrong)
+    graph = prepared(potential, slab(1, 2, 3))
+    with caplog.at_level(logging.WARNING):
+        assert_same(CompiledPredictor(potential, True, tmp_path)(graph), predict(potential, graph))
+    assert "compiled gradients differ by" in caplog.text
 
 
 def test_functions_of_other_weights_kinds_and_precision_have_other_names(potential):
-    key = phicalc.compiled._key
     kinds = [
         kind_of(potential, prepared(potential, salt(1, 2, 2)), stress) for stress in (False, True)
     ]
@@ -145,19 +209,18 @@ def test_functions_of_other_weights_kinds_and_precision_have_other_names(potenti
     assert key(copy.deepcopy(potential), kinds[0]) == names[0]
 
 
-def test_some_structures_are_predicted_as_they_are(potential):
+def test_some_structures_are_not_predicted_as_a_whole(potential):
     crystal = prepared(potential, salt(1, 2, 2))
-    slab = salt(1, 2, 2)
-    slab.pbc = (True, True, False)
     planner = potential.coulomb_planner(CoulombSettings(1e-4, "mesh"))
     mesh = potential.prepare(from_ase(salt(1, 2, 2), potential.cutoff), planner)
     lonely = prepared(potential, Atoms("Na", info={"charge": 1}))
     no_pairs = prepared(potential, Atoms("NaCl", positions=[[0, 0, 0], [0, 0, 2.0]]))
     assert kind_of(potential, crystal, True) is not None
-    for graph in (collate([crystal, crystal]), prepared(potential, slab), mesh, lonely, no_pairs):
+    for graph in (collate([crystal, crystal]), prepared(potential, slab(1, 2, 2)), mesh, lonely,
+                  no_pairs):  # fmt: skip
         assert kind_of(potential, graph, False) is None
-        predictor = CompiledPredictor(potential, True)
-        assert_same(predictor(graph), predict(potential, graph), 0.0)
+    for graph in (lonely, no_pairs):  # too small for compiled networks too
+        assert_same(CompiledPredictor(potential, True)(graph), predict(potential, graph), 0.0)
     large = PotentialConfig(elements=("Na", "Cl"), channels=2, head="latent")
     assert kind_of(build_potential(large), crystal, True) is not None
 
@@ -166,12 +229,12 @@ def test_failure_is_said_once_and_survived(potential, tmp_path, monkeypatch, cap
     def fail(*_: object) -> None:
         raise RuntimeError("no compiler\nlong story")
 
-    monkeypatch.setattr(phicalc.compiled, "_compile", fail)
-    predictor = CompiledPredictor(potential, True, tmp_path)
+    monkeypatch.setattr(predictor, "compile_whole", fail)
+    compiled = CompiledPredictor(potential, True, tmp_path)
     graph = prepared(potential, salt(1, 2, 2))
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            assert_same(predictor(graph), predict(potential, graph), 0.0)
+            assert_same(compiled(graph), predict(potential, graph), 0.0)
     messages = [record.getMessage() for record in caplog.records]
     assert sum("going on uncompiled" in message for message in messages) == 1
     assert "RuntimeError: no compiler" in messages[-1]
@@ -180,15 +243,15 @@ def test_failure_is_said_once_and_survived(potential, tmp_path, monkeypatch, cap
 
 def test_functions_that_fail_later_are_given_up(potential, tmp_path, monkeypatch, caplog):
     graph = prepared(potential, salt(1, 2, 2))
-    predictor = CompiledPredictor(potential, "auto", tmp_path)
+    compiled = CompiledPredictor(potential, "auto", tmp_path)
 
     def fail(_: object) -> Prediction:
         raise RuntimeError("expected another size")
 
-    predictor.functions[kind_of(potential, graph, False)] = fail
+    compiled.functions[kind_of(potential, graph, False)] = fail
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            assert_same(predictor(graph), predict(potential, graph), 0.0)
+            assert_same(compiled(graph), predict(potential, graph), 0.0)
     assert caplog.text.count("expected another size") == 1
 
 
@@ -202,11 +265,11 @@ def test_wrong_functions_are_not_used(potential, tmp_path, monkeypatch, caplog):
             right = predict(potential, graph)
             return right._replace(forces=right.forces + 1e-8)
 
-    monkeypatch.setattr(phicalc.compiled, "_compile", lambda *_: None)
-    monkeypatch.setattr(phicalc.compiled, "_Function", Wrong)
-    predictor = CompiledPredictor(potential, True, tmp_path)
+    monkeypatch.setattr(predictor, "compile_whole", lambda *_: None)
+    monkeypatch.setattr(predictor, "WholePrediction", Wrong)
+    compiled = CompiledPredictor(potential, True, tmp_path)
     with caplog.at_level(logging.WARNING):
-        assert_same(predictor(graph), predict(potential, graph), 0.0)
+        assert_same(compiled(graph), predict(potential, graph), 0.0)
     assert "compiled forces differ by" in caplog.text
 
 

@@ -34,15 +34,19 @@ class EdgeFeatures(NamedTuple):
     radial: Float[Tensor, "n_atoms n_slots n_basis"]
 
 
-def edge_features(graph: AtomicGraph, basis: RadialBasis, l_max: int) -> EdgeFeatures:
+def edge_features(
+    vectors: Float64[Tensor, "n_edges 3"],
+    neighbor: Int64[Tensor, " n_edges"],
+    edge_of_slot: Int64[Tensor, "n_atoms n_slots"],
+    basis: RadialBasis,
+    l_max: int,
+) -> EdgeFeatures:
     """Directions as spherical harmonics and lengths in a radial basis, in the network's dtype."""
-    assert graph.edge_of_slot is not None
-    vectors = edge_vectors(graph)
     lengths = vectors.norm(dim=1)
     dtype = basis.frequencies.dtype
     harmonics = spherical_harmonics((vectors / lengths[:, None]).to(dtype), l_max)
-    columns = (graph.edge_index[1], harmonics, lengths, basis(lengths.to(dtype)))
-    return EdgeFeatures(*(_to_slots(column, graph.edge_of_slot) for column in columns))
+    columns = (neighbor, harmonics, lengths, basis(lengths.to(dtype)))
+    return EdgeFeatures(*(_to_slots(column, edge_of_slot) for column in columns))
 
 
 def _to_slots(
@@ -64,21 +68,27 @@ class Convolution(nn.Module):
     ----------
     l_in, l_max
         Highest degree of the features, and of harmonics and messages.
-    channels, n_basis
-        Sizes.
+    n_in, channels, n_basis
+        Channels of the features and of the messages, functions of the radial basis.
     average_neighbors
         Mean number of edges per atom; half of it divides the sum.
     """
 
     def __init__(
-        self, l_in: int, l_max: int, channels: int, n_basis: int, average_neighbors: float
+        self,
+        l_in: int,
+        l_max: int,
+        n_in: int,
+        channels: int,
+        n_basis: int,
+        average_neighbors: float,
     ):
         super().__init__()
         self.l_max, self.channels = l_max, channels
         self.paths = couplings(l_in, l_max, l_max)
-        self.linear = EquivariantLinear(l_in, channels, channels)
+        self.linear = EquivariantLinear(l_in, n_in, channels)
         self.radial = MLP(n_basis, 32, len(self.paths) * channels)
-        self.table: RadialTable | None = None  # stands in for `radial`, see `tabulate`
+        self.table: RadialTable | None = None  # stands in for `radial`, see `specialize`
         # Neighbours add up coherently in l = 0, and the envelope hides about half of them.
         self.scale = 2 / average_neighbors
         for l1, l2, l3 in self.paths:
@@ -86,7 +96,7 @@ class Convolution(nn.Module):
             self.register_buffer(f"coupling_{l1}{l2}{l3}", table, persistent=False)
 
     def forward(
-        self, features: Float[Tensor, "n m c"], edges: EdgeFeatures
+        self, features: Float[Tensor, "n m n_in"], edges: EdgeFeatures
     ) -> Float[Tensor, "n m_out c"]:
         """Aggregate the messages of all neighbours."""
         sent = self.linear(features)
@@ -131,6 +141,7 @@ class Interaction(nn.Module):
         l_max: int,
         l_out: int,
         channels: int,
+        edge_channels: int,
         n_basis: int,
         n_elements: int,
         correlation: int,
@@ -138,8 +149,10 @@ class Interaction(nn.Module):
     ):
         super().__init__()
         self.missing = (l_out + 1) ** 2 - (l_in + 1) ** 2
-        self.convolution = Convolution(l_in, l_max, channels, n_basis, average_neighbors)
-        self.mix = EquivariantLinear(l_max, channels, channels)
+        self.convolution = Convolution(
+            l_in, l_max, channels, edge_channels, n_basis, average_neighbors
+        )
+        self.mix = EquivariantLinear(l_max, edge_channels, channels)
         self.product = NodeProduct(l_max, l_out, correlation, channels, n_elements)
         self.linear = EquivariantLinear(l_out, channels, channels)
         self.gate = Gate(l_out, channels)
@@ -165,6 +178,8 @@ class NequIP(nn.Module):
     ----------
     n_elements, layers, channels
         Sizes; the node features have ``layers · channels`` columns.
+    edge_channels
+        Channels of the messages between atoms, where most of the time goes.
     l_max
         Highest degree inside a layer (harmonics and aggregated messages).
     hidden_l_max
@@ -190,6 +205,7 @@ class NequIP(nn.Module):
         n_elements: int,
         layers: int,
         channels: int,
+        edge_channels: int,
         l_max: int,
         hidden_l_max: int,
         correlation: int,
@@ -205,18 +221,23 @@ class NequIP(nn.Module):
         outputs = [hidden_l_max] * (layers - 1) + [0]
         self.interactions = nn.ModuleList(
             Interaction(
-                l_in, l_max, l_out, channels, radial_basis, n_elements, correlation,
-                average_neighbors,
+                l_in, l_max, l_out, channels, edge_channels, radial_basis, n_elements,
+                correlation, average_neighbors,
             )
             for l_in, l_out in zip(inputs, outputs, strict=True)
         )  # fmt: skip
 
-    def tabulate(self) -> None:
-        """Replace radial networks by tables: for inference in single precision."""
+    def specialize(self) -> None:
+        """Turn into what compiled inference needs: the same function, other operations.
+
+        In single precision radial networks become tables.
+        """
         for interaction in self.interactions:
             assert isinstance(interaction, Interaction)
+            interaction.product.unroll()
             convolution = interaction.convolution
-            convolution.table = RadialTable(self.basis, convolution.radial)
+            if self.basis.frequencies.dtype == torch.float32:
+                convolution.table = RadialTable(self.basis, convolution.radial)
 
     def forward(
         self,
@@ -225,7 +246,21 @@ class NequIP(nn.Module):
         graph: AtomicGraph,
     ) -> Float[Tensor, "n_atoms n_features"]:
         """Turn initial scalars of the atoms into invariant features of their surroundings."""
-        edges = edge_features(graph, self.basis, self.l_max)
+        assert graph.edge_of_slot is not None
+        return self.propagate(
+            embedding, element, edge_vectors(graph), graph.edge_index[1], graph.edge_of_slot
+        )
+
+    def propagate(
+        self,
+        embedding: Float[Tensor, "n_atoms channels"],
+        element: Int64[Tensor, " n_atoms"],
+        vectors: Float64[Tensor, "n_edges 3"],
+        neighbor: Int64[Tensor, " n_edges"],
+        edge_of_slot: Int64[Tensor, "n_atoms n_slots"],
+    ) -> Float[Tensor, "n_atoms n_features"]:
+        """Do the same from the vectors of the edges: all that the network sees of a structure."""
+        edges = edge_features(vectors, neighbor, edge_of_slot, self.basis, self.l_max)
         features = embedding[:, None, :]
         scalars = []
         for interaction in self.interactions:

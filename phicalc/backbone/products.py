@@ -1,6 +1,7 @@
 """Products of equivariant features of the same atom, which raise the body order of a layer."""
 
 import math
+from typing import cast
 
 import numpy as np
 import torch
@@ -68,6 +69,47 @@ class ElementCoupling(nn.Module):
         return self.gather.to(left) @ (weights * coupled)
 
 
+class UnrolledCoupling(nn.Module):
+    """The same as an `ElementCoupling`, term by term.
+
+    Compilers make one loop of it that leaves out what is zero, nine tenths of the table. Without
+    one it is slow.
+    """
+
+    def __init__(self, coupling: ElementCoupling):
+        super().__init__()
+        self.weight = coupling.weight
+        self.n_out = len(coupling.gather)
+        self.rows = [
+            (path, component, self._terms(coupling, row, scale))
+            for row, path in enumerate(coupling.path_of_row.tolist())
+            for component, scale in enumerate(coupling.gather[:, row].tolist())
+            if scale
+        ]
+
+    @staticmethod
+    def _terms(coupling: ElementCoupling, row: int, scale: float) -> list[tuple[int, int, float]]:
+        """Components of both inputs and coefficients of one row of the table."""
+        pairs = zip(coupling.first.tolist(), coupling.second.tolist(), strict=True)
+        values = (scale * coupling.table[row]).tolist()
+        return [(a, b, c) for (a, b), c in zip(pairs, values, strict=True) if abs(c) > 1e-12]
+
+    def forward(
+        self,
+        left: Float[Tensor, "n m c"],
+        right: Float[Tensor, "n m c"],
+        element: Int64[Tensor, " n"],
+    ) -> Float[Tensor, "n m_out c"]:
+        """Couple the features of every atom."""
+        first, second = left.unbind(1), right.unbind(1)
+        weights = self.weight[element].unbind(1)
+        result: list[Tensor | float] = [0.0] * self.n_out
+        for path, component, terms in self.rows:
+            coupled = sum(c * first[a] * second[b] for a, b, c in terms)
+            result[component] = result[component] + weights[path] * coupled
+        return torch.stack(cast("list[Tensor]", result), dim=1)
+
+
 class NodeProduct(nn.Module):
     """Sum of products A, A⊗A, A⊗A⊗A of aggregated features up to a body order, as in ACE.
 
@@ -89,6 +131,9 @@ class NodeProduct(nn.Module):
     """
 
     element_weight: nn.Parameter
+    pairs: nn.Module
+    mixture: nn.Module
+    triples: nn.Module
 
     def __init__(self, l_in: int, l_out: int, correlation: int, channels: int, n_elements: int):
         super().__init__()
@@ -100,6 +145,12 @@ class NodeProduct(nn.Module):
         if correlation >= 3:
             self.mixture = ElementCoupling(l_in, l_in, channels, n_elements, symmetric=True)
             self.triples = ElementCoupling(l_in, l_out, channels, n_elements, symmetric=False)
+
+    def unroll(self) -> None:
+        """Turn into what compilers make fast code of."""
+        for name, part in list(self.named_children()):
+            if isinstance(part, ElementCoupling):
+                setattr(self, name, UnrolledCoupling(part))
 
     def forward(
         self, features: Float[Tensor, "n m c"], element: Int64[Tensor, " n"]

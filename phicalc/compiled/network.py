@@ -1,0 +1,264 @@
+"""The network alone as a pair of compiled functions: features forward, derivatives backward.
+
+Everything around it stays as it is, so this serves every kind of structure: batches, slabs, meshes
+and iterated charges. All that the network sees of a structure are the vectors of its edges.
+"""
+
+import copy
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from functorch.compile import (  # type: ignore[import-untyped]
+    min_cut_rematerialization_partition,
+)
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch._functorch import config as functorch_config
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.fx import Graph, GraphModule, Node
+
+from phicalc.backbone import NequIP
+from phicalc.compiled.cache import key
+from phicalc.compiled.tracing import (
+    AGREEMENT,
+    announce,
+    compile_functions,
+    load_function,
+    say_uncompiled,
+    specialized,
+    trace,
+)
+from phicalc.graph import AtomicGraph, edge_vectors
+from phicalc.potential import Potential
+
+#: Axes of any size of the embedding, elements, vectors, neighbours, and the table of slots.
+_AXES = ((0,), (0,), (0,), (0,), (0, 1))
+_EMBEDDING, _VECTORS = 0, 2
+
+
+def with_compiled_networks(potential: Potential, folder: Path, compiling: bool) -> Potential:
+    """Copy that calls compiled networks, as far as they are on disk or may be compiled."""
+    result, template = copy.deepcopy(potential), specialized(potential)
+    for name, special in template.named_modules():
+        if isinstance(special, NequIP):
+            own = result.get_submodule(name)
+            path = folder / key(potential, name)
+            result.set_submodule(name, CompiledNetwork(own, special, path, compiling))
+    return result
+
+
+class CompiledNetwork(nn.Module):
+    """A network that runs compiled where it can, and otherwise as it is.
+
+    Parameters
+    ----------
+    network
+        The network.
+    special
+        The same in the form that is compiled.
+    path
+        Beginning of the names of the files.
+    compiling
+        Whether to compile what is not on disk.
+    """
+
+    def __init__(self, network: nn.Module, special: NequIP, path: Path, compiling: bool):
+        super().__init__()
+        assert isinstance(network, NequIP)
+        self.network, self.special = network, special
+        self.path, self.compiling = path, compiling
+        self.halves: dict[bool, _Halves | None] = {}
+
+    def forward(
+        self,
+        embedding: Float[Tensor, "n_atoms channels"],
+        element: Int64[Tensor, " n_atoms"],
+        graph: AtomicGraph,
+    ) -> Float[Tensor, "n_atoms n_features"]:
+        """Turn initial scalars of the atoms into invariant features of their surroundings."""
+        assert graph.edge_of_slot is not None
+        vectors = edge_vectors(graph)
+        inputs = (embedding, element, vectors, graph.edge_index[1], graph.edge_of_slot)
+        sizes = (graph.n_atoms, graph.n_edges, graph.edge_of_slot.shape[1])
+        if min(sizes) < 2:  # compilers take such sizes for constants
+            return self.network.propagate(*inputs)
+        kind = embedding.requires_grad
+        if kind not in self.halves:
+            self.halves[kind] = self._prepare([x.detach() for x in inputs], kind)
+        halves = self.halves[kind]
+        if halves is None:
+            return self.network.propagate(*inputs)
+        features: Tensor = _Compiled.apply(halves, *inputs)
+        return features
+
+    def _prepare(self, inputs: list[Tensor], kind: bool) -> "_Halves | None":
+        """Load both functions, or compile them if that is wanted; None if there are none."""
+        name = f"{self.path.name}{'-embedding' if kind else ''}"
+        paths = [self.path.with_name(f"{name}.{half}.pt2") for half in ("forward", "backward")]
+        wanted = (_EMBEDDING, _VECTORS) if kind else (_VECTORS,)
+        try:
+            if not all(path.is_file() for path in paths):
+                if not self.compiling:
+                    return None
+                announce(self.path.parent)
+                _compile(self.special, inputs, wanted, paths)
+            halves = _Halves(paths, wanted)
+            _compare(halves, self.network, inputs, wanted)
+        except Exception as error:  # compilers raise many kinds
+            say_uncompiled(error)
+            return None
+        return halves
+
+
+class _Halves:
+    """Both functions, and the inputs with respect to which the second one differentiates."""
+
+    def __init__(self, paths: Sequence[Path], wanted: tuple[int, ...]):
+        self.forward, self.backward = map(load_function, paths)
+        self.wanted = wanted
+
+
+class _Compiled(Function):
+    """The network as an operation that can be differentiated once."""
+
+    @staticmethod
+    def forward(ctx: Any, halves: _Halves, *inputs: Tensor) -> Tensor:
+        features, *kept = halves.forward(*inputs)
+        ctx.halves = halves
+        ctx.save_for_backward(*inputs, *kept)
+        return features
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
+        gradients: list[Tensor | None] = [None] * (1 + len(_AXES))
+        found = ctx.halves.backward(*ctx.saved_tensors, cotangent.contiguous())
+        for index, gradient in zip(ctx.halves.wanted, found, strict=True):
+            gradients[1 + index] = gradient
+        return tuple(gradients)
+
+
+def _compile(
+    network: NequIP, inputs: list[Tensor], wanted: tuple[int, ...], paths: Sequence[Path]
+) -> None:
+    """Trace forward and backward together, cut between them, and compile both parts."""
+    cotangent = torch.randn(len(inputs[0]), network.n_features).to(inputs[0])
+    joint = trace(partial(_with_gradients, network, wanted), [*inputs, cotangent], in_place=False)
+    forward, backward = _cut(joint)
+    features, *kept = forward(*inputs)
+    open_axes = [_symbolic_axes(node) for node in _placeholders(backward)]
+    compile_functions(
+        {
+            paths[1]: (backward, [*inputs, *kept, cotangent], open_axes),
+            paths[0]: (forward, inputs, _AXES),
+        }
+    )
+
+
+def _with_gradients(network: NequIP, wanted: tuple[int, ...], *tensors: Tensor) -> list[Tensor]:
+    """Features, and derivatives of their product with the last of `tensors`."""
+    *inputs, cotangent = tensors
+    with torch.enable_grad():
+        for index in wanted:
+            inputs[index] = inputs[index].detach().requires_grad_()
+        features = network.propagate(*inputs)
+        gradients = torch.autograd.grad(features, [inputs[i] for i in wanted], cotangent)
+    return [features.detach(), *gradients]
+
+
+def _cut(joint: GraphModule) -> tuple[GraphModule, GraphModule]:
+    """Divide into ``inputs → features, kept`` and ``inputs, kept, cotangent → gradients``.
+
+    torch's min-cut algorithm says what to keep; cheap operations are repeated instead.
+    """
+    *inputs, cotangent = _placeholders(joint)
+    for number, node in enumerate(inputs, start=1):  # names that the algorithm looks for
+        _rename(node, f"primals_{number}")
+    _rename(cotangent, "tangents_1")
+    joint.graph.eliminate_dead_code()
+    joint.recompile()
+    with functorch_config.patch(aggressive_recomputation=True):
+        _, rough = min_cut_rematerialization_partition(joint, None, num_fwd_outputs=1)
+    *inputs, cotangent = _placeholders(joint)  # it has changed the graph
+    nodes, varying = {node.name: node for node in joint.graph.nodes}, _descendants(inputs)
+    wanted = [_base(nodes[node.name]) for node in _placeholders(rough) if node.name in nodes]
+    kept = [
+        node
+        for node in dict.fromkeys(wanted)
+        if node in varying and node not in inputs  # weights are in both parts
+        if isinstance(node.meta["val"], Tensor)
+    ]
+    (output,) = [node for node in joint.graph.nodes if node.op == "output"]
+    features, *gradients = output.args[0]
+    forward = _part(joint, inputs, [features, *kept])
+    return forward, _part(joint, [*inputs, *kept, cotangent], gradients)
+
+
+def _placeholders(traced: GraphModule) -> list[Node]:
+    """Find the inputs of a traced function."""
+    return [node for node in traced.graph.nodes if node.op == "placeholder"]
+
+
+def _rename(node: Node, name: str) -> None:
+    """Give an input another name."""
+    node._rename(name)
+    node.target = node.name
+
+
+def _descendants(nodes: Sequence[Node]) -> set[Node]:
+    """All nodes whose values depend on these."""
+    found = set(nodes)
+    for node in nodes[0].graph.nodes:
+        if not found.isdisjoint(node.all_input_nodes):
+            found.add(node)
+    return found
+
+
+def _base(node: Node) -> Node:
+    """Tensor that this one is a view of: its memory is contiguous."""
+    while getattr(node.target, "is_view", False) or node.target is torch.ops.aten.detach.default:
+        node = node.all_input_nodes[0]
+    return node
+
+
+def _part(joint: GraphModule, inputs: Sequence[Node], outputs: Sequence[Node]) -> GraphModule:
+    """Operations that lead from some nodes to others."""
+    graph, copies = Graph(), dict[Node, Node]()
+    for node in inputs:
+        copies[node] = graph.placeholder(node.name)
+        copies[node].meta = node.meta
+    waiting = list(reversed(outputs))
+    while waiting:
+        missing = [each for each in waiting[-1].all_input_nodes if each not in copies]
+        if waiting[-1] not in copies and missing:
+            waiting += missing
+            continue
+        node = waiting.pop()
+        if node not in copies:
+            copies[node] = graph.node_copy(node, copies.__getitem__)
+    graph.output(tuple(copies[node] for node in outputs))
+    return GraphModule(joint, graph)
+
+
+def _symbolic_axes(node: Node) -> list[int]:
+    """Axes whose size is not a number."""
+    shape = node.meta["val"].shape
+    return [axis for axis, size in enumerate(shape) if not isinstance(size, int)]
+
+
+def _compare(
+    halves: _Halves, network: NequIP, inputs: Sequence[Tensor], wanted: tuple[int, ...]
+) -> None:
+    """Refuse functions whose results are not those of plain torch."""
+    features, *kept = halves.forward(*inputs)
+    cotangent = torch.linspace(-1, 1, features.numel()).to(features).reshape(features.shape)
+    found = [features, *halves.backward(*inputs, *kept, cotangent)]
+    expected = _with_gradients(network, wanted, *inputs, cotangent)
+    for name, a, b in zip(("features", "gradients", "gradients"), found, expected, strict=False):
+        error = float((a - b).abs().max() / b.abs().max().clamp(min=1e-3))
+        if not error <= AGREEMENT[features.dtype]:
+            raise ArithmeticError(f"compiled {name} differ by {error:.1e} from uncompiled ones")

@@ -1,0 +1,84 @@
+"""The choice among compiled functions and plain torch."""
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from phicalc.compiled.cache import cache_folder, key
+from phicalc.compiled.network import with_compiled_networks
+from phicalc.compiled.tracing import announce, say_uncompiled
+from phicalc.compiled.whole import Kind, WholePrediction, compare, compile_whole, kind_of
+from phicalc.derivatives import Prediction, predict
+from phicalc.graph import AtomicGraph
+from phicalc.potential import Potential
+
+Mode = Literal["auto"] | bool
+
+
+class CompiledPredictor:
+    """`predict` for one potential, compiled as far as possible.
+
+    Parameters
+    ----------
+    potential
+        In evaluation mode; its weights must not change any more.
+    mode
+        True compiles what is not on disk (a minute or two, once per model and machine), "auto" only
+        takes what is there, False never compiles.
+    folder
+        Where compiled functions are kept; by default ``$PHICALC_CACHE``, or ``phicalc`` in the
+        user's cache folder.
+    """
+
+    def __init__(self, potential: Potential, mode: Mode = "auto", folder: Path | None = None):
+        self.potential, self.mode = potential, mode
+        self.folder = cache_folder() if folder is None else folder
+        self.functions: dict[Kind, Callable[[AtomicGraph], Prediction] | None] = {}
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave out what is loaded: a copy loads it again."""
+        kept = {name: value for name, value in self.__dict__.items() if name != "_hybrid"}
+        return {**kept, "functions": {}}
+
+    @cached_property
+    def _hybrid(self) -> Potential:
+        """The potential with compiled networks."""
+        return with_compiled_networks(self.potential, self.folder, self.mode is True)
+
+    def __call__(self, graph: AtomicGraph, *, stress: bool = False) -> Prediction:
+        """Predict; see `phicalc.derivatives.predict`."""
+        if not self.mode:
+            return predict(self.potential, graph, stress=stress)
+        kind = kind_of(self.potential, graph, stress)
+        if kind is None:
+            return predict(self._hybrid, graph, stress=stress)
+        if kind not in self.functions:
+            self.functions[kind] = self._prepare(kind, graph)
+        function = self.functions[kind]
+        if function is not None:
+            try:
+                return function(graph)
+            except RuntimeError as error:
+                self.functions[kind] = None
+                say_uncompiled(error)
+        return predict(self.potential, graph, stress=stress)
+
+    def _prepare(
+        self, kind: Kind, graph: AtomicGraph
+    ) -> Callable[[AtomicGraph], Prediction] | None:
+        """Load a function, or compile it if that is wanted; None if there is none."""
+        path = self.folder / f"{key(self.potential, kind)}.pt2"
+        if not path.is_file() and self.mode == "auto":
+            return None
+        plain = predict(self.potential, graph, stress=kind.stress)
+        try:
+            if not path.is_file():
+                announce(path.parent)
+                compile_whole(self.potential, kind, graph, path)
+            function = WholePrediction(path, kind, plain)
+            compare(function(graph), plain, next(self.potential.parameters()).dtype)
+        except Exception as error:  # compilers raise many kinds
+            say_uncompiled(error)
+            return None
+        return function

@@ -1,0 +1,156 @@
+"""A whole prediction, with its derivatives, as one compiled function."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from phicalc.compiled.tracing import (
+    AGREEMENT,
+    compile_functions,
+    load_function,
+    specialized,
+    trace,
+)
+from phicalc.derivatives import Prediction, predict
+from phicalc.electrostatics.qeq import DENSE_ATOMS
+from phicalc.graph import AtomicGraph, CoulombPlan
+from phicalc.potential import Potential
+
+#: Axes along which each input may have any size.
+_OPEN_AXES: dict[str, tuple[int, ...]] = {
+    "positions": (0,), "atomic_numbers": (0,), "batch": (0,), "edge_index": (1,),
+    "edge_shifts": (0,), "edge_of_slot": (0, 1), "coulomb.pair_index": (1,),
+    "coulomb.pair_shifts": (0,), "coulomb.kvectors": (1,), "coulomb.atom_of_slot": (1,),
+    "coulomb.slot_of_atom": (0,),
+}  # fmt: skip
+_COULOMB = "coulomb."
+
+
+class Kind(NamedTuple):
+    """What a function is compiled for; everything else about a structure may vary."""
+
+    present: tuple[str, ...]
+    """Inputs."""
+    empty: tuple[str, ...]
+    """Those of them that have no elements."""
+    stress: bool
+
+
+def kind_of(potential: Potential, graph: AtomicGraph, stress: bool) -> Kind | None:
+    """Kind of function that predicts this structure as a whole; None if that cannot be.
+
+    It cannot for several structures at once, with open and periodic axes, sums on a mesh, iterated
+    charges, or fragments.
+    """
+    plan = graph.coulomb
+    if graph.n_structures != 1 or graph.fragments is not None:
+        return None
+    if plan is not None and (plan.mesh is not None or plan.open_length is not None):
+        return None
+    if potential.config.head == "qeq" and graph.n_atoms > DENSE_ATOMS:
+        return None
+    inputs = _inputs(graph)
+    sizes = {
+        name: [inputs[name].shape[axis] for axis in axes]
+        for name, axes in _OPEN_AXES.items()
+        if name in inputs
+    }
+    if any(1 in each for each in sizes.values()):  # compilers take a size of one for a constant
+        return None
+    empty = tuple(name for name, each in sizes.items() if 0 in each)
+    return Kind(tuple(inputs), empty, stress)
+
+
+class WholePrediction:
+    """A compiled function on disk, as a function of graphs.
+
+    Parameters
+    ----------
+    path
+        File of the function.
+    kind
+        What it was compiled for.
+    like
+        Any prediction of the potential; its values do not matter.
+    """
+
+    def __init__(self, path: Path, kind: Kind, like: Prediction):
+        self.call = load_function(path)
+        self.kind = kind
+        self.terms = tuple(like.terms)
+        self.has_charges = like.charges is not None
+
+    def __call__(self, graph: AtomicGraph) -> Prediction:
+        """Predict a structure of this kind."""
+        inputs = _inputs(graph)
+        values = self.call(*(inputs[name] for name in self.kind.present))
+        energy, atomic_energies, forces, terms = values[:4]
+        rest = values[4:]
+        charges = rest.pop(0) if self.has_charges else None
+        stress = rest.pop(0) if self.kind.stress else None
+        named = dict(zip(self.terms, terms, strict=True))
+        return Prediction(energy, atomic_energies, forces, stress, charges, named)
+
+
+def compile_whole(potential: Potential, kind: Kind, graph: AtomicGraph, path: Path) -> None:
+    """Compile for this kind of structure."""
+    potential = specialized(potential)
+
+    def run(*tensors: Tensor) -> Sequence[Tensor]:
+        inputs = dict(zip(kind.present, tensors, strict=True))
+        result = predict(potential, _graph_of(inputs), stress=kind.stress)
+        terms = torch.stack(list(result.terms.values()))
+        optional = [value for value in (result.charges, result.stress) if value is not None]
+        return [result.energy, result.atomic_energies, result.forces, terms, *optional]
+
+    inputs = list(_inputs(graph).values())
+    axes = [() if name in kind.empty else _OPEN_AXES.get(name, ()) for name in kind.present]
+    compile_functions({path: (trace(run, inputs), inputs, axes)})
+
+
+def compare(compiled: Prediction, plain: Prediction, dtype: torch.dtype) -> None:
+    """Refuse a function whose results are not those of plain torch.
+
+    Raises
+    ------
+    ArithmeticError
+        Which says what differs, and by how much.
+    """
+    scales = {  # of terms that may cancel in the results
+        "energy": plain.atomic_energies.abs().sum(),
+        "atomic_energies": plain.atomic_energies.abs().sum(),
+        "forces": plain.forces.abs().max().clamp(min=1.0),
+        "stress": plain.forces.abs().max().clamp(min=0.01),
+    }
+    for name in ("energy", "atomic_energies", "forces", "stress", "charges"):
+        expected, found = getattr(plain, name), getattr(compiled, name)
+        if expected is None or expected.numel() == 0:
+            continue
+        scale = scales.get(name, expected.abs().max()).clamp(min=1e-3)
+        error = float((found - expected).abs().max() / scale)
+        if not error <= AGREEMENT[dtype]:
+            raise ArithmeticError(f"compiled {name} differ by {error:.1e} from uncompiled ones")
+
+
+def _inputs(graph: AtomicGraph) -> dict[str, Tensor]:
+    """Tensors that a prediction depends on, by name."""
+    found = {name: value for name, value in graph._asdict().items() if isinstance(value, Tensor)}
+    found.pop("charge_guess", None)  # for iterations only
+    if graph.coulomb is not None:
+        parts = graph.coulomb._asdict().items()
+        found |= {_COULOMB + name: value for name, value in parts if value is not None}
+    return found
+
+
+def _graph_of(inputs: dict[str, Tensor]) -> AtomicGraph:
+    """Inverse of `_inputs`."""
+    own = {name: value for name, value in inputs.items() if not name.startswith(_COULOMB)}
+    parts = {
+        name.removeprefix(_COULOMB): value
+        for name, value in inputs.items()
+        if name.startswith(_COULOMB)
+    }
+    return AtomicGraph(**own, coulomb=CoulombPlan(**parts) if parts else None)  # type: ignore[arg-type]  # tensors only
