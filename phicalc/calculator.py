@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any, SupportsFloat
 
@@ -17,14 +17,21 @@ from ase.calculators.calculator import (
     all_changes,
 )
 
+from phicalc.batch import BATCH_ATOMS, evaluate_batch
 from phicalc.card import ModelCard
-from phicalc.checkpoint import load_model, resolve_device, resolve_dtype
 from phicalc.compiled import CompiledPredictor, Mode
 from phicalc.electrostatics import CoulombSettings
 from phicalc.environment import Environment, charge_concern, environment_of
 from phicalc.evaluation import Workspace, evaluate, prepare
 from phicalc.graph import AtomicGraph
-from phicalc.parameters import checked, record_of_model
+from phicalc.parameters import (
+    ASE_ARGUMENTS,
+    checked,
+    load,
+    record_of_model,
+    refuse_undefined,
+    refuse_unknown,
+)
 from phicalc.potential import Potential
 from phicalc.response import (
     born_effective_charges,
@@ -32,8 +39,7 @@ from phicalc.response import (
     electrostatic_potential,
     polarizability,
 )
-
-_ASE_ARGUMENTS = ("atoms", "directory", "label", "restart")
+from phicalc.structures import same_structure
 
 
 class PhiCalculator(Calculator):
@@ -153,7 +159,7 @@ class PhiCalculator(Calculator):
         compile: Mode = "auto",
         **kwargs: Any,
     ) -> None:
-        _refuse_unknown(kwargs, _ASE_ARGUMENTS)
+        refuse_unknown(kwargs, ASE_ARGUMENTS, self.default_parameters)
         self._source: str | os.PathLike[str] | Potential = model
         self._potential: Potential | None = None
         self._card: ModelCard | None = None
@@ -199,7 +205,7 @@ class PhiCalculator(Calculator):
         """
         if not kwargs:
             return {}
-        _refuse_unknown(kwargs, self.default_parameters)
+        refuse_unknown(kwargs, self.default_parameters, self.default_parameters)
         source = self._source
         if "model" in kwargs:
             source = kwargs["model"]
@@ -209,7 +215,7 @@ class PhiCalculator(Calculator):
         placement = {key for key in loaded if wanted[key] != self.parameters[key]}
         if "model" in kwargs or placement:
             # A potential in memory may be trained further by its owner; what was given stays.
-            self._potential, self._card = _load(source, wanted["device"], wanted["dtype"])
+            self._potential, self._card = load(source, wanted["device"], wanted["dtype"])
             self._source = deepcopy(source) if isinstance(source, Potential) else source
             self._predictor = CompiledPredictor(self._potential, wanted["compile"])
             self._charges_warned.clear()
@@ -235,7 +241,7 @@ class PhiCalculator(Calculator):
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """Return what changed since the last calculation, total charge and field included."""
-        changes = list(super().check_state(atoms, tol))
+        changes = [] if same_structure(self.atoms, atoms) else list(super().check_state(atoms, tol))
         try:
             environment = environment_of(atoms, self.parameters)
         except InputError:  # this is no place to complain; `calculate` will
@@ -269,7 +275,7 @@ class PhiCalculator(Calculator):
         if atoms is None:
             raise InputError("PhiCalculator.calculate needs atoms, got None")
         wanted = ["energy"] if properties is None else list(properties)
-        _refuse_undefined(wanted, atoms)
+        refuse_undefined(wanted, atoms)
         super().calculate(atoms, wanted, system_changes)
         self.results, self._energy_terms = {}, {}  # nothing old may survive a failure below
         self._environment_used = None
@@ -286,6 +292,45 @@ class PhiCalculator(Calculator):
         self._environment_used = environment
         self._energy_terms = evaluation.energy_terms
         self.results = evaluation.results
+
+    def batch(
+        self, structures: Sequence[Atoms], *, stress: bool = False, max_atoms: int = BATCH_ATOMS
+    ) -> list[dict[str, Any]]:
+        """Compute the results of many structures at once.
+
+        The numbers are those that each structure has alone, to rounding.
+
+        Parameters
+        ----------
+        structures
+            Structures of any kind, mixed at will; they are left alone.
+        stress
+            Compute the stress of those that are periodic in three directions.
+        max_atoms
+            Atoms that are treated together, which bounds the memory; larger structures go alone.
+
+        Returns
+        -------
+        results
+            For each structure what `results` would hold: energy, forces, and so on.
+
+        Raises
+        ------
+        ase.calculators.calculator.CalculatorError
+            As `calculate`.
+        """
+        environments = [environment_of(atoms, self.parameters) for atoms in structures]
+        evaluations = evaluate_batch(
+            self.potential,
+            structures,
+            environments,
+            stress=stress,
+            max_atoms=max_atoms,
+            make_workspace=self._make_workspace,
+        )
+        for environment in environments:
+            self._warn_about_charge(environment.total_charge)
+        return [evaluation.results for evaluation in evaluations]
 
     def get_born_effective_charges(self, atoms: Atoms | None = None) -> np.ndarray:
         """Born effective charges ``∂μ_α/∂r_iβ`` in e, shape (n_atoms, 3, 3).
@@ -328,14 +373,18 @@ class PhiCalculator(Calculator):
     def _kept(self) -> Workspace:
         """Return what is kept from structure to structure, until a parameter changes."""
         if self._workspace is None:
-            accuracy = self.parameters["force_accuracy"]
-            self._workspace = Workspace(
-                self.potential,
-                neighbors=self.parameters["neighbors"],
-                settings=None if accuracy is None else CoulombSettings(accuracy),
-                predictor=self._predictor,
-            )
+            self._workspace = self._make_workspace()
         return self._workspace
+
+    def _make_workspace(self) -> Workspace:
+        """Make a workspace as the parameters say."""
+        accuracy = self.parameters["force_accuracy"]
+        return Workspace(
+            self.potential,
+            neighbors=self.parameters["neighbors"],
+            settings=None if accuracy is None else CoulombSettings(accuracy),
+            predictor=self._predictor,
+        )
 
     def _get_name(self) -> str:
         """Name under which trajectories and databases record this calculator."""
@@ -349,38 +398,3 @@ class PhiCalculator(Calculator):
         if reason:
             self._charges_warned.add(charge)
             warnings.warn(f"total charge {charge:g} e: {reason}", UserWarning, stacklevel=2)
-
-
-def _load(
-    source: str | os.PathLike[str] | Potential, device: str, dtype: str
-) -> tuple[Potential, ModelCard | None]:
-    """Load a model, or copy the potential given, for inference."""
-    if not isinstance(source, Potential):
-        potential, card = load_model(source, device=device, dtype=dtype)
-        return potential.requires_grad_(False), card
-    potential = deepcopy(source).to(device=resolve_device(device), dtype=resolve_dtype(dtype))
-    return potential.eval().requires_grad_(False), None
-
-
-def _refuse_unknown(names: Iterable[str], known: Collection[str]) -> None:
-    """Refuse parameters that do not exist."""
-    unknown = sorted(set(names) - set(known))
-    if unknown:
-        offered = (*PhiCalculator.default_parameters, *_ASE_ARGUMENTS)
-        raise InputError(
-            f"PhiCalculator has no parameters {', '.join(map(repr, unknown))} here; it has "
-            f"{', '.join(offered)} (the last {len(_ASE_ARGUMENTS)} in the constructor only)"
-        )
-
-
-def _refuse_undefined(properties: Sequence[str], atoms: Atoms) -> None:
-    """Raise for properties that do not exist under these boundary conditions."""
-    if "stress" in properties and not atoms.pbc.all():
-        raise PropertyNotImplementedError(
-            f"stress is defined for pbc=[True, True, True] only, got pbc={atoms.pbc.tolist()}"
-        )
-    if "dipole" in properties and atoms.pbc.any():
-        raise PropertyNotImplementedError(
-            "the dipole of a periodic structure depends on the choice of the cell: it is given for "
-            f"pbc=[False, False, False] only, got pbc={atoms.pbc.tolist()}"
-        )

@@ -99,10 +99,24 @@ def evaluate(
         graph = prepare(potential, atoms, environment, workspace, guess)
         return workspace.predictor(graph, stress=stress)
 
-    with _ase_errors():
+    with ase_errors():
         prediction = attempt(None)
         if prediction.charges is not None and workspace.planner.underrated(prediction.charges):
             prediction = attempt(_array(prediction.charges))
+    evaluation = evaluation_of(prediction, atoms)
+    if "charges" in evaluation.results:
+        workspace.history.add(atoms, evaluation.results["charges"])
+    return evaluation
+
+
+def evaluation_of(prediction: Prediction, atoms: Atoms) -> Evaluation:
+    """Translate a prediction for one structure.
+
+    Raises
+    ------
+    ase.calculators.calculator.CalculationFailed
+        If it is not finite.
+    """
     results = _results(prediction, atoms)
     bad = sorted(name for name, value in results.items() if not np.all(np.isfinite(value)))
     if bad:
@@ -110,8 +124,6 @@ def evaluate(
             f"{', '.join(bad)} of {atoms.get_chemical_formula()} not finite. Look for atoms much "
             "too close together; if the structure is sound, the model does not cover it"
         )
-    if "charges" in results:
-        workspace.history.add(atoms, results["charges"])
     terms = {name: float(term.sum()) for name, term in prediction.terms.items()}
     return Evaluation(results, terms)
 
@@ -129,7 +141,7 @@ def prepare(
     parameters, and errors, are those of `evaluate`.
     """
     workspace = workspace or Workspace(potential)
-    with _ase_errors():
+    with ase_errors():
         _check_atoms(potential, atoms, environment.total_charge)
         check_environment(environment, potential, atoms)
         graph = from_ase(
@@ -208,7 +220,7 @@ def _check_distances(graph: AtomicGraph) -> None:
 
 
 @contextmanager
-def _ase_errors() -> Iterator[None]:
+def ase_errors() -> Iterator[None]:
     """Turn the errors of the layers below into those that ASE's users expect."""
     try:
         yield

@@ -1,16 +1,23 @@
-"""Parameters of the calculator: checked, and in a form that JSON can hold."""
+"""Parameters of the calculator: checked, in a form that JSON can hold, and the model they name."""
 
 import os
+from collections.abc import Collection, Iterable, Sequence
+from copy import deepcopy
 from typing import Any
 
-from ase.calculators.calculator import InputError
+from ase import Atoms
+from ase.calculators.calculator import InputError, PropertyNotImplementedError
 
-from phicalc.checkpoint import resolve_device, resolve_dtype, weights_digest
+from phicalc.card import ModelCard
+from phicalc.checkpoint import load_model, resolve_device, resolve_dtype, weights_digest
 from phicalc.compiled import Mode
 from phicalc.electrostatics import CoulombSettings
 from phicalc.environment import as_field, as_number
 from phicalc.neighbors import ENGINES
 from phicalc.potential import Potential
+
+#: What the constructor takes besides parameters, as every ASE calculator.
+ASE_ARGUMENTS = ("atoms", "directory", "label", "restart")
 
 
 def checked(parameters: dict[str, Any]) -> dict[str, Any]:
@@ -67,3 +74,40 @@ def record_of_model(source: str | os.PathLike[str] | Potential) -> str:
             "one device first, potential.to(device)"
         )
     return f"potential in memory, sha256 {weights_digest(source)}"
+
+
+def refuse_unknown(
+    names: Iterable[str], known: Collection[str], parameters: Collection[str]
+) -> None:
+    """Refuse arguments that are not `known`; `parameters` are those that can be set."""
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        raise InputError(
+            f"PhiCalculator has no parameters {', '.join(map(repr, unknown))} here; it has "
+            f"{', '.join((*parameters, *ASE_ARGUMENTS))} "
+            f"(the last {len(ASE_ARGUMENTS)} in the constructor only)"
+        )
+
+
+def refuse_undefined(properties: Sequence[str], atoms: Atoms) -> None:
+    """Raise for properties that do not exist under these boundary conditions."""
+    if "stress" in properties and not atoms.pbc.all():
+        raise PropertyNotImplementedError(
+            f"stress is defined for pbc=[True, True, True] only, got pbc={atoms.pbc.tolist()}"
+        )
+    if "dipole" in properties and atoms.pbc.any():
+        raise PropertyNotImplementedError(
+            "the dipole of a periodic structure depends on the choice of the cell: it is given for "
+            f"pbc=[False, False, False] only, got pbc={atoms.pbc.tolist()}"
+        )
+
+
+def load(
+    source: str | os.PathLike[str] | Potential, device: str, dtype: str
+) -> tuple[Potential, ModelCard | None]:
+    """Load a model, or copy the potential given, for inference."""
+    if not isinstance(source, Potential):
+        potential, card = load_model(source, device=device, dtype=dtype)
+        return potential.requires_grad_(False), card
+    potential = deepcopy(source).to(device=resolve_device(device), dtype=resolve_dtype(dtype))
+    return potential.eval().requires_grad_(False), None

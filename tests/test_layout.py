@@ -35,6 +35,7 @@ LINE = (
     "compiled",
     "environment",
     "evaluation",
+    "batch",
     "parameters",
     "calculator",
     "md",

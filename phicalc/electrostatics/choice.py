@@ -23,6 +23,9 @@ PAIR_AGAIN, WAVE_AGAIN, SPREAD_AGAIN, POINT_AGAIN = 4.0, 4.0, 3.0, 25.0
 #: Errors may add up, estimates are statistical and cells move: aim at this part of the accuracy.
 MARGIN = 0.15
 
+#: Open structures of so many atoms are summed directly without comparing.
+_SURELY_DIRECT = 200
+
 #: Points along an axis beyond which a mesh is not considered.
 _LONGEST_MESH = 4000
 
@@ -72,6 +75,8 @@ def choose(
     n_atoms = len(positions)
     direct = SumParameters("direct", 0.0, math.inf, 0.0, (0, 0, 0), 0, 0.0)
     if n_atoms == 0 or settings.intended_method == "direct":
+        return direct
+    if n_atoms <= _SURELY_DIRECT and settings.intended_method == "auto" and not bool(pbc.any()):
         return direct
     ions = survey(positions, cell, pbc, smearing, charge)
     wishes = (settings, with_mesh, applications)

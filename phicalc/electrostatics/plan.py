@@ -72,6 +72,7 @@ class CoulombPlanner:
         self._basis = torch.eye(3, dtype=torch.int64)
         self._kvectors = torch.zeros((0, 3), dtype=torch.int64)
         self._reference: tuple[Tensor, ...] = ()
+        self._good_for, self._good_cell = 0.0, torch.zeros(3, 3, dtype=torch.float64)
         self._search = NeighborSearch(0.0, half=True)
 
     def plan(
@@ -139,6 +140,7 @@ class CoulombPlanner:
             positions, cell, pbc, smearing, charge, settings, with_mesh, applications
         )
         self.parameters, self._reference = parameters, (cell, pbc, smearing)
+        self._good_for = 0.0
         self._search = NeighborSearch(parameters.real_cutoff, half=True)
         self.changes += 1
         if parameters.method == "ewald":
@@ -160,14 +162,17 @@ class CoulombPlanner:
         if parameters.method == "direct":
             return parameters
         length, error = parameters.open_length, self.settings.force_accuracy
-        cell = self._basis.to(cell) @ cell
-        box, old_box = (complete_box(vectors, pbc, length) for vectors in (cell, old_cell))
+        if not length and charge <= self._good_for and torch.equal(cell, self._good_cell):
+            return parameters
+        vectors = self._basis.to(cell) @ cell
+        box, old_box = (complete_box(each, pbc, length) for each in (vectors, old_cell))
         stretches = torch.linalg.svdvals(torch.linalg.solve(old_box, box))
         least, most = float(stretches.min()), float(stretches.max())
-        ions = survey(positions, cell, pbc, smearing, charge)
+        ions = survey(positions, vectors, pbc, smearing, charge)
         fits = not length or length >= least_open_length(ions, parameters.splitting, error)
         errors = self._unintended(estimate(parameters, ions, box, most))
         if least > 1 - _STRETCH and most < 1 + _STRETCH and fits and max(errors) <= error:
+            self._good_for, self._good_cell = charge, cell
             return parameters
         return None
 
