@@ -24,7 +24,7 @@ from phicalc.structures import (
     snapshot,
     write_structures,
 )
-from phicalc.system import thread_count
+from phicalc.system import keep_freed_memory, thread_count
 from phicalc.training import evaluate_model, train_from_yaml
 
 #: Errors that tell the user what to change; anything else is a defect and shows its traceback.
@@ -34,6 +34,7 @@ USER_ERRORS = (ValueError, OSError, RuntimeError, ImportError)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, or 2 after an error of the user."""
     options = _parser().parse_args(arguments)
+    keep_freed_memory()
     try:
         with thread_count(options.threads):
             options.run(options)

@@ -26,6 +26,10 @@ class CoulombPlan(NamedTuple):
     """Lattice shift of the second atom of each pair."""
     kvectors: Int64[Tensor, "n_structures n_k 3"]
     """Miller indices, one of each ±k; rows of zeros are padding."""
+    millers_a: Int64[Tensor, " n_a"]
+    """All first indices that k vectors may have, in order; `millers_b` and `millers_c` likewise."""
+    millers_b: Int64[Tensor, " n_b"]
+    millers_c: Int64[Tensor, " n_c"]
     splitting: Float64[Tensor, " n_structures"]
     """Ewald parameter α = 1/(√2 η) in 1/Å; 0 for direct sums (no reciprocal part)."""
     atom_of_slot: Int64[Tensor, "n_structures n_slots"]
@@ -240,12 +244,17 @@ def _collate_plans(
 ) -> CoulombPlan:
     """Join Coulomb plans, padding the k vectors to the largest number of them."""
     n_k = max(plan.kvectors.shape[1] for plan in plans)
+    axes = ([getattr(plan, f"millers_{axis}") for plan in plans] for axis in "abc")
+    millers_a, millers_b, millers_c = (max(each, key=len) for each in axes)
     pairs = [p.pair_index + n for p, n in zip(plans, atom_offsets, strict=True)]
     atom_of_slot, slot_of_atom = table
     return CoulombPlan(
         pair_index=torch.cat(pairs, dim=1),
         pair_shifts=torch.cat([plan.pair_shifts for plan in plans]),
         kvectors=torch.cat([pad(p.kvectors, (0, 0, 0, n_k - p.kvectors.shape[1])) for p in plans]),
+        millers_a=millers_a,
+        millers_b=millers_b,
+        millers_c=millers_c,
         splitting=torch.cat([plan.splitting for plan in plans]),
         atom_of_slot=atom_of_slot,
         slot_of_atom=slot_of_atom,

@@ -15,10 +15,10 @@ from phicalc.electrostatics.splines import smooth_size
 
 #: Nanoseconds for energy and forces, per pair, per atom and k vector, per atom and mesh point it is
 #: spread over, per mesh point; and for setting up a mesh (tests/benchmarks/test_coulomb_costs.py).
-PAIR_COST, WAVE_COST, SPREAD_COST, POINT_COST, MESH_COST = 105.0, 20.0, 8.0, 18.0, 2e6
+PAIR_COST, WAVE_COST, SPREAD_COST, POINT_COST, MESH_COST = 105.0, 6.0, 8.0, 18.0, 2e6
 
 #: The same for applying the interaction to charges once more, as iterative solvers do.
-PAIR_AGAIN, WAVE_AGAIN, SPREAD_AGAIN, POINT_AGAIN = 4.0, 4.0, 3.0, 25.0
+PAIR_AGAIN, WAVE_AGAIN, SPREAD_AGAIN, POINT_AGAIN = 4.0, 2.5, 3.0, 25.0
 
 #: Errors may add up, estimates are statistical and cells move: aim at this part of the accuracy.
 MARGIN = 0.15

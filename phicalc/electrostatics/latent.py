@@ -51,8 +51,8 @@ class LatentCharges(nn.Module):
         n_atoms = constraints.total(torch.ones_like(raw)).clamp(min=1)
         excess = (constraints.total(raw) - constraints.net_charge) / n_atoms
         q = raw - constraints.at_atoms(excess)
-        potential = CoulombSum(graph, self.smearing()[element]).potential(q)
-        return Electrostatics(q, potential, 0.5 * q * potential)
+        coulomb = CoulombSum(graph, self.smearing()[element])
+        return Electrostatics(q, *coulomb.atomic_energies(q))
 
     def smearing(self) -> Float64[Tensor, " n_elements"]:
         """σ of each element of the model in Å (the same for all)."""

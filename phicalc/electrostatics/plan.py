@@ -191,10 +191,15 @@ class CoulombPlanner:
         with_mesh = parameters.method == "mesh"
         mesh = [*parameters.mesh, parameters.spline_order]
         atom_of_slot, slot_of_atom = slots(graph.batch, 1)
+        kvectors = self._kvectors[: 0 if with_mesh else None].to(cell.device)
+        millers_a, millers_b, millers_c = _ranges(kvectors)
         return CoulombPlan(
             pair_index=index,
             pair_shifts=shifts,
-            kvectors=self._kvectors[None, : 0 if with_mesh else None].to(cell.device),
+            kvectors=kvectors[None],
+            millers_a=millers_a,
+            millers_b=millers_b,
+            millers_c=millers_c,
             splitting=cell.new_full((1,), parameters.splitting),
             atom_of_slot=atom_of_slot,
             slot_of_atom=slot_of_atom,
@@ -228,9 +233,24 @@ def _direct_plan(graph: AtomicGraph) -> CoulombPlan:
     n_atoms, device = graph.n_atoms, graph.positions.device
     pairs = torch.triu_indices(n_atoms, n_atoms, offset=1, device=device)
     kvectors = torch.zeros((1, 0, 3), dtype=torch.int64, device=device)
+    a, b, c = _ranges(kvectors[0])
     shifts = torch.zeros((pairs.shape[1], 3), dtype=torch.int64, device=device)
     alpha = torch.zeros(1, dtype=torch.float64, device=device)
-    return CoulombPlan(pairs, shifts, kvectors, alpha, *slots(graph.batch, 1))
+    return CoulombPlan(pairs, shifts, kvectors, a, b, c, alpha, *slots(graph.batch, 1))
+
+
+def _ranges(kvectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """All indices along each axis: from 0 along the first, symmetric along the others."""
+    if not len(kvectors):
+        none = kvectors.new_zeros(0)
+        return none, none, none
+    last = [torch.arange(each + 1, device=kvectors.device) for each in kvectors.abs().amax(0)]
+    return last[0], _mirrored(last[1]), _mirrored(last[2])
+
+
+def _mirrored(indices: Tensor) -> Tensor:
+    """0, 1, … n → −n, … n."""
+    return torch.cat([-indices[1:].flip(0), indices])
 
 
 def _short_basis(cell: Tensor, pbc: Tensor) -> Tensor:

@@ -23,9 +23,9 @@ class Electrostatics(NamedTuple):
     charges: Float64[Tensor, " n_atoms"]
     """Partial charges in e; their sums are as the graph wants them."""
     potential: Float64[Tensor, " n_atoms"]
-    """Electrostatic potential A q in eV/e."""
+    """Electrostatic potential A q in eV/e, a constant."""
     atomic_energies: Float64[Tensor, " n_atoms"]
-    """Contribution of each atom to the electrostatic energy in eV."""
+    """Contribution of each atom to the electrostatic energy in eV; only sums have derivatives."""
 
 
 def equilibrate(
@@ -153,8 +153,7 @@ class ChargeEquilibration(nn.Module):
         pull = chi if graph.external_field is None else chi - field_coordinate(graph)
         pull = pull if graph.fragments is None else pull - graph.fragments.potential
         q = equilibrate(coulomb, pull, hardness, order=order, solver=solver)
-        potential = coulomb.potential(q)
-        energies = 0.5 * q * potential
+        potential, energies = coulomb.atomic_energies(q)
         if self.energy == "qeq":
             energies = energies + chi * q + 0.5 * hardness * q**2
         return Electrostatics(q, potential, energies)

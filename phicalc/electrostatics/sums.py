@@ -15,6 +15,7 @@ from torch import Tensor
 from phicalc.electrostatics import kernels
 from phicalc.electrostatics.boundary import complete_box, mean_interaction, truncation
 from phicalc.electrostatics.mesh import MeshSum
+from phicalc.electrostatics.waves import WaveSum
 from phicalc.graph import AtomicGraph, CoulombPlan, pair_vectors, sum_per_structure
 from phicalc.units import COULOMB_CONSTANT
 
@@ -45,7 +46,7 @@ class CoulombSum:
         self.diagonal = kernels.self_interaction(smearing, self.plan.splitting[graph.batch])
         self.box = self._box()
         volume = torch.linalg.det(self.box).abs()
-        self._set_waves(volume)
+        self.waves = self._waves(volume) if self.plan.kvectors.shape[1] else None
         self.background = self._background(volume)
         self.meshes = list(self._meshes()) if self.plan.mesh is not None else []
 
@@ -74,15 +75,14 @@ class CoulombSum:
             cell = torch.stack([complete_box(c, p, n) if n else c for c, p, n in each])
         return torch.where((splitting > 0)[:, None, None], cell, identity)
 
-    def _set_waves(self, volume: Float64[Tensor, " s"]) -> None:
-        """Phases k·r of every slot and weights of every k vector."""
+    def _waves(self, volume: Float64[Tensor, " s"]) -> WaveSum:
+        """Sum over the k vectors of the plan."""
         reciprocal_box = 2 * math.pi * torch.linalg.inv(self.box).transpose(1, 2)
         k = self.plan.kvectors.to(self.box) @ reciprocal_box  # (n_structures, n_k, 3)
-        phase = self.to_slots(self.graph.positions) @ k.transpose(1, 2)
-        self.cosine, self.sine = torch.cos(phase), torch.sin(phase)
-        self.weight = kernels.reciprocal_interaction((k * k).sum(2), self.plan.splitting, volume)
+        weight = kernels.reciprocal_interaction((k * k).sum(2), self.plan.splitting, volume)
         if self.plan.open_length is not None:
-            self.weight = self.weight * self._truncation(k)
+            weight = weight * self._truncation(k)
+        return WaveSum(self.to_slots(self.graph.positions), reciprocal_box, weight, self.plan)
 
     def _truncation(self, k: Float64[Tensor, "s n_k 3"]) -> Float64[Tensor, "s n_k"]:
         """Factors of the truncated kernels of structures with open axes; 1 for the others."""
@@ -165,13 +165,9 @@ class CoulombSum:
     def potential_of_waves(self, charges: Float64[Tensor, " n"]) -> Float64[Tensor, " n"]:
         """Part of `potential` due to k vectors, to the mean, and to each charge itself."""
         local = self.diagonal * charges + self._background_potential(charges)
-        if not self.plan.kvectors.shape[1]:
+        if self.waves is None:
             return local
-        real, imaginary = (
-            (self.weight * part)[:, :, None] for part in self._structure_factor(charges)
-        )
-        waves = self.cosine @ real + self.sine @ imaginary
-        return local + self.from_slots(waves.squeeze(2))
+        return local + self.from_slots(self.waves.potential(self.to_slots(charges)))
 
     def energy(self, charges: Float64[Tensor, " n_atoms"]) -> Float64[Tensor, " n_structures"]:
         """½ qᵀAq of each structure in eV; forces from it cost less than from `potential`."""
@@ -183,18 +179,27 @@ class CoulombSum:
         else:
             energy = energy.index_add(0, self.graph.batch[first], pairs)
         energy = energy + 0.5 * self.total(charges * self._background_potential(charges))
-        if self.plan.kvectors.shape[1]:
-            real, imaginary = self._structure_factor(charges)
-            energy = energy + 0.5 * (self.weight * (real**2 + imaginary**2)).sum(1)
+        if self.waves is not None:
+            energy = energy + self.waves.energy(self.to_slots(charges))
         for atoms, mesh in self.meshes:
             structure = self.graph.batch[atoms[:1]]
             energy = energy.index_add(0, structure, mesh.energy(charges[atoms])[None])
         return energy
 
-    def _structure_factor(self, charges: Tensor) -> tuple[Tensor, Tensor]:
-        """Real and imaginary part of ``Σ q exp(ik·r)``, each (n_structures, n_k)."""
-        slotted = self.to_slots(charges)[:, None, :]
-        return (slotted @ self.cosine).squeeze(1), (slotted @ self.sine).squeeze(1)
+    def atomic_energies(
+        self, charges: Float64[Tensor, " n_atoms"]
+    ) -> tuple[Float64[Tensor, " n_atoms"], Float64[Tensor, " n_atoms"]]:
+        """Return the potential φ at each atom, a constant, and the energies ½qφ.
+
+        The sum of the energies over a structure is differentiable, not each of them: derivatives of
+        one `energy` cost less than those of many potentials.
+        """
+        with torch.no_grad():
+            potential = self.potential(charges)
+            values = 0.5 * charges * potential
+        energy = self.energy(charges)
+        n_atoms = self.total(torch.ones_like(values)).clamp(min=1)
+        return potential, values + ((energy - energy.detach()) / n_atoms)[self.graph.batch]
 
     def _background_potential(self, charges: Tensor) -> Tensor:
         constant, per_square = (term[self.graph.batch] for term in self.background)
@@ -219,8 +224,8 @@ class CoulombSum:
         matrix = matrix.index_add(0, row * n_slots + column, self.pair)
         matrix = matrix.reshape(n_structures, n_slots, n_slots)
         matrix = matrix + matrix.transpose(1, 2)
-        for phase in (self.cosine, self.sine):
-            matrix = matrix + (phase * self.weight[:, None, :]) @ phase.transpose(1, 2)
+        if self.waves is not None:
+            matrix = matrix + self.waves.matrix()
         constant, per_square = (term[:, None, None] for term in self.background)
         square = self.to_slots(self.smearing**2)
         matrix = matrix + constant - per_square * (square[:, :, None] + square[:, None, :])

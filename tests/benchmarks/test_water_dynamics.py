@@ -27,7 +27,7 @@ RUNS = Path("runs")
 def equilibrated(dtype: str, steps: int) -> Atoms:
     """64 waters from a lattice start, after `steps` of 0.5 fs under a strong thermostat."""
     atoms = water_box(64)
-    atoms.calc = PhiCalculator(MODEL, dtype=dtype)
+    atoms.calc = PhiCalculator(MODEL, dtype=dtype, compile=True)
     relax(atoms, fmax=0.2, steps=40)
     initialise_velocities(atoms, 600.0, np.random.default_rng(1))
     config = MDConfig(temperature=300.0, timestep=0.5, steps=steps, thermostat_time=50.0, seed=1)

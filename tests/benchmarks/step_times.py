@@ -1,0 +1,133 @@
+"""Times steps of an ASE calculator; also for environments that hold only that calculator.
+
+``python step_times.py NAME DTYPE STEPS FILE…`` reads one structure per file, moves its atoms a
+little before each step as dynamics does, asks for energy, forces, stress (where the structure is
+periodic) and charges (where the calculator has them), and prints one JSON object per structure.
+
+NAME is ``mace``, ``nequip``, ``chgnet``, or for this package ``model:NAME_OR_FOLDER`` and
+``random:NAME_OR_FOLDER`` (the same network with random weights for the elements of the structure).
+Weights of MACE and NequIP are random too: time does not depend on them. CHGNet has its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import resource
+import sys
+import time
+from typing import Any
+
+import ase.io
+import numpy as np
+import torch
+from ase import Atoms
+
+
+def mace64(atoms: Atoms, dtype: str) -> Any:
+    """Make one of 64 scalars and 64 vectors, two layers, cutoff 5 Å."""
+    import mace.calculators  # first: it lets e3nn 0.4.4 load
+    from e3nn import o3
+    from mace.modules import ScaleShiftMACE, interaction_classes
+
+    numbers = sorted(set(atoms.numbers.tolist()))
+    block = interaction_classes["RealAgnosticResidualInteractionBlock"]
+    torch.set_default_dtype(getattr(torch, dtype))
+    model = ScaleShiftMACE(
+        r_max=5.0, num_bessel=8, num_polynomial_cutoff=5, max_ell=3, interaction_cls=block,
+        interaction_cls_first=block, num_interactions=2, num_elements=len(numbers),
+        hidden_irreps=o3.Irreps("64x0e + 64x1o"), MLP_irreps=o3.Irreps("16x0e"),
+        atomic_energies=np.zeros(len(numbers)), avg_num_neighbors=60.0, atomic_numbers=numbers,
+        correlation=3, gate=torch.nn.functional.silu, atomic_inter_scale=1.0,
+        atomic_inter_shift=0.0, radial_MLP=[64, 64, 64],
+    )  # fmt: skip
+    return mace.calculators.MACECalculator(models=[model], device="cpu", default_dtype=dtype)
+
+
+def nequip(atoms: Atoms, dtype: str) -> Any:
+    """Make one of degree 2, 32 features, four layers, cutoff 5 Å."""
+    from nequip.ase import NequIPCalculator
+    from nequip.data.transforms import ChemicalSpeciesToAtomTypeMapper, NeighborListTransform
+    from nequip.model import NequIPGNNModel
+    from nequip.utils.global_state import set_global_state
+
+    set_global_state()
+    types = sorted(set(atoms.get_chemical_symbols()))
+    model = NequIPGNNModel(
+        seed=0, model_dtype=dtype, type_names=types, r_max=5.0, num_layers=4, l_max=2, parity=True,
+        num_features=32, radial_mlp_depth=2, radial_mlp_width=64, avg_num_neighbors=60.0,
+    )  # fmt: skip
+    if not callable(getattr(model, "forward", None)):
+        model = model["sole_model"]
+    try:
+        mapper = ChemicalSpeciesToAtomTypeMapper(model_type_names=types)
+    except TypeError:  # the name of this argument moves between releases
+        mapper = ChemicalSpeciesToAtomTypeMapper(chemical_symbols=types)
+    transforms = [mapper, NeighborListTransform(r_max=5.0)]
+    return NequIPCalculator(model=model.eval(), device="cpu", transforms=transforms)
+
+
+def chgnet(atoms: Atoms, dtype: str) -> Any:
+    """Take the weights that come with it; single precision only."""
+    from chgnet.model.dynamics import CHGNetCalculator
+
+    if dtype != "float32":
+        raise NotImplementedError("CHGNet computes in float32")
+    return CHGNetCalculator(use_device="cpu")
+
+
+def phicalc(kind: str, model: str, atoms: Atoms, dtype: str) -> Any:
+    """One of our models, or its network with random weights."""
+    from phicalc import PhiCalculator
+    from phicalc.checkpoint import load_model
+    from phicalc.potential import build_potential
+
+    source: Any = model
+    if kind == "random":
+        config = load_model(model)[0].config
+        elements = tuple(sorted(set(atoms.get_chemical_symbols())))
+        config = dataclasses.replace(config, elements=elements, reference_energies=())
+        source = build_potential(config, seed=0)
+    return PhiCalculator(source, device="cpu", dtype=dtype, compile=True)
+
+
+def make(name: str, atoms: Atoms, dtype: str) -> Any:
+    """Make a calculator for one structure."""
+    kind, _, model = name.partition(":")
+    if model:
+        return phicalc(kind, model, atoms, dtype)
+    return {"mace": mace64, "nequip": nequip, "chgnet": chgnet}[kind](atoms, dtype)
+
+
+def one_step(atoms: Atoms, rng: np.random.Generator) -> float:
+    """Move the atoms and compute everything; returns seconds."""
+    atoms.positions += rng.normal(scale=1e-3, size=(len(atoms), 3))
+    start = time.perf_counter()
+    atoms.get_potential_energy()
+    atoms.get_forces()
+    if atoms.pbc.all():
+        atoms.get_stress()
+    if "charges" in atoms.calc.implemented_properties:
+        atoms.get_charges()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Time every structure named on the command line."""
+    name, dtype, steps, *files = sys.argv[1:]
+    torch.set_num_threads(1)
+    for file in files:
+        atoms = ase.io.read(file)
+        atoms.calc = make(name, atoms, dtype)
+        rng = np.random.default_rng(0)
+        first = one_step(atoms, rng)
+        one_step(atoms, rng)
+        times = [one_step(atoms, rng) for _ in range(int(steps))]
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        record = {"file": file, "atoms": len(atoms), "ms": 1e3 * float(np.median(times)),
+                  "first_s": first, "peak_mb": peak}  # fmt: skip
+        print("RESULT " + json.dumps(record), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Error against cost of networks: `make bench ARGS="-k error_cost"` (hours; needs $PHICALC_DATA).
+
+Every network is trained for the same number of epochs (20 on water, 15 on dipeptides), one seed,
+with charge equilibration, as `models/water/train.yaml` and `error_cost/dipeptides.yaml` say. Such
+short runs compare networks, they do not show what any of them can reach. The cost is that of the
+compiled network (energy and forces, no lists, no electrostatics), one thread, float32: for 192
+atoms of water and a molecule of 51.
+
+Runs are kept in PHICALC_BENCH_FOLDER (``runs/error_cost`` by default) and continued from there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import ase.io
+import pytest
+import torch
+from ase import Atoms
+
+from phicalc.checkpoint import load_model
+from phicalc.compiled.network import with_compiled_networks
+from phicalc.graph import from_ase
+from phicalc.structures import water_box
+from phicalc.system import keep_freed_memory
+from phicalc.training import train_from_yaml
+
+HERE = Path(__file__).resolve().parent
+FOLDER = Path(os.environ.get("PHICALC_BENCH_FOLDER", "runs/error_cost"))
+RECIPES = {
+    "water": (HERE.parents[1] / "models" / "water" / "train.yaml", 20, "test"),
+    "dipeptides": (HERE / "error_cost" / "dipeptides.yaml", 15, "valid"),
+}
+#: Channels, channels on edges, highest degree, cutoff in Å.
+NETWORKS = [(64, 64, 2, 4.0), (64, 16, 2, 4.0), (32, 32, 2, 4.0), (32, 32, 2, 3.5),
+            (32, 32, 1, 4.0), (32, 32, 0, 4.0), (16, 16, 2, 4.0)]  # fmt: skip
+
+
+def milliseconds(model: Path, atoms: Atoms, cache: Path) -> float:
+    """Median time of features and their derivatives."""
+    potential = load_model(model)[0].requires_grad_(False)
+    network = with_compiled_networks(potential, cache, True).backbone
+    graph = from_ase(atoms, potential.cutoff)
+    graph = graph._replace(positions=graph.positions.requires_grad_())
+    element = potential.element_of_number[graph.atomic_numbers]
+    times = []
+    for _ in range(30):
+        start = time.perf_counter()
+        features = network(potential.embedding[element], element, graph)
+        torch.autograd.grad(features.sum(), graph.positions)
+        times.append(1e3 * (time.perf_counter() - start))
+    return statistics.median(times[5:])
+
+
+@pytest.mark.parametrize("data", RECIPES)
+def test_error_cost(
+    data: str, record: Callable[[str, float], None], tmp_path: Path, shared_data
+) -> None:
+    keep_freed_memory()
+    recipe, epochs, split = RECIPES[data]
+    frames = ase.io.read(shared_data("spice_dipeptides_mbis_val.xyz.gz"), ":")
+    molecule = next(atoms for atoms in frames if len(atoms) == 51)
+    structure = water_box(64) if data == "water" else molecule
+    print(f"\n{data}: channels, on edges, degree, cutoff | forces meV/Å, energy meV/atom | ms")
+    for network in NETWORKS:
+        name = f"{data}_" + "_".join(map(str, network))
+        settings = dict(zip(("channels", "edge_channels", "l_max", "cutoff"), network, strict=True))
+        output = FOLDER / name
+        if not (output / "metrics.json").is_file():
+            changes = [f"model.{key}={value}" for key, value in settings.items()]
+            run = [f"output={output}", f"max_epochs={epochs}", f"validate_every={epochs}"]
+            train_from_yaml(recipe, [*run, *changes], lambda _: None)
+        metrics = json.loads((output / "metrics.json").read_text())[split]["metrics"]
+        cost = milliseconds(output / "model", structure, tmp_path)
+        error, energy = metrics["forces_rmse"], metrics["energy_rmse"]
+        print(f"  {network!s:<20} | {error:6.2f} {energy:6.3f} | {cost:6.2f}", flush=True)
+        record(f"{name} forces (meV/Å)", error)
+        record(f"{name} cost (ms)", cost)
