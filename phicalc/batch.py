@@ -1,11 +1,11 @@
 """Many structures at once: the same numbers as one by one, several times faster for small ones."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 from ase import Atoms
 
-from phicalc.compiled import CompiledPredictor
 from phicalc.derivatives import Prediction
 from phicalc.electrostatics.qeq import DENSE_ATOMS
 from phicalc.environment import Environment
@@ -51,30 +51,39 @@ def evaluate_batch(
     """
     if max_atoms < 1:
         raise ValueError(f"max_atoms must be positive, got {max_atoms}")
-    predictor = CompiledPredictor(potential, False)
-    make = make_workspace or (lambda: Workspace(potential, predictor=predictor))
+    make = make_workspace or partial(Workspace, potential)
     found: dict[int, Evaluation] = {}
     for members in _groups(structures, stress, max_atoms):
         with_stress = stress and bool(structures[members[0]].pbc.all())
-
-        def alone(i: int, with_stress: bool = with_stress) -> Evaluation:
-            arguments = potential, structures[i], environments[i]
-            return evaluate(*arguments, stress=with_stress, workspace=make())
-
-        if len(members) == 1:
-            found[members[0]] = alone(members[0])
-            continue
-        workspaces = [make() for _ in members]
-        graphs = [
-            prepare(potential, structures[i], environments[i], workspace)
-            for i, workspace in zip(members, workspaces, strict=True)
-        ]
-        with ase_errors():
-            prediction = workspaces[0].predictor(collate(graphs), stress=with_stress)
-        for i, workspace, part in zip(members, workspaces, _split(prediction, graphs), strict=True):
-            weak = part.charges is not None and workspace.planner.underrated(part.charges)
-            found[i] = alone(i) if weak else evaluation_of(part, structures[i])
+        group = [(structures[i], environments[i]) for i in members]
+        evaluations = _evaluate_group(potential, group, with_stress, make)
+        found |= dict(zip(members, evaluations, strict=True))
     return [found[i] for i in range(len(structures))]
+
+
+def _evaluate_group(
+    potential: Potential,
+    group: Sequence[tuple[Atoms, Environment]],
+    stress: bool,
+    make_workspace: Callable[[], Workspace],
+) -> Iterator[Evaluation]:
+    """Compute everything for structures that go together."""
+    workspaces = [make_workspace() for _ in group]
+    if len(group) == 1:
+        yield evaluate(potential, *group[0], stress=stress, workspace=workspaces[0])
+        return
+    graphs = [
+        prepare(potential, *each, workspace)
+        for each, workspace in zip(group, workspaces, strict=True)
+    ]
+    with ase_errors():
+        prediction = workspaces[0].predictor(collate(graphs), stress=stress)
+    parts = _split(prediction, graphs)
+    for each, workspace, part in zip(group, workspaces, parts, strict=True):
+        if part.charges is not None and workspace.planner.underrated(part.charges):
+            yield evaluate(potential, *each, stress=stress, workspace=make_workspace())
+        else:
+            yield evaluation_of(part, each[0])
 
 
 def _groups(structures: Sequence[Atoms], stress: bool, max_atoms: int) -> Iterator[list[int]]:

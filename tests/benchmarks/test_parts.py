@@ -7,7 +7,8 @@ any size without charge equilibration, are otherwise predicted as a whole; that 
 last column. Each size runs in a process of its own, whose peak of memory is given. Prints the
 exponent of the total from 648 atoms on.
 
-PHICALC_BENCH_MODELS names the models; PHICALC_BENCH_MOLECULES the numbers of molecules.
+PHICALC_BENCH_MODELS names the models; PHICALC_BENCH_MOLECULES the numbers of molecules;
+PHICALC_BENCH_CACHE is a folder that keeps what is compiled from run to run.
 """
 
 from __future__ import annotations
@@ -132,7 +133,9 @@ def parts_of_step(atoms: Atoms, rng: np.random.Generator, steps: int) -> dict[st
 
 @pytest.mark.parametrize("model", MODELS)
 def test_parts(model: str, record, tmp_path_factory) -> None:
-    cache = tmp_path_factory.getbasetemp() / "parts_cache"
+    cache = Path(
+        os.environ.get("PHICALC_BENCH_CACHE", tmp_path_factory.getbasetemp() / "parts_cache")
+    )
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PHICALC_CACHE": str(cache)}
     rows = []
     for n in MOLECULES:

@@ -6,7 +6,8 @@ after another. The other programs need environments of their own (`tools/peers.s
 $PHICALC_PEERS or .peers); what is not there is left out by name. Rock salt and the molecule are
 timed with the networks of our models and random weights, as MACE and NequIP everywhere.
 
-PHICALC_BENCH_MODELS names our models, separated by commas.
+PHICALC_BENCH_MODELS names our models, separated by commas; PHICALC_BENCH_CACHE is a folder that
+keeps what is compiled from run to run.
 """
 
 from __future__ import annotations
@@ -71,7 +72,9 @@ def timed(python: str, name: str, dtype: str, steps: int, path: Path, cache: Pat
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_peers(dtype: str, files, record, tmp_path_factory) -> None:
-    cache = tmp_path_factory.getbasetemp() / "peers_cache"
+    cache = Path(
+        os.environ.get("PHICALC_BENCH_CACHE", tmp_path_factory.getbasetemp() / "peers_cache")
+    )
     others = [name for name in ("mace", "nequip", "chgnet") if (PEERS / name).is_dir()]
     print(f"\n{dtype}; not here: {sorted({'mace', 'nequip', 'chgnet'} - set(others))}")
     for system, path in files.items():
