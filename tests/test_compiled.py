@@ -21,7 +21,7 @@ from phicalc.compiled.whole import kind_of
 from phicalc.derivatives import Prediction, predict
 from phicalc.electrostatics import CoulombSettings
 from phicalc.environment import environment_of
-from phicalc.graph import AtomicGraph, collate, from_ase
+from phicalc.graph import AtomicGraph, collate, edge_vectors, from_ase, slots
 from phicalc.potential import Potential, PotentialConfig, build_potential
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler (g++)")
@@ -178,6 +178,22 @@ def test_compiled_network_serves_all_other_structures(folder, feedback, monkeypa
     assert_same(copied(graph, stress=stress), predict(potential, graph, stress=stress))
 
 
+def test_excerpts_are_the_same_network_on_fewer_atoms(potential):
+    graph = prepared(potential, salt(1, 2, 6))
+    element = potential.element_of_number[graph.atomic_numbers]
+    inputs = [potential.embedding[element], element, edge_vectors(graph), graph.edge_index[1],
+              graph.edge_of_slot]  # fmt: skip
+    few = network._excerpt(inputs, 9)
+    inside = (graph.edge_index < 9).all(0)
+    expected = [inputs[0][:9], element[:9], inputs[2][inside], inputs[3][inside],
+                slots(graph.edge_index[0][inside], 9)[0]]  # fmt: skip
+    features = potential.backbone.propagate(*few)
+    torch.testing.assert_close(features, potential.backbone.propagate(*expected))
+    assert 9 < len(few[2]) < graph.n_edges
+    everything = network._excerpt(inputs)
+    assert all(map(torch.equal, everything, inputs))
+
+
 def test_wrong_networks_are_not_used(potential, tmp_path, monkeypatch, caplog):
     class Wrong(network._Halves):
         def __init__(self, _: object, wanted: tuple[int, ...]):
@@ -197,9 +213,7 @@ def test_wrong_networks_are_not_used(potential, tmp_path, monkeypatch, caplog):
 
 
 def test_functions_of_other_weights_kinds_and_precision_have_other_names(potential):
-    kinds = [
-        kind_of(potential, prepared(potential, salt(1, 2, 2)), stress) for stress in (False, True)
-    ]
+    kinds = [kind_of(prepared(potential, salt(1, 2, 2)), stress) for stress in (False, True)]
     names = [key(potential, kind) for kind in kinds]
     changed = copy.deepcopy(potential)
     changed.embedding[0, 0] += 1e-3
@@ -215,14 +229,12 @@ def test_some_structures_are_not_predicted_as_a_whole(potential):
     mesh = potential.prepare(from_ase(salt(1, 2, 2), potential.cutoff), planner)
     lonely = prepared(potential, Atoms("Na", info={"charge": 1}))
     no_pairs = prepared(potential, Atoms("NaCl", positions=[[0, 0, 0], [0, 0, 2.0]]))
-    assert kind_of(potential, crystal, True) is not None
+    assert kind_of(crystal, True) is not None
     for graph in (collate([crystal, crystal]), prepared(potential, slab(1, 2, 2)), mesh, lonely,
                   no_pairs):  # fmt: skip
-        assert kind_of(potential, graph, False) is None
+        assert kind_of(graph, False) is None
     for graph in (lonely, no_pairs):  # too small for compiled networks too
         assert_same(CompiledPredictor(potential, True)(graph), predict(potential, graph), 0.0)
-    large = PotentialConfig(elements=("Na", "Cl"), channels=2, head="latent")
-    assert kind_of(build_potential(large), crystal, True) is not None
 
 
 def test_failure_is_said_once_and_survived(potential, tmp_path, monkeypatch, caplog):
@@ -248,7 +260,7 @@ def test_functions_that_fail_later_are_given_up(potential, tmp_path, monkeypatch
     def fail(_: object) -> Prediction:
         raise RuntimeError("expected another size")
 
-    compiled.functions[kind_of(potential, graph, False)] = fail
+    compiled.functions[kind_of(graph, False)] = fail
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             assert_same(compiled(graph), predict(potential, graph), 0.0)

@@ -36,7 +36,7 @@ def test_long_run(record) -> None:
     rng = np.random.default_rng(1)
     initialise_velocities(atoms, 300.0, rng)
     dynamics = Langevin(
-        atoms, 0.5 * units.fs, temperature_K=300.0, friction=0.01 / units.fs, rng=rng
+        atoms, 0.5 * units.fs, temperature_K=300.0, friction=0.01 / units.fs, rng=rng, fixcm=False
     )
     dynamics.run(1000)
     rows = []
