@@ -12,7 +12,7 @@ import torch
 
 #: Parameters of glibc's ``mallopt`` (``malloc.h``).
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_LARGEST_INT = 2**31 - 1
+_LARGEST_INT, _NEVER = 2**31 - 1, -1
 
 
 def keep_freed_memory() -> bool:
@@ -34,8 +34,8 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError, TypeError):  # not glibc (macOS, Windows, musl)
         return False
     mallopt.argtypes, mallopt.restype = [ctypes.c_int, ctypes.c_int], ctypes.c_int
-    accepted = [mallopt(key, _LARGEST_INT) for key in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD)]
-    return all(accepted)
+    settings = {_M_MMAP_THRESHOLD: _LARGEST_INT, _M_TRIM_THRESHOLD: _NEVER}
+    return all([mallopt(key, value) for key, value in settings.items()])
 
 
 @contextmanager
