@@ -9,8 +9,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from phicalc.graph import AtomicGraph, edge_vectors
-from phicalc.nn import RadialBasis
+from phicalc.graph import AtomicGraph
 from phicalc.potential import Potential, PotentialConfig, build_potential
 from phicalc.training.dataset import Sample, prepare_samples
 
@@ -71,8 +70,7 @@ def fit_potential_config(
 
     `energy_scale` becomes the root mean square of the force components (in eV, for a length of
     1 Å): the unit of the short-range network only, the electrostatic terms stay in eV.
-    `average_neighbors` becomes the mean number of edges per atom, or more where neighbours are so
-    near that their messages are larger than usual. The reference energies are fitted
+    `average_neighbors` becomes the mean number of edges per atom. The reference energies are fitted
     to what the untrained network (with `seed`) leaves of the training energies, since its
     electrostatic energy is far from zero.
 
@@ -131,35 +129,15 @@ def _fit_scales(
     forces = forces[forces.isfinite().all(dim=1)]
     scale = float(forces.square().mean().sqrt()) if len(forces) else 0.0
     n_atoms = sum(sample.graph.n_atoms for sample in samples)
-    count = sum(sample.graph.n_edges for sample in samples) / n_atoms
-    near = _neighbors_by_size(config, samples) / n_atoms
     # 1 at least: atoms that never meet must not have their messages divided by zero.
-    neighbors = max(1.0, count, near)
-    notes = [
-        f"{count:.1f} neighbours per atom within {config.cutoff} Å, with messages of {near:.1f}"
-    ]
+    neighbors = max(1.0, sum(sample.graph.n_edges for sample in samples) / n_atoms)
+    notes = [f"{neighbors:.1f} neighbours per atom within {config.cutoff} Å"]
     if scale > 0:
         notes.append(f"energy scale {scale:.4f} eV (root mean square force, eV/Å)")
     else:
         scale = 1.0
         notes.append("no forces in the data: the energy scale is 1 eV")
     return replace(config, average_neighbors=neighbors, energy_scale=scale), notes
-
-
-def _neighbors_by_size(config: PotentialConfig, samples: Sequence[Sample]) -> float:
-    """How many neighbours in uniform matter would send messages as large as all of these.
-
-    Bonded neighbours send larger ones, and products of features raise them to high powers.
-    """
-    basis = RadialBasis(config.radial_basis, config.cutoff).double().requires_grad_(False)
-
-    def size(lengths: Tensor) -> Tensor:
-        return basis(lengths).square().mean(1).sqrt()
-
-    lengths = config.cutoff * torch.linspace(1e-4, 1, 10_000, dtype=torch.float64)
-    uniform = (size(lengths) * lengths**2).sum() / (lengths**2).sum()
-    total = sum(size(edge_vectors(sample.graph).norm(dim=1)).sum() for sample in samples)
-    return float(total / uniform)
 
 
 def _energies(potential: Potential, samples: Sequence[Sample]) -> Float64[Tensor, " n_samples"]:
