@@ -21,21 +21,23 @@ class WaveSum:
         Positions in Å as a padded table.
     reciprocal_box
         Reciprocal lattice vectors as rows, 2π included.
+    kvectors
+        The k vectors in 1/Å.
     weight
         Interaction that each k vector stands for, in eV/e²; 0 for padding.
     plan
-        The k vectors, and the ranges of their indices.
+        Indices of the k vectors, and the ranges of these.
     """
 
     def __init__(
         self,
         positions: Float64[Tensor, "s m 3"],
         reciprocal_box: Float64[Tensor, "s 3 3"],
+        kvectors: Float64[Tensor, "s n_k 3"],
         weight: Float64[Tensor, "s n_k"],
         plan: CoulombPlan,
     ):
-        self.positions, self.weight = positions, weight
-        self.kvectors = plan.kvectors.to(positions) @ reciprocal_box
+        self.positions, self.kvectors, self.weight = positions, kvectors, weight
         ranges = (plan.millers_a, plan.millers_b, plan.millers_c)
         self.sizes = [each.shape[0] for each in ranges]
         starts = torch.cat([each[:1] for each in ranges])
