@@ -67,6 +67,7 @@ def test_error_cost(
     molecule = next(atoms for atoms in frames if len(atoms) == 51)
     structure = water_box(64) if data == "water" else molecule
     print(f"\n{data}: channels, on edges, degree, cutoff | forces meV/Å, energy meV/atom | ms")
+    errors = {}
     for network in NETWORKS:
         name = f"{data}_" + "_".join(map(str, network))
         settings = dict(zip(("channels", "edge_channels", "l_max", "cutoff"), network, strict=True))
@@ -77,7 +78,9 @@ def test_error_cost(
             train_from_yaml(recipe, [*run, *changes], lambda _: None)
         metrics = json.loads((output / "metrics.json").read_text())[split]["metrics"]
         cost = milliseconds(output / "model", structure, tmp_path)
-        error, energy = metrics["forces_rmse"], metrics["energy_rmse"]
+        errors[network] = error = metrics["forces_rmse"]
+        energy = metrics["energy_rmse"]
         print(f"  {network!s:<20} | {error:6.2f} {energy:6.3f} | {cost:6.2f}", flush=True)
         record(f"{name} forces (meV/Å)", error)
         record(f"{name} cost (ms)", cost)
+    assert errors[32, 32, 2, 4.0] < errors[32, 32, 1, 4.0] < errors[32, 32, 0, 4.0]
