@@ -1,4 +1,4 @@
-"""What is fitted to the training data before training: energy scale, neighbours, references."""
+"""What a configuration takes from the training data: energy scale, neighbours, references."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,7 +10,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from phicalc.graph import AtomicGraph
-from phicalc.potential import Potential, PotentialConfig, build_potential
+from phicalc.potential import Potential, PotentialConfig
 from phicalc.training.dataset import Sample, prepare_samples
 
 
@@ -57,74 +57,53 @@ def count_elements(
     return np.array([[(n == z).sum() for z in atomic_numbers] for n in numbers], dtype=np.float64)
 
 
-def fit_potential_config(
-    config: PotentialConfig,
-    samples: Sequence[Sample],
-    *,
-    seed: int,
-    given_references: dict[str, float] | None = None,
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float32,
-) -> tuple[PotentialConfig, list[str]]:
-    """Fill in the parts of a potential's configuration that come from the training data.
-
-    `energy_scale` becomes the root mean square of the force components (in eV, for a length of
-    1 Å): the unit of the short-range network only, the electrostatic terms stay in eV.
-    `average_neighbors` becomes the mean number of edges per atom. The reference energies are fitted
-    to what the untrained network (with `seed`) leaves of the training energies, since its
-    electrostatic energy is far from zero.
-
-    Parameters
-    ----------
-    config
-        The configuration so far.
-    samples
-        The training structures.
-    seed
-        Seed of the initial weights.
-    given_references
-        Reference energies in eV to use instead of a fit.
-    device, dtype
-        Where and how to evaluate the untrained network.
-
-    Returns
-    -------
-    config
-        The completed configuration.
-    notes
-        Sentences about the fit, for people.
+def with_reference_energies(config: PotentialConfig, given: dict[str, float]) -> PotentialConfig:
+    """Complete a configuration by reference energies in eV that the user gives.
 
     Raises
     ------
     ValueError
-        When given references leave an element out.
+        When they leave an element of the potential out.
     """
-    config, notes = _fit_scales(config, samples)
-    if given_references is not None:
-        missing = [symbol for symbol in config.elements if symbol not in given_references]
-        if missing:
-            raise ValueError(
-                f"data.reference_energies lacks {', '.join(missing)}; give an energy in eV for "
-                "every element of the model"
-            )
-        references = tuple(given_references[symbol] for symbol in config.elements)
-        return replace(config, reference_energies=references), notes
+    missing = [symbol for symbol in config.elements if symbol not in given]
+    if missing:
+        raise ValueError(
+            f"data.reference_energies lacks {', '.join(missing)}; give an energy in eV for "
+            "every element of the model"
+        )
+    references = tuple(given[symbol] for symbol in config.elements)
+    return replace(config, reference_energies=references)
+
+
+def with_fitted_reference_energies(
+    potential: Potential, samples: Sequence[Sample]
+) -> tuple[PotentialConfig, list[str]]:
+    """Complete a potential's configuration by reference energies fitted to the training data.
+
+    They are fitted to what the untrained network leaves of the training energies, since its
+    electrostatic energy is far from zero. Returns sentences about the fit, too.
+    """
+    config = potential.config
     labelled = [sample for sample in samples if bool(sample.labels.energy.isfinite())]
     if not labelled:
-        return config, [*notes, "no energies in the data: the reference energies are 0"]
-    potential = build_potential(config, seed=seed).to(device=device, dtype=dtype)
+        return config, ["no energies in the data: the reference energies are 0"]
     untrained = _energies(potential, labelled).cpu().numpy()
     energies = torch.cat([sample.labels.energy for sample in labelled]).cpu().numpy()
     counts = count_elements([sample.graph for sample in labelled], potential.elements)
     fit = fit_reference_energies(counts, energies - untrained)
-    notes += _describe(fit, config.elements)
-    return replace(config, reference_energies=tuple(map(float, fit.energies))), notes
+    fitted = replace(config, reference_energies=tuple(map(float, fit.energies)))
+    return fitted, _describe(fit, config.elements)
 
 
-def _fit_scales(
+def with_scales(
     config: PotentialConfig, samples: Sequence[Sample]
 ) -> tuple[PotentialConfig, list[str]]:
-    """Energy scale and mean number of neighbours of the data."""
+    """Complete a configuration by energy scale and mean number of neighbours of the data.
+
+    The energy scale becomes the root mean square of the force components (in eV, for a length of
+    1 Å): the unit of the short-range network only, the electrostatic terms stay in eV.
+    Returns sentences about both, too.
+    """
     forces = torch.cat([sample.labels.forces for sample in samples])
     forces = forces[forces.isfinite().all(dim=1)]
     scale = float(forces.square().mean().sqrt()) if len(forces) else 0.0

@@ -21,9 +21,9 @@ from phicalc.training.dataset import (
     prepare_samples,
 )
 from phicalc.training.evaluate import evaluate_samples, table
+from phicalc.training.initialization import initial_potential
 from phicalc.training.loss import UNITS
 from phicalc.training.plots import plot_curves, plot_parity
-from phicalc.training.references import fit_potential_config
 from phicalc.training.run_folder import RunFolder
 from phicalc.training.state import State, write_atomically
 from phicalc.training.trainer import Trainer
@@ -138,8 +138,9 @@ class _Run:
         }
         if self.saved is not None:
             fitted = PotentialConfig.from_dict(self.saved.document["potential"])
+            potential = build_potential(fitted).to(device=self.device, dtype=self.dtype)
         else:
-            fitted, notes = fit_potential_config(
+            potential, notes = initial_potential(
                 config.model,
                 samples["train"],
                 seed=config.seed,
@@ -149,8 +150,6 @@ class _Run:
             )
             for note in notes:
                 self.report(note)
-        potential = build_potential(fitted, seed=config.seed)
-        potential = potential.to(device=self.device, dtype=self.dtype)
         self.samples = {role: prepare_samples(s, potential) for role, s in samples.items()}
         return potential
 

@@ -8,11 +8,14 @@ import torch
 from ase import Atoms
 from ase.build import molecule
 
+from phicalc.backbone.nequip import Interaction
+from phicalc.nn import block
 from phicalc.potential import PotentialConfig, build_potential
 from phicalc.training.config import KeysConfig
 from phicalc.training.dataset import Sample, make_samples, prepare_samples
 from phicalc.training.frames import label_atoms, read_frames
-from phicalc.training.references import fit_potential_config, fit_reference_energies
+from phicalc.training.initialization import initial_potential
+from phicalc.training.references import fit_reference_energies
 
 CONFIG = PotentialConfig(
     elements=("H", "C"), cutoff=3.0, layers=1, channels=4, l_max=1, correlation=2
@@ -48,8 +51,7 @@ def test_structures_count_by_energy_per_atom():
 
 
 def test_untrained_network_starts_without_offset(samples):
-    config, notes = fit_potential_config(CONFIG, samples, seed=3, dtype=torch.float64)
-    potential = build_potential(config, seed=3).double()
+    potential, notes = initial_potential(CONFIG, samples, seed=3, dtype=torch.float64)
     rest = []
     for graph, labels in prepare_samples(samples, potential):
         energy = potential(graph).energy.detach()
@@ -63,7 +65,7 @@ def test_untrained_network_starts_without_offset(samples):
 
 
 def test_scales_are_those_of_the_data(samples):
-    config, _ = fit_potential_config(CONFIG, samples, seed=0)
+    config = initial_potential(CONFIG, samples, seed=0)[0].config
     forces = torch.cat([sample.labels.forces for sample in samples])
     assert config.energy_scale == pytest.approx(float(forces.square().mean().sqrt()))
     edges = sum(sample.graph.n_edges for sample in samples)
@@ -85,18 +87,19 @@ def test_energy_scale_leaves_coulomb_alone(samples):
 
 def test_given_references_are_used(samples):
     given = {"C": -1029.0, "H": -13.0, "O": 5.0}
-    config, _ = fit_potential_config(CONFIG, samples, seed=0, given_references=given)
-    assert config.reference_energies == (-13, -1029)
+    potential, _ = initial_potential(CONFIG, samples, seed=0, given_references=given)
+    assert potential.config.reference_energies == (-13, -1029)
     with pytest.raises(ValueError, match="data.reference_energies lacks C"):
-        fit_potential_config(CONFIG, samples, seed=0, given_references={"H": 0.0})
+        initial_potential(CONFIG, samples, seed=0, given_references={"H": 0.0})
 
 
-def test_data_without_forces_energies_or_neighbours(samples):
+def test_data_without_forces_energies_or_neighbours():
     far = label_atoms(Atoms("HC", [[0, 0, 0], [0, 0, 50]]), KeysConfig())
-    config, notes = fit_potential_config(CONFIG, make_samples([far], 3.0), seed=0)
-    assert config.average_neighbors == 1
-    assert config.energy_scale == 1
-    assert config.reference_energies == (0, 0)
+    potential, notes = initial_potential(CONFIG, make_samples([far], 3.0), seed=0)
+    assert potential.config.average_neighbors == 1
+    assert potential.config.energy_scale == 1
+    assert potential.config.reference_energies == (0, 0)
+    assert all(weight.isfinite().all() for weight in potential.parameters())
     assert "no forces in the data" in " ".join(notes)
     assert "no energies in the data" in " ".join(notes)
 
@@ -106,5 +109,30 @@ def test_singular_compositions_are_mentioned():
     water.info["energy"] = -470.0
     config = dataclasses.replace(CONFIG, elements=("H", "O"))
     samples = make_samples([label_atoms(water, KeysConfig())], 3.0)
-    _, notes = fit_potential_config(config, samples, seed=0)
+    _, notes = initial_potential(config, samples, seed=0)
     assert "determine only 1 of 2 reference energies" in " ".join(notes)
+
+
+@pytest.mark.parametrize("feedback", ["none", "network"])
+@pytest.mark.parametrize("distance", [0.8, 1.0, 1.6])
+def test_signals_have_the_same_size_in_every_layer_on_all_data(carbon_chain, distance, feedback):
+    """Products take the third power of what bonded neighbours send: without this they explode."""
+    frames = read_frames(carbon_chain, KeysConfig())
+    for frame in frames:
+        frame.atoms.positions *= distance
+    config = dataclasses.replace(
+        CONFIG, channels=16, layers=2, l_max=2, correlation=3, charge_feedback=feedback
+    )
+    samples = make_samples(frames, config.cutoff)
+    potential, _ = initial_potential(config, samples, seed=0, dtype=torch.float64)
+    seen: dict[torch.nn.Module, list[torch.Tensor]] = {}
+    interactions = [m for m in potential.modules() if isinstance(m, Interaction)]
+    for part in [linear for module in interactions for linear in (module.mix, module.linear)]:
+        part.register_forward_hook(lambda m, _, out: seen.setdefault(m, []).append(out))
+    for sample in prepare_samples(samples, potential):
+        potential(sample.graph)
+    assert len(seen) == 2 * len(interactions) == (6 if feedback == "network" else 4)
+    for part, outputs in seen.items():
+        for degree in range(part.l_max + 1):
+            size = torch.cat(outputs)[:, block(degree)].square().mean().sqrt()
+            assert float(size.detach()) == pytest.approx(0.5, rel=1e-6)

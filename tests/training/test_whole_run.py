@@ -16,10 +16,10 @@ from phicalc.training.run_folder import RunFolder
 def test_training_learns_and_leaves_everything(make_config, tmp_path):
     lines: list[str] = []
     card = {"name": "chain", "license": "MIT", "limits": ["tiny"]}
-    config = make_config(max_epochs=12, card=card)
+    config = make_config(max_epochs=24, card=card)
     result = train(config, report=lines.append)
     history = RunFolder(config.output).read_history()
-    assert [row["epoch"] for row in history] == list(range(1, 13))
+    assert [row["epoch"] for row in history] == list(range(1, 25))
     assert history[-1]["train_loss"] < 0.5 * history[0]["train_loss"]
     assert history[-1]["valid_forces_rmse"] < 0.5 * history[0]["valid_forces_rmse"]
     folder = tmp_path / "run"
@@ -34,12 +34,12 @@ def test_training_learns_and_leaves_everything(make_config, tmp_path):
     assert written.limits == ("tiny",)
     assert written.charge_range == (0, 1)
     assert written.metrics["valid"] == metrics["valid"]["metrics"]
-    assert written.training["config"]["max_epochs"] == 12
+    assert written.training["config"]["max_epochs"] == 24
     assert written.data["counts"] == {"train": 24, "valid": 6, "test": 0}
     assert str(tmp_path) not in json.dumps(written.to_dict())
     assert str(Path(__file__).parents[1]) not in json.dumps(written.to_dict())
     assert next(potential.parameters()).dtype == torch.float64
-    assert any(line.startswith("epoch 12/12") for line in lines)
+    assert any(line.startswith("epoch 24/24") for line in lines)
 
 
 def test_pictures_show_something(tmp_path, rng):
