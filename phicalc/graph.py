@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from ase import Atoms
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float64, Int64, Shaped
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -32,10 +32,6 @@ class CoulombPlan(NamedTuple):
     millers_c: Int64[Tensor, " n_c"]
     splitting: Float64[Tensor, " n_structures"]
     """Ewald parameter α = 1/(√2 η) in 1/Å; 0 for direct sums (no reciprocal part)."""
-    atom_of_slot: Int64[Tensor, "n_structures n_slots"]
-    """Atoms of each structure as a padded table; `n_atoms` marks an empty slot."""
-    slot_of_atom: Int64[Tensor, " n_atoms"]
-    """Where each atom stands in the flattened `atom_of_slot`."""
     open_length: Float64[Tensor, " n_structures"] | None = None
     """Length of the box along open axes in Å, 0 where there are none; None if nowhere."""
     mesh: Int64[Tensor, "n_structures 4"] | None = None
@@ -76,6 +72,10 @@ class AtomicGraph(NamedTuple):
     """Net charge of each structure in e."""
     edge_of_slot: Int64[Tensor, "n_atoms n_slots"] | None = None
     """Edges of each centre as a padded table; `n_edges` marks an empty slot."""
+    atom_of_slot: Int64[Tensor, "n_structures n_places"] | None = None
+    """Atoms of each structure as a padded table; `n_atoms` marks an empty slot."""
+    slot_of_atom: Int64[Tensor, " n_atoms"] | None = None
+    """Where each atom stands in the flattened `atom_of_slot`."""
     coulomb: CoulombPlan | None = None
     """Terms of the electrostatic sums; None until `Potential.prepare` has run."""
     charge_guess: Float64[Tensor, " n_atoms"] | None = None
@@ -149,6 +149,23 @@ def field_coordinate(graph: AtomicGraph) -> Float64[Tensor, " n_atoms"]:
     return (graph.positions * graph.external_field[graph.batch]).sum(1)
 
 
+def to_slots(
+    values: Shaped[Tensor, "n_atoms ..."], graph: AtomicGraph
+) -> Shaped[Tensor, "n_structures n_places ..."]:
+    """Lay per-atom values out as a padded table, one row per structure, zero in empty slots."""
+    assert graph.atom_of_slot is not None
+    padded = torch.cat([values, values.new_zeros(1, *values.shape[1:])])
+    return padded[graph.atom_of_slot]
+
+
+def from_slots(
+    values: Shaped[Tensor, "n_structures n_places ..."], graph: AtomicGraph
+) -> Shaped[Tensor, "n_atoms ..."]:
+    """Gather per-atom values from a padded table."""
+    assert graph.slot_of_atom is not None
+    return values.flatten(0, 1)[graph.slot_of_atom]
+
+
 def from_ase(
     atoms: Atoms,
     cutoff: float,
@@ -183,6 +200,7 @@ def from_ase(
     cell = torch.tensor(np.array(atoms.cell), dtype=torch.float64)
     pbc = torch.tensor(atoms.pbc, dtype=torch.bool)
     edges = (search or NeighborSearch(cutoff, engine=engine)).find(positions, cell, pbc)
+    everyone = torch.arange(len(atoms))
     return AtomicGraph(
         positions=positions,
         atomic_numbers=torch.tensor(atoms.numbers, dtype=torch.int64),
@@ -192,6 +210,8 @@ def from_ase(
         edge_index=edges.edge_index,
         edge_shifts=edges.edge_shifts,
         edge_of_slot=slots(edges.edge_index[0], len(atoms))[0],
+        atom_of_slot=everyone[None],
+        slot_of_atom=everyone,
         total_charge=torch.tensor([total_charge], dtype=torch.float64),
     )
 
@@ -220,6 +240,7 @@ def collate(graphs: Sequence[AtomicGraph]) -> AtomicGraph:
     edge_index = torch.cat(
         [g.edge_index + n for g, n in zip(graphs, atom_offsets, strict=True)], dim=1
     )
+    atom_of_slot, slot_of_atom = slots(batch, len(cell))
     return AtomicGraph(
         positions=torch.cat([g.positions for g in graphs]),
         atomic_numbers=torch.cat([g.atomic_numbers for g in graphs]),
@@ -229,8 +250,10 @@ def collate(graphs: Sequence[AtomicGraph]) -> AtomicGraph:
         edge_index=edge_index,
         edge_shifts=torch.cat([g.edge_shifts for g in graphs]),
         edge_of_slot=slots(edge_index[0], len(batch))[0],
+        atom_of_slot=atom_of_slot,
+        slot_of_atom=slot_of_atom,
         total_charge=torch.cat([g.total_charge for g in graphs]),
-        coulomb=_collate_plans(plans, atom_offsets, slots(batch, len(cell))) if plans else None,
+        coulomb=_collate_plans(plans, atom_offsets) if plans else None,
         charge_guess=_join([g.charge_guess for g in graphs], [(g.n_atoms,) for g in graphs]),
         external_field=_join(
             [g.external_field for g in graphs], [(g.n_structures, 3) for g in graphs]
@@ -239,15 +262,12 @@ def collate(graphs: Sequence[AtomicGraph]) -> AtomicGraph:
     )
 
 
-def _collate_plans(
-    plans: Sequence[CoulombPlan], atom_offsets: list[int], table: tuple[Tensor, Tensor]
-) -> CoulombPlan:
+def _collate_plans(plans: Sequence[CoulombPlan], atom_offsets: list[int]) -> CoulombPlan:
     """Join Coulomb plans, padding the k vectors to the largest number of them."""
     n_k = max(plan.kvectors.shape[1] for plan in plans)
     axes = ([getattr(plan, f"millers_{axis}") for plan in plans] for axis in "abc")
     millers_a, millers_b, millers_c = (max(each, key=len) for each in axes)
     pairs = [p.pair_index + n for p, n in zip(plans, atom_offsets, strict=True)]
-    atom_of_slot, slot_of_atom = table
     return CoulombPlan(
         pair_index=torch.cat(pairs, dim=1),
         pair_shifts=torch.cat([plan.pair_shifts for plan in plans]),
@@ -256,8 +276,6 @@ def _collate_plans(
         millers_b=millers_b,
         millers_c=millers_c,
         splitting=torch.cat([plan.splitting for plan in plans]),
-        atom_of_slot=atom_of_slot,
-        slot_of_atom=slot_of_atom,
         open_length=_join([p.open_length for p in plans], [(len(p.splitting),) for p in plans]),
         mesh=_join([p.mesh for p in plans], [(len(p.splitting), 4) for p in plans]),
         basis=_join([p.basis for p in plans], [(len(p.splitting), 3, 3) for p in plans]),

@@ -9,7 +9,7 @@ from torch import Tensor
 from phicalc.electrostatics.boundary import complete_box
 from phicalc.electrostatics.choice import choose, estimate, least_open_length, survey
 from phicalc.electrostatics.settings import CoulombSettings, SumParameters
-from phicalc.graph import AtomicGraph, CoulombPlan, collate, slots
+from phicalc.graph import AtomicGraph, CoulombPlan, collate
 from phicalc.skin import NeighborSearch
 
 #: Parameters are chosen anew when the edges of the cell have changed by more than this.
@@ -190,7 +190,6 @@ class CoulombPlanner:
             index, shifts = self._search.find(graph.positions, cell, graph.pbc[0])
         with_mesh = parameters.method == "mesh"
         mesh = [*parameters.mesh, parameters.spline_order]
-        atom_of_slot, slot_of_atom = slots(graph.batch, 1)
         kvectors = self._kvectors[: 0 if with_mesh else None].to(cell.device)
         millers_a, millers_b, millers_c = _ranges(kvectors)
         return CoulombPlan(
@@ -201,8 +200,6 @@ class CoulombPlanner:
             millers_b=millers_b,
             millers_c=millers_c,
             splitting=cell.new_full((1,), parameters.splitting),
-            atom_of_slot=atom_of_slot,
-            slot_of_atom=slot_of_atom,
             open_length=cell.new_full((1,), length) if length else None,
             mesh=torch.tensor([mesh], device=cell.device) if with_mesh else None,
             basis=self._basis[None].to(cell.device),
@@ -236,7 +233,7 @@ def _direct_plan(graph: AtomicGraph) -> CoulombPlan:
     a, b, c = _ranges(kvectors[0])
     shifts = torch.zeros((pairs.shape[1], 3), dtype=torch.int64, device=device)
     alpha = torch.zeros(1, dtype=torch.float64, device=device)
-    return CoulombPlan(pairs, shifts, kvectors, a, b, c, alpha, *slots(graph.batch, 1))
+    return CoulombPlan(pairs, shifts, kvectors, a, b, c, alpha)
 
 
 def _ranges(kvectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -91,7 +91,7 @@ def choose_solver(
     guess: Float64[Tensor, " n_atoms"] | None = None,
 ) -> Solver:
     """Inverses for structures of at most `DENSE_ATOMS` atoms, else conjugate gradients."""
-    if coulomb.meshes or coulomb.plan.atom_of_slot.shape[1] > DENSE_ATOMS:
+    if coulomb.meshes or coulomb.n_slots > DENSE_ATOMS:
         return ConjugateGradientSolver(coulomb, hardness, guess=guess)
     return DenseSolver(coulomb, hardness)
 

@@ -16,7 +16,14 @@ from phicalc.electrostatics import kernels
 from phicalc.electrostatics.boundary import complete_box, mean_interaction, truncation
 from phicalc.electrostatics.mesh import MeshSum
 from phicalc.electrostatics.waves import WaveSum
-from phicalc.graph import AtomicGraph, CoulombPlan, pair_vectors, sum_per_structure
+from phicalc.graph import (
+    AtomicGraph,
+    CoulombPlan,
+    from_slots,
+    pair_vectors,
+    sum_per_structure,
+    to_slots,
+)
 from phicalc.units import COULOMB_CONSTANT
 
 
@@ -131,19 +138,25 @@ class CoulombSum:
                 ),
             )
 
+    @property
+    def n_slots(self) -> int:
+        """Number of atoms of the largest structure."""
+        assert self.graph.atom_of_slot is not None
+        return self.graph.atom_of_slot.shape[1]
+
     def atoms_of(self, structure: int) -> Int64[Tensor, " n"]:
         """Return the indices of the atoms of one structure."""
-        atoms = self.plan.atom_of_slot[structure]
+        assert self.graph.atom_of_slot is not None
+        atoms = self.graph.atom_of_slot[structure]
         return atoms[atoms < self.graph.n_atoms]
 
     def to_slots(self, values: Float64[Tensor, "n_atoms ..."]) -> Float64[Tensor, "s m ..."]:
         """Lay per-atom values out as a padded table, zero in empty slots."""
-        padded = torch.cat([values, values.new_zeros(1, *values.shape[1:])])
-        return padded[self.plan.atom_of_slot]
+        return to_slots(values, self.graph)
 
     def from_slots(self, values: Float64[Tensor, "s m"]) -> Float64[Tensor, " n_atoms"]:
         """Gather per-atom values from a padded table."""
-        return values.reshape(-1)[self.plan.slot_of_atom]
+        return from_slots(values, self.graph)
 
     def total(self, values: Float64[Tensor, " n_atoms"]) -> Float64[Tensor, " n_structures"]:
         """Sum per-atom values over each structure."""
@@ -218,8 +231,11 @@ class CoulombSum:
         if self.meshes:
             raise ValueError("a mesh sum has no matrix: plan with method='ewald', or use potential")
         first, second = self.plan.pair_index
-        n_structures, n_slots = self.plan.atom_of_slot.shape
-        row, column = self.plan.slot_of_atom[first], self.plan.slot_of_atom[second] % n_slots
+        atom_of_slot, slot_of_atom = self.graph.atom_of_slot, self.graph.slot_of_atom
+        assert atom_of_slot is not None
+        assert slot_of_atom is not None
+        n_structures, n_slots = atom_of_slot.shape
+        row, column = slot_of_atom[first], slot_of_atom[second] % n_slots
         matrix = self.pair.new_zeros(n_structures * n_slots * n_slots)
         matrix = matrix.index_add(0, row * n_slots + column, self.pair)
         matrix = matrix.reshape(n_structures, n_slots, n_slots)
@@ -230,5 +246,5 @@ class CoulombSum:
         square = self.to_slots(self.smearing**2)
         matrix = matrix + constant - per_square * (square[:, :, None] + square[:, None, :])
         matrix = matrix + torch.diag_embed(self.to_slots(self.diagonal))
-        occupied = (self.plan.atom_of_slot < self.graph.n_atoms).to(matrix)
+        occupied = (atom_of_slot < self.graph.n_atoms).to(matrix)
         return matrix * occupied[:, :, None] * occupied[:, None, :]
