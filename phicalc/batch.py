@@ -9,7 +9,15 @@ from ase import Atoms
 from phicalc.derivatives import Prediction
 from phicalc.electrostatics.qeq import DENSE_ATOMS
 from phicalc.environment import Environment
-from phicalc.evaluation import Evaluation, Workspace, ase_errors, evaluate, evaluation_of, prepare
+from phicalc.evaluation import (
+    Evaluation,
+    Workspace,
+    ase_errors,
+    evaluate,
+    evaluation_of,
+    prepare,
+    underrated,
+)
 from phicalc.graph import AtomicGraph, collate
 from phicalc.potential import Potential
 
@@ -80,7 +88,7 @@ def _evaluate_group(
         prediction = workspaces[0].predictor(collate(graphs), stress=stress)
     parts = _split(prediction, graphs)
     for each, workspace, part in zip(group, workspaces, parts, strict=True):
-        if part.charges is not None and workspace.planner.underrated(part.charges):
+        if underrated(potential, workspace, part):
             yield evaluate(potential, *each, stress=stress, workspace=make_workspace())
         else:
             yield evaluation_of(part, each[0])

@@ -355,10 +355,7 @@ class PhiCalculator(Calculator):
 
     def get_electrostatic_potential(self, atoms: Atoms | None = None) -> np.ndarray:
         """Electrostatic potential at each atom in V, the own charge included; shape (n_atoms,)."""
-        graph = self._prepare(atoms)
-        charges = self.get_property("charges", atoms)
-        charges = torch.from_numpy(charges).to(graph.positions.device)
-        return electrostatic_potential(self.potential, graph, charges).cpu().numpy()
+        return electrostatic_potential(self.potential, self._prepare(atoms)).cpu().numpy()
 
     def _prepare(self, atoms: Atoms | None) -> AtomicGraph:
         """Graph of a structure for a property of the charges."""

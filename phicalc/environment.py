@@ -10,7 +10,7 @@ from ase.calculators.calculator import CalculatorSetupError, InputError
 
 from phicalc.card import ModelCard
 from phicalc.graph import AtomicGraph, Fragments
-from phicalc.potential import Potential
+from phicalc.potential import NEUTRAL_HEADS, Potential
 
 #: Keys of ``atoms.info`` and of ``atoms.arrays`` by which fragments are described.
 _CHARGES, _POTENTIALS, _NUMBERS = "fragment_charges", "fragment_potentials", "fragments"
@@ -239,8 +239,9 @@ def _check_field(field: np.ndarray, total_charge: float, atoms: Atoms) -> None:
 def charge_concern(potential: Potential, card: ModelCard | None, charge: float) -> str:
     """Why the model may be wrong for this total charge; empty if there is no reason."""
     config = potential.config
-    if charge != 0 and config.head == "none" and not config.total_charge_embedding:
-        return "this model has no charges and gives the energy of the neutral structure"
+    blind = config.head in ("none", *NEUTRAL_HEADS) and not config.total_charge_embedding
+    if charge != 0 and blind:
+        return "this model does not see it and gives the energy of the neutral structure"
     if card is None or card.charge_range is None:
         return ""
     low, high = card.charge_range

@@ -101,12 +101,19 @@ def evaluate(
 
     with ase_errors():
         prediction = attempt(None)
-        if prediction.charges is not None and workspace.planner.underrated(prediction.charges):
+        if prediction.charges is not None and underrated(potential, workspace, prediction):
             prediction = attempt(_array(prediction.charges))
     evaluation = evaluation_of(prediction, atoms)
     if "charges" in evaluation.results:
         workspace.history.add(atoms, evaluation.results["charges"])
     return evaluation
+
+
+def underrated(potential: Potential, workspace: Workspace, prediction: Prediction) -> bool:
+    """Whether charges came out so large that the electrostatic sums were too rough for them."""
+    if prediction.charges is None or not potential.has_coulomb:
+        return False
+    return workspace.planner.underrated(prediction.charges)
 
 
 def evaluation_of(prediction: Prediction, atoms: Atoms) -> Evaluation:

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from ase.data import atomic_numbers
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from phicalc.backbone import NequIP
@@ -15,12 +15,21 @@ from phicalc.electrostatics import (
     CoulombPlanner,
     CoulombSettings,
     LatentCharges,
+    PhiHead,
+    PhiModule,
 )
 from phicalc.electrostatics.constraints import mean_charge
 from phicalc.electrostatics.elements import covalent_radius, electronegativity
+from phicalc.electrostatics.poisson import DENSE_POISSON
 from phicalc.electrostatics.qeq import DENSE_ATOMS, ITERATIONS
+from phicalc.feedback import ChargeEmbedding, ChargeNetwork
 from phicalc.graph import AtomicGraph, field_coordinate, sum_per_structure
 from phicalc.nn import MLP, Linear
+
+Head = Literal["none", "qeq", "latent", "spectral", "dirichlet", "solve", "solve+coulomb", "random"]
+
+#: Heads with sums of Coulomb interactions; and those whose charges ignore the total charge.
+COULOMB_HEADS, NEUTRAL_HEADS = ("qeq", "latent", "solve+coulomb"), ("spectral", "dirichlet")
 
 
 @dataclass(frozen=True)
@@ -42,8 +51,9 @@ class PotentialConfig:
     correlation: int = 3
     """Body order ν of the product at the nodes: 1 (none), 2 or 3."""
     radial_basis: int = 8
-    head: Literal["none", "qeq", "latent"] = "qeq"
-    """Electrostatic head: charge equilibration, or charges read from the features."""
+    head: Head = "qeq"
+    """Electrostatic head: none, charge equilibration, charges read from the features, or a mode of
+    the Φ-Module (``random`` is a control of the same size as ``solve``)."""
     electrostatic_energy: Literal["qeq", "coulomb"] = "qeq"
     """Part of the QEq functional in the total energy: all of it, or ½ qᵀAq only."""
     charge_feedback: Literal["none", "embedding", "network"] = "none"
@@ -59,7 +69,13 @@ class PotentialConfig:
     hardness_floor: float = 1.0
     """Smallest hardness in eV/e²."""
     latent_smearing: float = 1.0
-    """Gaussian width of the charges of the latent head in Å."""
+    """Gaussian width of the charges of the heads ``latent`` and ``solve+coulomb`` in Å."""
+    phi_channels: int = 4
+    """Charges or potentials of each atom in the Φ-Module."""
+    eigenpairs: int = 16
+    """Eigenvectors of the Laplacian that the head ``spectral`` uses."""
+    screening_floor: float = 0.1
+    """Smallest screening κ² of the heads that solve Poisson's equation, in 1/Å."""
     force_accuracy: float = 1e-4
     """Largest root mean square error of the electrostatic sums in the forces, in eV/Å."""
     average_neighbors: float = 30.0
@@ -92,7 +108,8 @@ class PotentialConfig:
             raise ValueError(f"charge_feedback={self.charge_feedback!r} needs a head with charges")
         for name in ("cutoff", "layers", "channels", "radial_basis", "energy_scale",
                      "average_neighbors", "hardness_floor", "feedback_layers",
-                     "latent_smearing"):  # fmt: skip
+                     "latent_smearing", "phi_channels", "eigenpairs",
+                     "screening_floor"):  # fmt: skip
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if self.edge_channels is not None and not self.edge_channels > 0:
@@ -136,6 +153,8 @@ class PotentialOutput(NamedTuple):
     """The named terms whose sum is the energy, in eV."""
     charges: Float64[Tensor, " n_atoms"] | None
     """Partial charges in e, if the potential has an electrostatic head."""
+    potential: Float64[Tensor, " n_atoms"] | None
+    """Electrostatic potential at each atom in V, a constant."""
 
 
 class Potential(nn.Module):
@@ -160,7 +179,10 @@ class Potential(nn.Module):
         if config.charge_feedback == "embedding":
             self.feedback = ChargeEmbedding(n_features)
         if config.charge_feedback == "network":
-            self.feedback = ChargeNetwork(config, self._network(config.feedback_layers))
+            network = self._network(config.feedback_layers)
+            self.feedback = ChargeNetwork(
+                network, config.channels, config.charge_basis, config.charge_range
+            )
             n_features = self.feedback.network.n_features
         self.linear_readout = Linear(n_features, 1)
         self.readout = MLP(n_features, config.channels, 1)
@@ -171,13 +193,17 @@ class Potential(nn.Module):
         table[list(self.elements)] = torch.arange(len(self.elements))
         self.register_buffer("element_of_number", table, persistent=False)
 
-    def _electrostatic_head(self, n_features: int) -> ChargeEquilibration | LatentCharges | None:
+    def _electrostatic_head(
+        self, n_features: int
+    ) -> ChargeEquilibration | LatentCharges | PhiHead | None:
         """Make the electrostatic head."""
         config = self.config
         if config.head == "none":
             return None
         if config.head == "latent":
             return LatentCharges(n_features, len(config.elements), config.latent_smearing)
+        if config.head != "qeq":
+            return self._phi_head(config.head, n_features)
         return ChargeEquilibration(
             n_features,
             [electronegativity(symbol) for symbol in config.elements],
@@ -186,9 +212,26 @@ class Potential(nn.Module):
             config.electrostatic_energy,
         )
 
+    def _phi_head(self, head: Head, n_features: int) -> PhiHead:
+        """Make a Φ-Module."""
+        config, with_coulomb = self.config, head == "solve+coulomb"
+        phi = PhiModule(
+            n_features,
+            config.cutoff,
+            mode="solve" if with_coulomb else head,  # type: ignore[arg-type]  # the others are gone
+            channels=config.phi_channels,
+            eigenpairs=config.eigenpairs,
+            screening_floor=config.screening_floor,
+            scale=config.energy_scale,
+            links=config.average_neighbors,
+        )
+        return PhiHead(phi, config.latent_smearing if with_coulomb else None)
+
     @property
     def _stationary(self) -> bool:
-        """Whether the energy does not change with the charges to first order."""
+        """Whether the energy does not change, to first order, with what is solved for."""
+        if isinstance(self.head, PhiHead):
+            return True
         return self.config.electrostatic_energy == "qeq" and self.feedback is None
 
     def _network(self, layers: int) -> NequIP:
@@ -224,11 +267,25 @@ class Potential(nn.Module):
             One that is kept from step to step of a simulation (`coulomb_planner`); by default a new
             one, which chooses the parameters of the sums for these structures alone.
         """
-        if self.head is None:
+        if not self.has_coulomb:
             return graph
-        element = self.element_of_number[graph.atomic_numbers]
-        smearing = self.head.smearing()[element]
-        return (planner or self.coulomb_planner()).plan(graph, smearing)
+        return (planner or self.coulomb_planner()).plan(graph, self.smearing(graph))
+
+    @property
+    def largest_dense(self) -> int:
+        """Atoms of the largest structure whose electrostatics is solved without iterations."""
+        return DENSE_POISSON if isinstance(self.head, PhiHead) else DENSE_ATOMS
+
+    @property
+    def has_coulomb(self) -> bool:
+        """Whether there are sums of Coulomb interactions."""
+        return self.config.head in COULOMB_HEADS
+
+    def smearing(self, graph: AtomicGraph) -> Float64[Tensor, " n_atoms"]:
+        """Gaussian width σ of each charge in Å."""
+        if isinstance(self.head, ChargeEquilibration):
+            return self.head.smearing()[self.element_of_number[graph.atomic_numbers]]
+        return torch.full_like(graph.positions[:, 0], self.config.latent_smearing)
 
     def forward(self, graph: AtomicGraph, derivatives: int = 2) -> PotentialOutput:
         """Energies and charges of a batch (see `phicalc.derivatives` for forces and stress).
@@ -241,12 +298,12 @@ class Potential(nn.Module):
             inputs = inputs + self.charge_embedding(mean_charge(graph)[:, None].to(inputs))
         features = self.backbone(inputs, element, graph)
         terms = {"reference": self.reference_energies()[element]}
-        charges = None
+        charges = potential = None
         if self.head is not None:
-            # The QEq energy is stationary in the charges: there they may lag one order behind.
+            # Where the energy is stationary in a solution, that may lag one order behind.
             order = derivatives - 1 if self._stationary else derivatives
             electrostatics = self.head(features, element, graph, order)
-            charges = electrostatics.charges
+            charges, potential = electrostatics.charges, electrostatics.potential
             terms["electrostatic"] = electrostatics.atomic_energies
             if graph.external_field is not None:
                 terms["external_field"] = -charges * field_coordinate(graph)
@@ -261,6 +318,7 @@ class Potential(nn.Module):
             atomic_energies=atomic_energies,
             terms={name: sum_per_structure(term, graph) for name, term in terms.items()},
             charges=charges,
+            potential=potential,
         )
 
     def reference_energies(self) -> Float64[Tensor, " n_elements"]:
@@ -271,67 +329,6 @@ class Potential(nn.Module):
     def _read_out(self, features: Float[Tensor, "n_atoms c"]) -> Float64[Tensor, " n_atoms"]:
         """Short-range energy of each atom in units of the energy scale."""
         return (self.linear_readout(features) + self.readout(features)).squeeze(1).double()
-
-
-class ChargeEmbedding(nn.Module):
-    """Adds a linear image of an atom's charge and of the mean charge to its features.
-
-    The mean over the structure, not the total, makes the energy of a repeated cell extensive.
-    """
-
-    def __init__(self, n_features: int):
-        super().__init__()
-        self.linear = Linear(2, n_features)
-
-    def forward(
-        self,
-        features: Float[Tensor, "n_atoms c"],
-        embedding: Float[Tensor, "n_atoms channels"],
-        charges: Float64[Tensor, " n_atoms"],
-        element: Int64[Tensor, " n_atoms"],
-        graph: AtomicGraph,
-    ) -> Float[Tensor, "n_atoms c"]:
-        """Update the features; `embedding` and `element` are not needed here."""
-        n_atoms = sum_per_structure(torch.ones_like(charges), graph)
-        mean_charge = sum_per_structure(charges, graph) / n_atoms.clamp(min=1)
-        both = torch.stack([charges, mean_charge[graph.batch]], dim=1)
-        return features + self.linear(both.to(features))
-
-
-class ChargeNetwork(nn.Module):
-    """Second network, whose input is the element and the charge of each atom (NequIP-LR).
-
-    Charges are expanded in Gaussians ``exp(−(q − μ_k)²/w²)``, w the spacing of the μ_k.
-
-    References
-    ----------
-    Maruf et al., arXiv:2503.17949.
-    """
-
-    centres: Tensor
-
-    def __init__(self, config: PotentialConfig, network: NequIP):
-        super().__init__()
-        low, high = config.charge_range
-        self.width = (high - low) / config.charge_basis
-        centres = torch.linspace(low, high, config.charge_basis, dtype=torch.float64)
-        self.register_buffer("centres", centres, persistent=False)
-        self.linear = Linear(config.channels + config.charge_basis, config.channels)
-        self.network = network
-
-    def forward(
-        self,
-        features: Float[Tensor, "n_atoms c"],
-        embedding: Float[Tensor, "n_atoms channels"],
-        charges: Float64[Tensor, " n_atoms"],
-        element: Int64[Tensor, " n_atoms"],
-        graph: AtomicGraph,
-    ) -> Float[Tensor, "n_atoms c_out"]:
-        """Features of the second network; those of the first act only through the charges."""
-        distance = (charges[:, None] - self.centres) / self.width
-        expansion = torch.exp(-(distance**2)).to(features)
-        inputs = self.linear(torch.cat([embedding, expansion], dim=1))
-        return self.network(inputs, element, graph)
 
 
 def build_potential(config: PotentialConfig, seed: int = 0) -> Potential:

@@ -12,7 +12,6 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from jaxtyping import Float64
 from torch import Tensor
 
-from phicalc.electrostatics import CoulombSum
 from phicalc.electrostatics.boundary import complete_box
 from phicalc.electrostatics.constraints import ChargeConstraints
 from phicalc.graph import AtomicGraph, whole_structures
@@ -40,6 +39,11 @@ def born_effective_charges(
         With an electrostatic head.
     graph
         One prepared structure.
+
+    Raises
+    ------
+    ase.calculators.calculator.PropertyNotImplementedError
+        For the head ``spectral``.
 
     References
     ----------
@@ -97,13 +101,17 @@ def polarizability(potential: Potential, graph: AtomicGraph) -> Float64[Tensor, 
 
 
 def electrostatic_potential(
-    potential: Potential, graph: AtomicGraph, charges: Float64[Tensor, " n_atoms"]
+    potential: Potential, graph: AtomicGraph
 ) -> Float64[Tensor, " n_atoms"]:
-    """Electrostatic potential of the charges at the atoms, in V (the own charge included)."""
-    assert potential.head is not None
-    element = potential.element_of_number[graph.atomic_numbers]
+    """Electrostatic potential of the charges at the atoms, in V (the own charge included).
+
+    That is the derivative of the electrostatic energy by each charge; of the Φ-Module, by that of
+    its first channel.
+    """
     with torch.no_grad():
-        return CoulombSum(graph, potential.head.smearing()[element]).potential(charges)
+        found = potential(graph, derivatives=1).potential
+    assert found is not None
+    return found
 
 
 def electrode_potentials(potential: Potential, graph: AtomicGraph) -> Float64[Tensor, " n_atoms"]:
@@ -121,6 +129,10 @@ def electrode_potentials(potential: Potential, graph: AtomicGraph) -> Float64[Te
 
 def _charges(potential: Potential, graph: AtomicGraph) -> Float64[Tensor, " n_atoms"]:
     """Charges that can be differentiated once."""
+    if potential.config.head == "spectral":
+        raise PropertyNotImplementedError(
+            "charges of the head 'spectral' have no derivatives: eigenvectors are constants there"
+        )
     charges = potential(graph, derivatives=2).charges
     assert charges is not None
     return charges

@@ -27,6 +27,7 @@ LINE = (
     "nn",
     "backbone",
     "electrostatics",
+    "feedback",
     "potential",
     "derivatives",
     "response",

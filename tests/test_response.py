@@ -327,10 +327,10 @@ def test_potential_is_the_derivative_of_the_energy_by_the_charges(
 ) -> None:
     graph = graph_of(charged, KINDS[kind](), charge=charge)
     charges = predict(charged, graph).charges.requires_grad_()
-    widths = charged.head.smearing()[charged.element_of_number[graph.atomic_numbers]]
+    widths = charged.smearing(graph)
     energy = CoulombSum(graph, widths).energy(charges).sum()
     (slope,) = torch.autograd.grad(energy, charges)
-    found = electrostatic_potential(charged, graph, charges.detach())
+    found = electrostatic_potential(charged, graph)
     np.testing.assert_allclose(found, slope, atol=1e-8)
 
 
@@ -349,8 +349,7 @@ def test_calculator_gives_what_the_functions_give(charged: Potential, calc: PhiC
     assert (type(born), born.shape, born.dtype) == (np.ndarray, (6, 3, 3), np.float64)
     np.testing.assert_allclose(born, born_effective_charges(charged, graph), atol=1e-10)
     np.testing.assert_allclose(alpha, polarizability(charged, graph), atol=1e-10)
-    charges = torch.from_numpy(calc.get_charges(atoms))
-    expected = electrostatic_potential(charged, graph, charges)
+    expected = electrostatic_potential(charged, graph)
     np.testing.assert_allclose(calc.get_electrostatic_potential(atoms), expected, atol=1e-10)
 
 

@@ -50,7 +50,7 @@ class CompiledPredictor:
         """Predict; see `phicalc.derivatives.predict`."""
         if not self.mode:
             return predict(self.potential, graph, stress=stress)
-        kind = kind_of(graph, stress)
+        kind = kind_of(graph, stress, self.potential.largest_dense)
         if kind is None:
             return predict(self._hybrid, graph, stress=stress)
         if kind not in self.functions:

@@ -40,18 +40,18 @@ class Kind(NamedTuple):
     stress: bool
 
 
-def kind_of(graph: AtomicGraph, stress: bool) -> Kind | None:
+def kind_of(graph: AtomicGraph, stress: bool, largest: int = DENSE_ATOMS) -> Kind | None:
     """Kind of function that predicts this structure as a whole; None if that cannot be.
 
     It cannot for several structures at once, with open and periodic axes, sums on a mesh, or
-    fragments. Large ones gain nothing from it, and need more memory.
+    fragments. Those of more than `largest` atoms gain nothing from it, and need more memory.
     """
     plan = graph.coulomb
     if graph.n_structures != 1 or graph.fragments is not None:
         return None
     if plan is not None and (plan.mesh is not None or plan.open_length is not None):
         return None
-    if graph.n_atoms > DENSE_ATOMS:
+    if graph.n_atoms > largest:
         return None
     inputs = _inputs(graph)
     sizes = {

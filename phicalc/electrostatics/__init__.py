@@ -4,12 +4,16 @@
 number, the accuracy of the forces, into parameters, and `plan` into the terms of a sum; `sums` and
 `mesh` (with its `influence` function) add them up; `qeq` (with `constraints` and `solvers`) and
 `latent` find the charges, `history` guesses the next ones; `report` tells how good the sum was.
+`phi` is the Φ-Module, with `laplacian`, its `eigenpairs` and `poisson` solvers; `phi_head` adds
+Coulomb's law to it.
 Gaussian charges of width σ_i (standard deviation, Å), energies in eV, tin-foil boundary in three
 dimensions.
 """
 
 from phicalc.electrostatics.history import ChargeHistory
 from phicalc.electrostatics.latent import LatentCharges
+from phicalc.electrostatics.phi import PhiMode, PhiModule, PhiOutput
+from phicalc.electrostatics.phi_head import PhiHead
 from phicalc.electrostatics.plan import CoulombPlanner, plan_coulomb
 from phicalc.electrostatics.qeq import ChargeEquilibration, Electrostatics, equilibrate
 from phicalc.electrostatics.report import SumReport, report
@@ -24,6 +28,10 @@ __all__ = [
     "CoulombSum",
     "Electrostatics",
     "LatentCharges",
+    "PhiHead",
+    "PhiMode",
+    "PhiModule",
+    "PhiOutput",
     "SumReport",
     "equilibrate",
     "plan_coulomb",

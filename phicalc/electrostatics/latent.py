@@ -1,7 +1,7 @@
 """Latent charges: read from the features of each atom, without equilibration."""
 
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from phicalc.electrostatics.constraints import ChargeConstraints
@@ -51,9 +51,5 @@ class LatentCharges(nn.Module):
         n_atoms = constraints.total(torch.ones_like(raw)).clamp(min=1)
         excess = (constraints.total(raw) - constraints.net_charge) / n_atoms
         q = raw - constraints.at_atoms(excess)
-        coulomb = CoulombSum(graph, self.smearing()[element])
+        coulomb = CoulombSum(graph, torch.full_like(q, self.width))
         return Electrostatics(q, *coulomb.atomic_energies(q))
-
-    def smearing(self) -> Float64[Tensor, " n_elements"]:
-        """σ of each element of the model in Å (the same for all)."""
-        return self.offset.new_full(self.offset.shape, self.width, dtype=torch.float64)

@@ -20,10 +20,18 @@ CASES = [
     (head, kind)
     for head in HEADS
     for kind in STRUCTURES
-    if head in ("qeq", "embedding", "network", "latent")
+    if head in ("qeq", "embedding", "network", "latent", "solve+coulomb")
     or "slab" not in kind
     and "wire" not in kind
 ]
+
+
+#: Heads whose charges sum to zero whatever the total charge is; and one that knows no parts.
+LIMITS = {
+    ("spectral", testing.check_total_charge): lambda atoms: atoms.info["charge"] != 0,
+    ("dirichlet", testing.check_total_charge): lambda atoms: atoms.info["charge"] != 0,
+    ("spectral", testing.check_supercell): lambda atoms: atoms.pbc.all(),
+}
 
 
 @pytest.mark.parametrize("check", CONTRACT, ids=lambda check: check.__name__)
@@ -31,7 +39,12 @@ CASES = [
 def test_every_head_fulfils_the_contract(
     check: Callable, potential: Potential, atoms: Atoms
 ) -> None:
-    check(evaluator(potential), atoms)
+    limited = LIMITS.get((potential.config.head, check))
+    if limited is None or not limited(atoms):
+        check(evaluator(potential), atoms)
+        return
+    with pytest.raises(AssertionError):  # a documented limit of this head
+        check(evaluator(potential), atoms)
 
 
 @pytest.mark.parametrize("check", CONTRACT, ids=lambda check: check.__name__)
