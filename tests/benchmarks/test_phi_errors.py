@@ -1,0 +1,78 @@
+"""What each electrostatic head gains, beside controls: `make bench ARGS="-k phi_errors"` (hours).
+
+Every head is trained with the same backbone, recipe, data and seeds on energies and forces only
+(`phi_errors/*.yaml`, `error_cost/dipeptides.yaml`, `models/water/train.yaml` with 32 channels);
+errors are those on the validation frames (water: test frames) after the last epoch. The controls
+are ``none`` (no electrostatics) and ``random`` (a random graph in place of the structure, as many
+weights as ``solve``).
+
+Parts can be chosen by PHICALC_BENCH_SETS, PHICALC_BENCH_HEADS, PHICALC_BENCH_DEGREES and
+PHICALC_BENCH_SEEDS (names or numbers with commas between them). Runs are kept in
+PHICALC_BENCH_FOLDER (``runs/phi_errors`` by default) and continued from there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from statistics import mean, stdev
+
+import pytest
+
+from phicalc.system import keep_freed_memory
+from phicalc.training import train_from_yaml
+
+HERE = Path(__file__).resolve().parent
+FOLDER = Path(os.environ.get("PHICALC_BENCH_FOLDER", "runs/phi_errors"))
+#: Recipe, its epochs (None: as it says), and the frames that errors are taken from.
+SETS: dict[str, tuple[Path, int | None, str]] = {
+    "dipeptides": (HERE / "error_cost" / "dipeptides.yaml", 15, "valid"),
+    "carbon_chains": (HERE / "phi_errors" / "carbon_chains.yaml", None, "valid"),
+    "nacl_clusters": (HERE / "phi_errors" / "nacl_clusters.yaml", None, "valid"),
+    "ag3": (HERE / "phi_errors" / "ag3.yaml", None, "valid"),
+    "rocksalts": (HERE / "phi_errors" / "rocksalts.yaml", None, "valid"),
+    "water": (HERE.parents[1] / "models" / "water" / "train.yaml", 8, "test"),
+}
+HEADS = ("none", "random", "spectral", "dirichlet", "solve", "solve+coulomb", "latent", "qeq")
+
+
+def chosen(name: str, default: str) -> list[str]:
+    """Values of an environment variable."""
+    return os.environ.get(f"PHICALC_BENCH_{name}", default).split(",")
+
+
+def errors_of(data: str, head: str, degree: str, seed: str) -> tuple[float, float]:
+    """Errors of forces (meV/Å) and energies (meV/atom) of a trained network."""
+    recipe, epochs, split = SETS[data]
+    output = FOLDER / f"{data}_{head}_l{degree}_s{seed}"
+    if not (output / "metrics.json").is_file():
+        settings = {"output": output, "seed": seed, "model.head": head, "model.l_max": degree}
+        settings |= {"model.channels": 32, "compile": "false"}
+        if epochs is not None:
+            settings |= {"max_epochs": epochs, "validate_every": epochs}
+        changes = [f"{key}={value}" for key, value in settings.items()]
+        train_from_yaml(recipe, changes, lambda _: None)
+    metrics = json.loads((output / "metrics.json").read_text())[split]["metrics"]
+    return metrics["forces_rmse"], metrics["energy_rmse"]
+
+
+@pytest.mark.parametrize("degree", chosen("DEGREES", "2,1,0"))
+@pytest.mark.parametrize("data", chosen("SETS", ",".join(SETS)))
+def test_phi_errors(
+    data: str, degree: str, record: Callable[[str, float], None], shared_data
+) -> None:
+    shared_data("spice_dipeptides_mbis_val.xyz.gz")
+    keep_freed_memory()
+    seeds = chosen("SEEDS", "1,2,3")
+    print(f"\n{data}, l = {degree}: forces meV/Å, energy meV/atom (± between {len(seeds)} seeds)")
+    for head in chosen("HEADS", ",".join(HEADS)):
+        found = [errors_of(data, head, degree, seed) for seed in seeds]
+        columns = []
+        for name, values in zip(("forces", "energy"), zip(*found, strict=True), strict=True):
+            spread = stdev(values) if len(values) > 1 else float("nan")
+            columns.append(f"{mean(values):8.3f} ± {spread:5.3f}")
+            record(f"{data} l{degree} {head} {name}", mean(values))
+        print(f"  {head:<14} {'   '.join(columns)}", flush=True)
+        assert all(error > 0 for each in found for error in each)
