@@ -216,6 +216,59 @@ def from_ase(
     )
 
 
+def from_tensors(
+    positions: Float64[Tensor, "n_atoms 3"],
+    edge_index: Int64[Tensor, "2 n_edges"],
+    *,
+    batch: Int64[Tensor, " n_atoms"] | None = None,
+    cell: Float64[Tensor, "n_structures 3 3"] | None = None,
+    edge_shifts: Int64[Tensor, "n_edges 3"] | None = None,
+    total_charge: Float64[Tensor, " n_structures"] | None = None,
+    atomic_numbers: Int64[Tensor, " n_atoms"] | None = None,
+) -> AtomicGraph:
+    """Make a graph of what other programs hold, with their edges.
+
+    Parameters
+    ----------
+    positions
+        In Å; what is differentiable stays so.
+    edge_index
+        Both directions of every pair; the vector of an edge goes from row 0 to row 1, whose image
+        is shifted.
+    batch
+        Structure of each atom, ascending; by default there is one structure.
+    cell, edge_shifts
+        Lattice vectors as rows in Å, and shifts in cells; by default nothing is periodic.
+    total_charge
+        In e; 0 by default.
+    atomic_numbers
+        Needed by nothing that only sees features, such as a `PhiModule`; 0 by default.
+    """
+    n_atoms, device = len(positions), positions.device
+    if batch is None:
+        batch = torch.zeros(n_atoms, dtype=torch.int64, device=device)
+    n_structures = len(cell) if cell is not None else (int(batch[-1]) + 1 if n_atoms else 1)
+    atom_of_slot, slot_of_atom = slots(batch, n_structures)
+    periodic = cell is not None
+    if cell is None:
+        cell = positions.new_zeros(n_structures, 3, 3)
+    if edge_shifts is None:
+        edge_shifts = edge_index.new_zeros(edge_index.shape[1], 3)
+    return AtomicGraph(
+        positions=positions,
+        atomic_numbers=torch.zeros_like(batch) if atomic_numbers is None else atomic_numbers,
+        cell=cell,
+        pbc=torch.full((n_structures, 3), periodic, device=device),
+        batch=batch,
+        edge_index=edge_index,
+        edge_shifts=edge_shifts,
+        edge_of_slot=slots(edge_index[0], n_atoms)[0],
+        atom_of_slot=atom_of_slot,
+        slot_of_atom=slot_of_atom,
+        total_charge=cell.new_zeros(n_structures) if total_charge is None else total_charge,
+    )
+
+
 def collate(graphs: Sequence[AtomicGraph]) -> AtomicGraph:
     """Join graphs of any sizes into one batch; they all have a Coulomb plan, or none has.
 

@@ -16,6 +16,7 @@ from phicalc.graph import (
     edge_vectors,
     field_coordinate,
     from_ase,
+    from_tensors,
     slots,
     sum_per_structure,
 )
@@ -149,3 +150,27 @@ def test_to_moves_every_tensor() -> None:
     assert graph.coulomb is not None
     tensors = [x for x in (*graph, *graph.coulomb) if isinstance(x, torch.Tensor)]
     assert {tensor.device.type for tensor in tensors} == {"meta"}
+
+
+def test_graphs_can_be_made_of_tensors():
+    structures = [bulk("NaCl", "rocksalt", a=5.6), bulk("Cu", cubic=True)]
+    expected = collate([from_ase(atoms, 4.0) for atoms in structures])
+    found = from_tensors(
+        expected.positions,
+        expected.edge_index,
+        batch=expected.batch,
+        cell=expected.cell,
+        edge_shifts=expected.edge_shifts,
+        atomic_numbers=expected.atomic_numbers,
+    )
+    for name, value in expected._asdict().items():
+        assert (value is None) == (getattr(found, name) is None), name
+        if value is not None:
+            assert torch.equal(getattr(found, name), value), name
+
+
+def test_graphs_of_tensors_are_single_open_and_neutral_by_default():
+    expected = from_ase(molecule("CH3OH"), 3.0)
+    found = from_tensors(expected.positions, expected.edge_index)
+    for name in ("cell", "pbc", "batch", "edge_shifts", "edge_of_slot", "total_charge"):
+        assert torch.equal(getattr(found, name), getattr(expected, name)), name
