@@ -105,6 +105,19 @@ def test_single_precision_with_tables_of_radial_functions(folder):
     assert [function is not None for function in compiled.functions.values()] == [True]
 
 
+def test_poissons_equation_stays_outside_of_large_functions(folder):
+    """Structures of up to 64 atoms are predicted as a whole, larger ones around the network."""
+    potential = make_potential(head="solve+coulomb", phi_channels=2)
+    compiled = CompiledPredictor(potential, True, folder)
+    for size in (3, 4):
+        graph = prepared(potential, salt(1, 1, size))
+        assert_same(compiled(graph), predict(potential, graph), tolerance=1e-8)
+    assert [function is not None for function in compiled.functions.values()] == [True]
+    large = prepared(potential, salt(1, 1, 40))
+    assert kind_of(large, False) is not None
+    assert kind_of(large, False, potential.largest_dense) is None
+
+
 def test_calculator_is_the_same_compiled(potential, folder, monkeypatch):
     monkeypatch.setenv("PHICALC_CACHE", str(folder))
     assert cache_folder() == folder

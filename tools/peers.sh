@@ -19,4 +19,4 @@ make_environment() {
 make_environment mace mace-torch==0.3.16 --editable "$root"
 make_environment nequip nequip==0.19.1
 make_environment chgnet chgnet==0.4.2
-make_environment schnet torch_geometric==2.7.0 --editable "$root"
+make_environment schnet torch_geometric==2.8.1 --editable "$root"
