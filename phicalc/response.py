@@ -6,14 +6,18 @@ charges that no field moves), Born charges are also derivatives of forces, ``∂
 """
 
 import math
+import warnings
 
 import torch
 from ase.calculators.calculator import PropertyNotImplementedError
 from jaxtyping import Float64
 from torch import Tensor
 
+from phicalc.electrostatics import PhiHead
 from phicalc.electrostatics.boundary import complete_box
 from phicalc.electrostatics.constraints import ChargeConstraints
+from phicalc.electrostatics.eigenpairs import are_unique
+from phicalc.electrostatics.phi import Spectral
 from phicalc.graph import AtomicGraph, whole_structures
 from phicalc.potential import Potential
 
@@ -106,12 +110,28 @@ def electrostatic_potential(
     """Electrostatic potential of the charges at the atoms, in V (the own charge included).
 
     That is the derivative of the electrostatic energy by each charge; of the Φ-Module, by that of
-    its first channel.
+    its first channel. With the head ``spectral`` a warning tells if it is not unique.
     """
+    if not _is_unique(potential, graph):
+        warnings.warn(
+            "the graph of this structure has equal eigenvalues: its potential and charges depend "
+            "on the order of the atoms",
+            UserWarning,
+            stacklevel=3,
+        )
     with torch.no_grad():
         found = potential(graph, derivatives=1).potential
     assert found is not None
     return found
+
+
+def _is_unique(potential: Potential, graph: AtomicGraph) -> bool:
+    """Whether potential and charges follow from the structure: not from eigenvectors at a tie."""
+    if not isinstance(potential.head, PhiHead):
+        return True
+    phi = potential.head.phi
+    field = phi.field
+    return not isinstance(field, Spectral) or are_unique(phi.laplacian(graph), field.eigenpairs)
 
 
 def electrode_potentials(potential: Potential, graph: AtomicGraph) -> Float64[Tensor, " n_atoms"]:

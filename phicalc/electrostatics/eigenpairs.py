@@ -37,6 +37,17 @@ def lowest_eigenvectors(laplacian: Laplacian, k: int) -> Float64[Tensor, "n_atom
     return vectors
 
 
+@torch.no_grad()
+def are_unique(laplacian: Laplacian, k: int, gap: float = 1e-6) -> bool:
+    """Whether no two of the k + 1 lowest eigenvalues of a structure are equal within `gap` (1/Å).
+
+    Otherwise another order of the atoms may give other eigenvectors. One structure only.
+    """
+    vectors = lowest_eigenvectors(laplacian, min(k + 1, laplacian.graph.n_atoms))
+    values = 2 * laplacian.atomic_energies(vectors).sum(0)
+    return bool((values.diff() > gap).all())
+
+
 def _by_diagonalisation(laplacian: Laplacian, k: int) -> Float64[Tensor, "n_atoms k"]:
     """All eigenvectors of padded matrices, in which empty slots come last."""
     table = laplacian.graph.atom_of_slot

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk, molecule
+from ase.calculators.calculator import PropertyNotImplementedError
 from jaxtyping import TypeCheckError
 
-from phicalc import testing
+from phicalc import PhiCalculator, testing
 from phicalc.electrostatics import PhiModule, eigenpairs, poisson
 from phicalc.electrostatics.constraints import ChargeConstraints
 from phicalc.electrostatics.laplacian import graph_laplacian, random_laplacian
@@ -313,6 +316,55 @@ def test_failure_of_the_solver_is_an_error():
     )
     with pytest.raises(np.linalg.LinAlgError, match="did not reach .* in 2 iterations"):
         found.solve(torch.randn(graph.n_atoms, 1, dtype=torch.float64))
+
+
+# --- what users see ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("head", ["spectral", "dirichlet", "solve", "solve+coulomb", "random"])
+def test_calculator_gives_potential_and_charges(head: str):
+    calc = PhiCalculator(tiny_potential(head=head), device="cpu", dtype="float64")
+    atoms = STRUCTURES["molecule"]()
+    charges, potential = calc.get_charges(atoms), calc.get_electrostatic_potential(atoms)
+    assert charges.shape == potential.shape == (len(atoms),)
+    assert np.abs(potential).max() > 1e-3
+    assert "dipole" in calc.results
+    if head in ("spectral", "dirichlet"):
+        assert abs(potential.mean()) < 1e-10
+
+
+def test_potential_that_is_not_unique_is_told():
+    calc = PhiCalculator(tiny_potential(head="spectral"), device="cpu", dtype="float64")
+    with pytest.warns(UserWarning, match="depend on the order of the atoms"):
+        calc.get_electrostatic_potential(molecule("C6H6"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        calc.get_electrostatic_potential(STRUCTURES["molecule"]())
+
+
+def test_spectral_charges_have_no_born_charges():
+    calc = PhiCalculator(tiny_potential(head="spectral"), device="cpu", dtype="float64")
+    with pytest.raises(PropertyNotImplementedError, match="eigenvectors are constants"):
+        calc.get_born_effective_charges(STRUCTURES["molecule"]())
+
+
+def test_charges_of_poissons_equation_have_born_charges():
+    potential = tiny_potential(head="solve")
+    calc = PhiCalculator(potential, device="cpu", dtype="float64")
+    atoms = STRUCTURES["molecule"]()
+    born, moved = calc.get_born_effective_charges(atoms), []
+    for step in (-1e-4, 1e-4):
+        shifted = atoms.copy()
+        shifted.positions[2, 1] += step
+        moved.append(calc.get_charges(shifted) @ shifted.positions)
+    np.testing.assert_allclose(born[2, :, 1], (moved[1] - moved[0]) / 2e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("head", ["spectral", "dirichlet"])
+def test_heads_that_do_not_see_the_total_charge_say_so(head: str):
+    calc = PhiCalculator(tiny_potential(head=head), device="cpu")
+    with pytest.warns(UserWarning, match="does not see it"):
+        calc.get_potential_energy(STRUCTURES["cation"]())
 
 
 # --- training on forces --------------------------------------------------------------------------
