@@ -69,6 +69,9 @@ class DataConfig:
     """Energy of each element in eV; fitted to the training energies by default."""
     max_frames: int | None = None
     """Use only the first frames of the list (for trials)."""
+    train_fraction: float = 1.0
+    """Part of the training frames that is used, drawn with `split_seed`; validation and test stay
+    the same (for errors by amount of data)."""
 
     def __post_init__(self) -> None:
         """Refuse settings that contradict each other."""
@@ -76,6 +79,8 @@ class DataConfig:
             raise ValueError("'train' needs at least one file, got an empty list")
         if not 0 <= self.valid_fraction < 1:
             raise ValueError(f"'valid_fraction' must be in [0, 1), got {self.valid_fraction}")
+        if not 0 < self.train_fraction <= 1:
+            raise ValueError(f"'train_fraction' must be in (0, 1], got {self.train_fraction}")
         if (self.split == "files") != bool(self.valid or self.test):
             raise ValueError(
                 "'valid' and 'test' name files exactly when 'split' is 'files'; got "

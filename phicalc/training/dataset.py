@@ -79,6 +79,9 @@ def load_splits(config: DataConfig, loss: LossConfig, base: Path | None = None) 
     pool = frames["train"][: config.max_frames]
     valid, test = split_indices(config, pool)
     kept = sorted(set(range(len(pool))) - set(valid) - set(test))
+    if kept and config.train_fraction < 1:
+        drawn = np.random.default_rng(config.split_seed).permutation(kept)
+        kept = sorted(drawn[: max(1, round(config.train_fraction * len(kept)))].tolist())
     if not kept:
         raise ValueError(
             f"the split leaves no training frame: {len(pool)} frames, of which {len(valid)} are "

@@ -67,6 +67,24 @@ def test_splits_record_what_was_used(carbon_chain):
     assert origins == {f"{carbon_chain.name}, frame {i}" for i in range(20)}
 
 
+def test_part_of_the_training_frames(carbon_chain):
+    data = config(train=(str(carbon_chain),), valid_count=6, test_count=4)
+    whole, half = (
+        load_splits(dataclasses.replace(data, train_fraction=part), LossConfig())
+        for part in (1.0, 0.5)
+    )
+    names = [[frame.origin for frame in splits.train] for splits in (whole, half)]
+    assert (len(names[0]), len(names[1])) == (20, 10)
+    assert set(names[1]) < set(names[0])
+    assert names[1] != names[0][:10]
+    for role in ("valid", "test"):
+        origins = ([frame.origin for frame in getattr(each, role)] for each in (whole, half))
+        assert next(origins) == next(origins)
+    assert half.record["counts"] == {"train": 10, "valid": 6, "test": 4}
+    with pytest.raises(ValueError, match="train_fraction"):
+        config(train_fraction=0.0)
+
+
 def test_files_of_their_own(carbon_chain, tmp_path):
     lines = carbon_chain.read_text().splitlines()
     (tmp_path / "v.xyz").write_text("\n".join(lines[-15:]) + "\n")  # the last C10H3
