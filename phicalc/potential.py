@@ -274,7 +274,8 @@ class Potential(nn.Module):
     @property
     def largest_dense(self) -> int:
         """Atoms of the largest structure whose electrostatics is solved without iterations."""
-        return DENSE_POISSON if isinstance(self.head, PhiHead) else DENSE_ATOMS
+        solving = isinstance(self.head, PhiHead) and self.config.head not in NEUTRAL_HEADS
+        return DENSE_POISSON if solving else DENSE_ATOMS
 
     @property
     def has_coulomb(self) -> bool:

@@ -6,7 +6,8 @@ short runs compare networks, they do not show what any of them can reach. The co
 compiled network (energy and forces, no lists, no electrostatics), one thread, float32: for 192
 atoms of water and a molecule of 51.
 
-Runs are kept in PHICALC_BENCH_FOLDER (``runs/error_cost`` by default) and continued from there.
+Runs are kept in PHICALC_BENCH_FOLDER (``runs/error_cost`` by default) and continued from there;
+PHICALC_BENCH_CACHE is a folder that keeps what is compiled.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def test_error_cost(
     molecule = next(atoms for atoms in frames if len(atoms) == 51)
     structure = water_box(64) if data == "water" else molecule
     print(f"\n{data}: channels, on edges, degree, cutoff | forces meV/Å, energy meV/atom | ms")
-    errors = {}
+    errors, cache = {}, Path(os.environ.get("PHICALC_BENCH_CACHE", tmp_path))
     for network in NETWORKS:
         name = f"{data}_" + "_".join(map(str, network))
         settings = dict(zip(("channels", "edge_channels", "l_max", "cutoff"), network, strict=True))
@@ -77,7 +78,7 @@ def test_error_cost(
             run = [f"output={output}", f"max_epochs={epochs}", f"validate_every={epochs}"]
             train_from_yaml(recipe, [*run, *changes], lambda _: None)
         metrics = json.loads((output / "metrics.json").read_text())[split]["metrics"]
-        cost = milliseconds(output / "model", structure, tmp_path)
+        cost = milliseconds(output / "model", structure, cache)
         errors[network] = error = metrics["forces_rmse"]
         energy = metrics["energy_rmse"]
         print(f"  {network!s:<20} | {error:6.2f} {energy:6.3f} | {cost:6.2f}", flush=True)

@@ -305,12 +305,14 @@ def test_short_runs_are_not_compiled(make_config, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("head", ["qeq", "solve"])
 def test_compiled_training_step_equals_the_plain_one(
-    make_config, settings, carbon_chain, monkeypatch
+    make_config, settings, carbon_chain, monkeypatch, head
 ):
     monkeypatch.setenv("JAXTYPING_DISABLE", "1")
     model = {
         **settings["model"],
+        "head": head,
         "l_max": 0,
         "correlation": 1,
     }  # the compiler takes minutes otherwise
