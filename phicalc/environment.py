@@ -241,7 +241,8 @@ def charge_concern(potential: Potential, card: ModelCard | None, charge: float) 
     config = potential.config
     blind = config.head in ("none", *NEUTRAL_HEADS) and not config.total_charge_embedding
     if charge != 0 and blind:
-        return "this model does not see it and gives the energy of the neutral structure"
+        kind = "no charges" if config.head == "none" else "charges that sum to zero"
+        return f"this model has {kind} and gives the energy of the neutral structure"
     if card is None or card.charge_range is None:
         return ""
     low, high = card.charge_range

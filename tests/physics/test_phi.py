@@ -363,7 +363,7 @@ def test_charges_of_poissons_equation_have_born_charges():
 @pytest.mark.parametrize("head", ["spectral", "dirichlet"])
 def test_heads_that_do_not_see_the_total_charge_say_so(head: str):
     calc = PhiCalculator(tiny_potential(head=head), device="cpu")
-    with pytest.warns(UserWarning, match="does not see it"):
+    with pytest.warns(UserWarning, match="charges that sum to zero"):
         calc.get_potential_energy(STRUCTURES["cation"]())
 
 
