@@ -5,7 +5,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
 from phicalc.backbone import NequIP
-from phicalc.graph import AtomicGraph, sum_per_structure
+from phicalc.graph import AtomicGraph, mean_per_structure
 from phicalc.nn import Linear
 
 
@@ -28,9 +28,8 @@ class ChargeEmbedding(nn.Module):
         graph: AtomicGraph,
     ) -> Float[Tensor, "n_atoms c"]:
         """Update the features; `embedding` and `element` are not needed here."""
-        n_atoms = sum_per_structure(torch.ones_like(charges), graph)
-        mean_charge = sum_per_structure(charges, graph) / n_atoms.clamp(min=1)
-        both = torch.stack([charges, mean_charge[graph.batch]], dim=1)
+        mean_charge = mean_per_structure(charges, graph)[graph.batch]
+        both = torch.stack([charges, mean_charge], dim=1)
         return features + self.linear(both.to(features))
 
 

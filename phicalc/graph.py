@@ -137,10 +137,19 @@ def pair_vectors(
 
 
 def sum_per_structure(
-    per_atom: Float64[Tensor, " n_atoms"], graph: AtomicGraph
-) -> Float64[Tensor, " n_structures"]:
+    per_atom: Float64[Tensor, "n_atoms ..."], graph: AtomicGraph
+) -> Float64[Tensor, "n_structures ..."]:
     """Sum a per-atom quantity over the atoms of each structure."""
-    return per_atom.new_zeros(graph.n_structures).index_add(0, graph.batch, per_atom)
+    empty = per_atom.new_zeros(graph.n_structures, *per_atom.shape[1:])
+    return empty.index_add(0, graph.batch, per_atom)
+
+
+def mean_per_structure(
+    per_atom: Float64[Tensor, "n_atoms ..."], graph: AtomicGraph
+) -> Float64[Tensor, "n_structures ..."]:
+    """Average a per-atom quantity over each structure; 0 where there are no atoms."""
+    count = sum_per_structure(torch.ones_like(per_atom), graph).clamp(min=1)
+    return sum_per_structure(per_atom, graph) / count
 
 
 def field_coordinate(graph: AtomicGraph) -> Float64[Tensor, " n_atoms"]:
@@ -250,8 +259,7 @@ def from_tensors(
     n_structures = len(cell) if cell is not None else (int(batch[-1]) + 1 if n_atoms else 1)
     atom_of_slot, slot_of_atom = slots(batch, n_structures)
     periodic = cell is not None
-    if cell is None:
-        cell = positions.new_zeros(n_structures, 3, 3)
+    cell = positions.new_zeros(n_structures, 3, 3) if cell is None else cell
     if edge_shifts is None:
         edge_shifts = edge_index.new_zeros(edge_index.shape[1], 3)
     return AtomicGraph(

@@ -15,7 +15,7 @@ from phicalc.electrostatics.constraints import ChargeConstraints
 from phicalc.electrostatics.eigenpairs import lowest_eigenvectors
 from phicalc.electrostatics.laplacian import Laplacian, graph_laplacian, random_laplacian
 from phicalc.electrostatics.poisson import screened_potential
-from phicalc.graph import AtomicGraph, sum_per_structure, to_slots
+from phicalc.graph import AtomicGraph, mean_per_structure, sum_per_structure
 from phicalc.nn import MLP, Linear
 
 PhiMode = Literal["spectral", "dirichlet", "solve", "random"]
@@ -236,9 +236,7 @@ class Spectral(nn.Module):
         """Read the amplitudes; of the energy all `derivatives` are exact."""
         graph = laplacian.graph
         vectors = lowest_eigenvectors(laplacian, self.eigenpairs)  # (n_atoms, k)
-        encoded = to_slots(self.encode(features).double(), graph).sum(1)  # (s, width)
-        n_atoms = sum_per_structure(torch.ones_like(vectors[:, 0]), graph).clamp(min=1)
-        mean = (encoded / n_atoms[:, None]).to(features)
+        mean = mean_per_structure(self.encode(features).double(), graph).to(features)
         waves = vectors * self.amplitudes(mean).double()[graph.batch]  # α_m u_m
         charges, energies = laplacian(waves).sum(1), laplacian.atomic_energies(waves).sum(1)
         return Field(energies, without_mean(waves.sum(1), graph), charges)
@@ -248,5 +246,4 @@ def without_mean(
     values: Float64[Tensor, " n_atoms"], graph: AtomicGraph
 ) -> Float64[Tensor, " n_atoms"]:
     """Take the mean over each structure off: L does not see it."""
-    n_atoms = sum_per_structure(torch.ones_like(values), graph).clamp(min=1)
-    return values - (sum_per_structure(values, graph) / n_atoms)[graph.batch]
+    return values - mean_per_structure(values, graph)[graph.batch]

@@ -157,7 +157,7 @@ class IterativePoisson:
         """Sum over each structure."""
         if self.graph.n_structures == 1:
             return values.sum(0, keepdim=True)
-        return torch.stack([sum_per_structure(v, self.graph) for v in values.unbind(1)], dim=1)
+        return sum_per_structure(values, self.graph)
 
     def _spread(self, values: Tensor) -> Tensor:
         """Give the atoms what belongs to their structure."""
