@@ -13,7 +13,7 @@ import pytest
 from phicalc import __version__, cli
 from phicalc.calculator import PhiCalculator
 from phicalc.checkpoint import ModelCard, save_model
-from phicalc.md import read_log
+from phicalc.md import MDConfig, read_log
 from phicalc.potential import PotentialConfig, build_potential
 from phicalc.structures import water_box, write_structures
 
@@ -100,8 +100,8 @@ def test_md_does_what_it_is_told(box, model, capsys):
 
 def test_train_and_evaluate_pass_their_arguments_on(monkeypatch):
     calls = []
-    monkeypatch.setattr(cli, "train_from_yaml", lambda *a, **k: calls.append((a, k)))
-    monkeypatch.setattr(cli, "evaluate_model", lambda *a, **k: calls.append((a, k)))
+    monkeypatch.setattr(cli.models, "train_from_yaml", lambda *a, **k: calls.append((a, k)))
+    monkeypatch.setattr(cli.models, "evaluate_model", lambda *a, **k: calls.append((a, k)))
     assert run("train", "water.yaml", "max_epochs=3", "optimizer.lr=0.1") == 0
     assert run("evaluate", "water", "test.xyz", "--output", "errors", "--device", "cpu") == 0
     assert calls == [
@@ -167,7 +167,7 @@ def test_interruption_is_no_error_message(monkeypatch, capsys):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "train_from_yaml", interrupt)
+    monkeypatch.setattr(cli.models, "train_from_yaml", interrupt)
     assert run("train", "water.yaml") == 130
     assert "interrupted" in capsys.readouterr().err
 
@@ -183,7 +183,7 @@ def test_wrong_usage_shows_the_usage(arguments, capsys):
 def test_every_md_setting_can_be_given():
     """A setting added to MDConfig must get its flag."""
     options = cli._parser().parse_args(["md", "x"])
-    assert set(cli.MDConfig.__dataclass_fields__) <= set(vars(options))
+    assert set(MDConfig.__dataclass_fields__) <= set(vars(options))
 
 
 def test_module_runs_as_a_program():

@@ -131,7 +131,7 @@ def test_files_are_tidy():
 def test_shapes_are_checked_in_this_run():
     graph = from_ase(Atoms("H"), cutoff=3.0)
     with pytest.raises(TypeCheckError, match="per_atom"):
-        sum_per_structure(torch.zeros(1, 3, dtype=torch.float64), graph)
+        sum_per_structure(torch.zeros(1, dtype=torch.float32), graph)
 
 
 def test_warnings_are_errors_in_this_run():

@@ -1,0 +1,61 @@
+"""Arguments that several verbs share, and what is made of them."""
+
+import argparse
+from collections.abc import Mapping
+
+from phicalc.calculator import PhiCalculator
+from phicalc.compiled import Mode
+
+Verbs = argparse._SubParsersAction
+
+COMPILE_MODES: dict[str, Mode] = {"auto": "auto", "yes": True, "no": False}
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows defaults, but not "(default: None)"."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default is None or action.default is False:
+            return action.help
+        return super()._get_help_string(action)
+
+
+def add_verb(verbs: Verbs, name: str, run: object, text: str) -> argparse.ArgumentParser:
+    """Add a verb that calls `run` with its options."""
+    verb = verbs.add_parser(name, help=text, description=text, formatter_class=HelpFormatter)
+    verb.set_defaults(run=run)
+    return verb
+
+
+def add_structure(verb: argparse.ArgumentParser, index: str) -> None:
+    """Arguments of the verbs that evaluate structures."""
+    verb.add_argument("input", help="structure file: extxyz, CIF, POSCAR, …")
+    verb.add_argument("--index", default=index, help="which structures of the file, as in ASE")
+    verb.add_argument("--model", default="water", help="name or folder of a model")
+    verb.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
+    verb.add_argument("--dtype", default="float32", help="precision: float32 or float64")
+    verb.add_argument("--charge", type=float, help="total charge in e (default: of the file, or 0)")
+    verb.add_argument(
+        "--compile",
+        default="auto",
+        choices=tuple(COMPILE_MODES),
+        help="yes: compile the model, a minute or two once; auto: use what was compiled before",
+    )
+
+
+def calculator_of(options: argparse.Namespace) -> PhiCalculator:
+    """Make the calculator that the options of `add_structure` describe."""
+    return PhiCalculator(
+        options.model,
+        device=options.device,
+        dtype=options.dtype,
+        total_charge=options.charge,
+        compile=COMPILE_MODES[options.compile],
+    )
+
+
+def print_table(rows: Mapping[str, str]) -> None:
+    """Print names and texts in two columns."""
+    width = max(map(len, rows))
+    for name, text in rows.items():
+        print(f"{name:<{width}}  {text}")

@@ -1,0 +1,44 @@
+"""Verbs about models and the installation: ``train``, ``evaluate``, ``info``."""
+
+import argparse
+
+from phicalc.cli.arguments import Verbs, add_verb, print_table
+from phicalc.info import describe_installation, describe_model
+from phicalc.training import evaluate_model, train_from_yaml
+
+
+def add_train(verbs: Verbs) -> argparse.ArgumentParser:
+    """Training from a YAML file."""
+    verb = add_verb(verbs, "train", _train, "Train a model as a YAML file says.")
+    verb.add_argument("config", help="YAML file")
+    verb.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings that go before")
+    return verb
+
+
+def _train(options: argparse.Namespace) -> None:
+    train_from_yaml(options.config, options.overrides)
+
+
+def add_evaluate(verbs: Verbs) -> argparse.ArgumentParser:
+    """Errors on labelled structures."""
+    verb = add_verb(verbs, "evaluate", _evaluate, "Errors of a model on labelled structures.")
+    verb.add_argument("model", help="name or folder of a model")
+    verb.add_argument("data", help="extended XYZ file with labels")
+    verb.add_argument("--output", help="folder for the errors and pictures")
+    verb.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
+    return verb
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    evaluate_model(options.model, options.data, options.output, device=options.device)
+
+
+def add_info(verbs: Verbs) -> argparse.ArgumentParser:
+    """Versions, engines, devices and models."""
+    verb = add_verb(verbs, "info", _info, "Versions, engines, devices, models.")
+    verb.add_argument("model", nargs="?", help="show the card of this model instead")
+    return verb
+
+
+def _info(options: argparse.Namespace) -> None:
+    print_table(describe_model(options.model) if options.model else describe_installation())

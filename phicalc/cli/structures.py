@@ -1,0 +1,94 @@
+"""Verbs that take structures and give results: ``predict``, ``relax``."""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+
+from phicalc.cli.arguments import Verbs, add_structure, add_verb, calculator_of
+from phicalc.relax import OPTIMIZERS, relax
+from phicalc.structures import (
+    evaluate_structures,
+    read_structures,
+    snapshot,
+    write_structures,
+)
+
+
+def add_predict(verbs: Verbs) -> argparse.ArgumentParser:
+    """Energies, forces, stresses and charges of structures."""
+    verb = add_verb(verbs, "predict", _predict, "Energy, forces, stress and charges.")
+    add_structure(verb, ":")
+    verb.add_argument("--output", help="file for the results: .json, or extended XYZ otherwise")
+    verb.add_argument("--no-stress", action="store_true", help="leave out the stress")
+    return verb
+
+
+def _predict(options: argparse.Namespace) -> None:
+    frames = read_structures(options.input, options.index)
+    calculator = calculator_of(options)
+    results = evaluate_structures(frames, calculator, stress=not options.no_stress)
+    print(
+        f"{'':>5}  {'formula':<16} {'energy (eV)':>16} {'max |F| (eV/Å)':>15} {'charges (e)':>16}"
+    )
+    for number, atoms in enumerate(results):
+        energy = atoms.get_potential_energy()
+        print(
+            f"{number:>5}  {atoms.get_chemical_formula():<16} {energy:>16.6f} "
+            f"{_largest_force(atoms):>15.4f} {_charge_range(atoms):>16}"
+        )
+    if options.output:
+        print(f"written: {write_structures(options.output, results)}")
+
+
+def _largest_force(atoms: Atoms) -> float:
+    return float(np.linalg.norm(atoms.get_forces(), axis=1).max(initial=0.0))
+
+
+def _charge_range(atoms: Atoms) -> str:
+    charges = atoms.calc.results.get("charges")
+    return "–" if charges is None else f"{charges.min():+.3f} … {charges.max():+.3f}"
+
+
+def add_relax(verbs: Verbs) -> argparse.ArgumentParser:
+    """Minima of the energy."""
+    verb = add_verb(verbs, "relax", _relax, "Relax positions, and the cell if asked.")
+    add_structure(verb, "-1")
+    verb.add_argument("--cell", action="store_true", help="relax the lattice vectors too")
+    verb.add_argument("--fmax", type=float, default=0.02, help="largest force at the end, eV/Å")
+    verb.add_argument(
+        "--smax", type=float, default=500.0, help="with --cell: largest stress at the end, bar"
+    )
+    verb.add_argument("--steps", type=int, default=500, help="give up after so many")
+    verb.add_argument("--pressure", type=float, default=0.0, help="with --cell: in bar")
+    verb.add_argument("--optimizer", default="lbfgs", choices=tuple(OPTIMIZERS), help="algorithm")
+    verb.add_argument("--output", help="relaxed structure (default: INPUT_relaxed.extxyz here)")
+    verb.add_argument("--trajectory", help="extended XYZ file for every step")
+    verb.add_argument("--verbose", action="store_true", help="print every step")
+    return verb
+
+
+def _relax(options: argparse.Namespace) -> None:
+    atoms = read_structures(options.input, options.index)[-1]
+    atoms.calc = calculator_of(options)
+    before = atoms.get_potential_energy()
+    result = relax(
+        atoms,
+        fmax=options.fmax,
+        smax=options.smax,
+        steps=options.steps,
+        cell=options.cell,
+        pressure=options.pressure,
+        optimizer=options.optimizer,
+        log="-" if options.verbose else None,
+        trajectory=options.trajectory,
+    )
+    output = options.output or f"{Path(options.input).stem}_relaxed.extxyz"
+    state = "converged" if result.converged else "NOT converged"
+    print(f"{state} after {result.steps} steps: max |F| = {result.max_force:.4f} eV/Å")
+    print(f"energy: {before:.6f} → {result.energy:.6f} eV")
+    if options.cell:
+        a, b, c, alpha, beta, gamma = atoms.cell.cellpar()
+        print(f"cell: {a:.4f} {b:.4f} {c:.4f} Å, {alpha:.2f} {beta:.2f} {gamma:.2f}°")
+    print(f"written: {write_structures(output, [snapshot(atoms)])}")
