@@ -29,6 +29,8 @@ class Prediction(NamedTuple):
     """Partial charges in e, if the potential has them."""
     terms: dict[str, Float64[Tensor, " n_structures"]]
     """Named energy terms in eV."""
+    residual: Float64[Tensor, "n_atoms c"] | None = None
+    """What is left of Poisson's equation in e, if the head solves it on the graph."""
 
 
 def predict(
@@ -69,7 +71,13 @@ def predict(
     forces = -_or_zero(gradients[0], positions)
     tension = _or_zero(gradients[1], strain) / _volume(graph) if stress else None
     prediction = Prediction(
-        output.energy, output.atomic_energies, forces, tension, output.charges, output.terms
+        output.energy,
+        output.atomic_energies,
+        forces,
+        tension,
+        output.charges,
+        output.terms,
+        output.residual,
     )
     return prediction if create_graph else _detach(prediction)
 
@@ -96,6 +104,7 @@ def _detach(prediction: Prediction) -> Prediction:
     terms = {name: term.detach() for name, term in prediction.terms.items()}
     tensors: dict[str, Any] = {
         name: None if (tensor := getattr(prediction, name)) is None else tensor.detach()
-        for name in prediction._fields[:-1]
+        for name in prediction._fields
+        if name != "terms"
     }
     return Prediction(**tensors, terms=terms)

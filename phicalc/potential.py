@@ -155,6 +155,8 @@ class PotentialOutput(NamedTuple):
     """Partial charges in e, if the potential has an electrostatic head."""
     potential: Float64[Tensor, " n_atoms"] | None
     """Electrostatic potential at each atom in V, a constant."""
+    residual: Float64[Tensor, "n_atoms c"] | None
+    """What is left of Poisson's equation in e, if the head solves it on the graph."""
 
 
 class Potential(nn.Module):
@@ -299,12 +301,13 @@ class Potential(nn.Module):
             inputs = inputs + self.charge_embedding(mean_charge(graph)[:, None].to(inputs))
         features = self.backbone(inputs, element, graph)
         terms = {"reference": self.reference_energies()[element]}
-        charges = potential = None
+        charges = potential = residual = None
         if self.head is not None:
             # Where the energy is stationary in a solution, that may lag one order behind.
             order = derivatives - 1 if self._stationary else derivatives
             electrostatics = self.head(features, element, graph, order)
             charges, potential = electrostatics.charges, electrostatics.potential
+            residual = electrostatics.residual
             terms["electrostatic"] = electrostatics.atomic_energies
             if graph.external_field is not None:
                 terms["external_field"] = -charges * field_coordinate(graph)
@@ -320,6 +323,7 @@ class Potential(nn.Module):
             terms={name: sum_per_structure(term, graph) for name, term in terms.items()},
             charges=charges,
             potential=potential,
+            residual=residual,
         )
 
     def reference_energies(self) -> Float64[Tensor, " n_elements"]:

@@ -39,4 +39,4 @@ class PhiHead(nn.Module):
             smearing = torch.full_like(found.charges, self.width)
             coulomb = CoulombSum(graph, smearing).atomic_energies(found.charges)
             potential, energies = potential + coulomb[0], energies + coulomb[1]
-        return Electrostatics(found.charges, potential, energies)
+        return Electrostatics(found.charges, potential, energies, found.residual)

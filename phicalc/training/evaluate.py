@@ -13,7 +13,7 @@ from ase.data import chemical_symbols
 from phicalc.checkpoint import load_model, resolve_device, resolve_dtype
 from phicalc.derivatives import Prediction, predict
 from phicalc.potential import Potential
-from phicalc.training.config import LABELS, KeysConfig
+from phicalc.training.config import KeysConfig
 from phicalc.training.dataset import (
     Sample,
     atoms_per_structure,
@@ -44,7 +44,7 @@ class Evaluation(NamedTuple):
         """Return everything except the points of the plot, as plain types."""
         return {
             "metrics": self.metrics,
-            "units": {name: UNITS[name][1] for name in LABELS if f"{name}_mae" in self.metrics},
+            "units": {name: UNITS[name][1] for name in UNITS if f"{name}_mae" in self.metrics},
             "forces_rmse_by_element": self.forces_rmse_by_element,
             "charges_by_element": self.charges_by_element,
         }
@@ -216,11 +216,11 @@ def _resolve(model: str | Path | Potential, device: str, dtype: str | None) -> P
 
 def table(evaluation: Evaluation) -> list[str]:
     """Lines of a table for people."""
-    lines = [f"{'':8} {'MAE':>10} {'RMSE':>10}"]
-    for name in LABELS:
+    lines = [f"{'':10} {'MAE':>10} {'RMSE':>10}"]
+    for name in UNITS:
         if f"{name}_mae" in evaluation.metrics:
             mae, rmse = (evaluation.metrics[f"{name}_{kind}"] for kind in ("mae", "rmse"))
-            lines.append(f"{name:8} {mae:10.3f} {rmse:10.3f} {UNITS[name][1]}")
+            lines.append(f"{name:10} {mae:10.3f} {rmse:10.3f} {UNITS[name][1]}")
     for symbol, rmse in evaluation.forces_rmse_by_element.items():
         lines.append(f"forces on {symbol}: RMSE {rmse:.2f} meV/Å")
     for symbol, q in evaluation.charges_by_element.items():

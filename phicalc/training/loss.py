@@ -19,13 +19,16 @@ from phicalc.training.config import LABELS, LossConfig, TermConfig
 from phicalc.training.dataset import atoms_per_structure
 from phicalc.training.frames import Labels
 
-#: Factor from eV, Å and e to the unit of reports, and that unit.
+#: Factor from eV, Å and e to the unit of reports, and that unit. The last two are no labels: what
+#: is left of Poisson's equation, and of the net charge, in heads that solve it on the graph.
 UNITS = {
     "energy": (1e3, "meV/atom"),
     "forces": (1e3, "meV/Å"),
     "stress": (1e3, "meV/Å³"),
     "charges": (1e3, "me"),
     "dipole": (1e3, "me·Å"),
+    "residual": (1e3, "me"),
+    "net_charge": (1e3, "me"),
 }
 
 
@@ -56,7 +59,16 @@ def errors(
     if prediction.charges is not None:
         found["charges"] = (prediction.charges - labels.charges)[:, None]
         found["dipole"] = dipoles(prediction.charges, graph) - labels.dipole
+    if prediction.residual is not None:
+        found["residual"] = prediction.residual
+        found["net_charge"] = excess_charge(prediction, graph)[:, None]
     return found
+
+
+def excess_charge(prediction: Prediction, graph: AtomicGraph) -> Float64[Tensor, " n_structures"]:
+    """Return what the charges of each structure sum to beyond its total charge, in e."""
+    assert prediction.charges is not None
+    return sum_per_structure(prediction.charges, graph) - graph.total_charge
 
 
 def dipoles(
@@ -151,7 +163,7 @@ class ErrorSums:
     def metrics(self) -> dict[str, float]:
         """MAE and RMSE of each label as ``forces_rmse`` etc., in the units of `UNITS`."""
         result = {}
-        for name in LABELS:
+        for name in UNITS:
             if name in self.sums:
                 count, absolute, squared = self.sums[name]
                 result[f"{name}_mae"] = UNITS[name][0] * absolute / count

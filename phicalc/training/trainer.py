@@ -16,6 +16,7 @@ from phicalc.training.dataset import Sample, batch_plan, batches
 from phicalc.training.engine import Engine
 from phicalc.training.loss import ErrorSums, LossValue, errors, loss_value
 from phicalc.training.optimization import MovingAverage, Schedule, copy_weights, make_optimizer
+from phicalc.training.penalties import penalized
 from phicalc.training.position import Position, describe_epoch
 from phicalc.training.state import (
     State,
@@ -157,9 +158,11 @@ class Trainer:
 
     def _loss(self, batch: Sample) -> tuple[LossValue, dict[str, torch.Tensor]]:
         """Loss and errors of a batch, differentiable with respect to the weights."""
-        found = errors(self.engine(batch.graph), batch.labels, batch.graph)
+        prediction = self.engine(batch.graph)
+        found = errors(prediction, batch.labels, batch.graph)
         scale = self.potential.config.energy_scale
-        return loss_value(found, batch.graph, self.config.loss, scale), found
+        value = loss_value(found, batch.graph, self.config.loss, scale)
+        return penalized(value, prediction, batch.graph, self.config.penalties), found
 
     def _count(self, loss: float, found: dict[str, torch.Tensor], batch: Sample) -> None:
         """Move on by one batch."""
