@@ -14,6 +14,7 @@ from phicalc.electrostatics import (
     ChargeEquilibration,
     CoulombPlanner,
     CoulombSettings,
+    GaussianWidths,
     LatentCharges,
     PhiHead,
     PhiModule,
@@ -51,6 +52,11 @@ class PotentialConfig:
     correlation: int = 3
     """Body order ν of the product at the nodes: 1 (none), 2 or 3."""
     radial_basis: int = 8
+    gate: bool = True
+    """Whether a layer ends with a non-linearity; without, the products at the nodes are the only
+    one (as in MACE)."""
+    readout: Literal["all", "last"] = "all"
+    """Layers whose scalars the non-linear readout of the energy sees; the linear one sees all."""
     head: Head = "qeq"
     """Electrostatic head: none, charge equilibration, charges read from the features, or a mode of
     the Φ-Module (``random`` is a control of the same size as ``solve``)."""
@@ -66,10 +72,18 @@ class PotentialConfig:
     """Gaussians in which a charge is expanded for the second network."""
     charge_range: tuple[float, float] = (-1.0, 1.0)
     """Centres of the first and the last of these Gaussians, in e."""
+    hardness: Literal["element", "environment"] = "element"
+    """Whether each element has a hardness, or each environment."""
     hardness_floor: float = 1.0
     """Smallest hardness in eV/e²."""
+    smearing: Literal["fixed", "trained"] = "fixed"
+    """Whether the Gaussian widths of the charges stay as they are (covalent radii, or
+    `latent_smearing`), or are trained between half and twice that."""
     latent_smearing: float = 1.0
     """Gaussian width of the charges of the heads ``latent`` and ``solve+coulomb`` in Å."""
+    atomic_dipoles: bool = False
+    """Whether dipoles of the atoms, read from vectors in the last layer, add to the dipole moment.
+    They are no part of the energy but for ``−E·μ`` in an external field."""
     phi_channels: int = 4
     """Charges or potentials of each atom in the Φ-Module."""
     eigenpairs: int = 16
@@ -97,6 +111,11 @@ class PotentialConfig:
                 f"reference_energies needs one number for each of {self.elements}, "
                 f"got {len(self.reference_energies)}"
             )
+        self._check_network()
+        self._check_head()
+
+    def _check_network(self) -> None:
+        """Check sizes."""
         if not 0 <= self.hidden_l_max <= self.l_max <= 3:
             raise ValueError(
                 "l_max must be 0 to 3 and hidden_l_max 0 to l_max, "
@@ -104,8 +123,6 @@ class PotentialConfig:
             )
         if self.correlation not in (1, 2, 3):
             raise ValueError(f"correlation must be 1, 2 or 3, got {self.correlation}")
-        if self.head == "none" and self.charge_feedback != "none":
-            raise ValueError(f"charge_feedback={self.charge_feedback!r} needs a head with charges")
         for name in ("cutoff", "layers", "channels", "radial_basis", "energy_scale",
                      "average_neighbors", "hardness_floor", "feedback_layers",
                      "latent_smearing", "phi_channels", "eigenpairs",
@@ -114,6 +131,20 @@ class PotentialConfig:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if self.edge_channels is not None and not self.edge_channels > 0:
             raise ValueError(f"edge_channels must be positive, got {self.edge_channels}")
+
+    def _check_head(self) -> None:
+        """Check that nothing is asked for which the head does not have."""
+        needs = {
+            "charge_feedback": ("none", self.head != "none", "a head with charges"),
+            "atomic_dipoles": (False, self.head != "none", "a head with charges"),
+            "hardness": ("element", self.head == "qeq", "head='qeq'"),
+            "smearing": ("fixed", self.head in COULOMB_HEADS, f"one of the heads {COULOMB_HEADS}"),
+        }
+        for name, (default, possible, needed) in needs.items():
+            if getattr(self, name) != default and not possible:
+                raise ValueError(f"{name}={getattr(self, name)!r} needs {needed}")
+        if self.atomic_dipoles and self.l_max < 1:
+            raise ValueError("atomic_dipoles needs l_max of at least 1, got 0")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain types only, ready for JSON."""
@@ -153,6 +184,8 @@ class PotentialOutput(NamedTuple):
     """The named terms whose sum is the energy, in eV."""
     charges: Float64[Tensor, " n_atoms"] | None
     """Partial charges in e, if the potential has an electrostatic head."""
+    atomic_dipoles: Float64[Tensor, "n_atoms 3"] | None
+    """Dipoles in e·Å that add to those of the charges, if the potential has them."""
     potential: Float64[Tensor, " n_atoms"] | None
     """Electrostatic potential at each atom in V, a constant."""
 
@@ -172,8 +205,8 @@ class Potential(nn.Module):
         self.cutoff = config.cutoff
         self.elements = tuple(atomic_numbers[symbol] for symbol in config.elements)
         self.embedding = nn.Parameter(torch.randn(len(self.elements), config.channels))
-        self.backbone = self._network(config.layers)
-        n_features = self.backbone.n_features
+        self.backbone = self._network(config.layers, vectors=config.atomic_dipoles)
+        n_features = self.n_features = self.backbone.n_features
         self.head = self._electrostatic_head(n_features)
         self.feedback: nn.Module | None = None
         if config.charge_feedback == "embedding":
@@ -185,7 +218,8 @@ class Potential(nn.Module):
             )
             n_features = self.feedback.network.n_features
         self.linear_readout = Linear(n_features, 1)
-        self.readout = MLP(n_features, config.channels, 1)
+        self.n_seen = config.channels if config.readout == "last" else n_features
+        self.readout = MLP(self.n_seen, config.channels, 1)
         self.charge_embedding: Linear | None = None
         if config.total_charge_embedding:
             self.charge_embedding = Linear(1, config.channels)
@@ -201,16 +235,22 @@ class Potential(nn.Module):
         if config.head == "none":
             return None
         if config.head == "latent":
-            return LatentCharges(n_features, len(config.elements), config.latent_smearing)
+            return LatentCharges(n_features, len(config.elements), self._common_width())
         if config.head != "qeq":
             return self._phi_head(config.head, n_features)
+        radii = [covalent_radius(symbol) for symbol in config.elements]
         return ChargeEquilibration(
             n_features,
             [electronegativity(symbol) for symbol in config.elements],
-            [covalent_radius(symbol) for symbol in config.elements],
+            GaussianWidths(radii, config.smearing == "trained"),
             config.hardness_floor,
+            config.hardness,
             config.electrostatic_energy,
         )
+
+    def _common_width(self) -> GaussianWidths:
+        """Make the one width of all charges that are not equilibrated."""
+        return GaussianWidths([self.config.latent_smearing], self.config.smearing == "trained")
 
     def _phi_head(self, head: Head, n_features: int) -> PhiHead:
         """Make a Φ-Module."""
@@ -225,7 +265,7 @@ class Potential(nn.Module):
             scale=config.energy_scale,
             links=config.average_neighbors,
         )
-        return PhiHead(phi, config.latent_smearing if with_coulomb else None)
+        return PhiHead(phi, self._common_width() if with_coulomb else None)
 
     @property
     def _stationary(self) -> bool:
@@ -234,7 +274,7 @@ class Potential(nn.Module):
             return True
         return self.config.electrostatic_energy == "qeq" and self.feedback is None
 
-    def _network(self, layers: int) -> NequIP:
+    def _network(self, layers: int, vectors: bool = False) -> NequIP:
         """Make a backbone with this many layers."""
         config = self.config
         return NequIP(
@@ -248,13 +288,20 @@ class Potential(nn.Module):
             radial_basis=config.radial_basis,
             cutoff=config.cutoff,
             average_neighbors=config.average_neighbors,
+            gated=config.gate,
+            vectors=vectors,
         )
 
     def coulomb_planner(self, settings: CoulombSettings | None = None) -> CoulombPlanner:
         """Make a planner of electrostatic sums for this potential (see `prepare`)."""
         settings = settings or CoulombSettings(self.config.force_accuracy)
         applications = ITERATIONS if self.config.head == "qeq" else 0
-        return CoulombPlanner(settings, mesh_above=DENSE_ATOMS, applications=applications)
+        return CoulombPlanner(
+            settings,
+            mesh_above=DENSE_ATOMS,
+            applications=applications,
+            narrower=self.training and self.config.smearing == "trained",
+        )
 
     def prepare(self, graph: AtomicGraph, planner: CoulombPlanner | None = None) -> AtomicGraph:
         """Add to `graph` what the electrostatic sums need; nothing without an electrostatic head.
@@ -283,10 +330,16 @@ class Potential(nn.Module):
         return self.config.head in COULOMB_HEADS
 
     def smearing(self, graph: AtomicGraph) -> Float64[Tensor, " n_atoms"]:
-        """Gaussian width σ of each charge in Å."""
-        if isinstance(self.head, ChargeEquilibration):
-            return self.head.smearing()[self.element_of_number[graph.atomic_numbers]]
-        return torch.full_like(graph.positions[:, 0], self.config.latent_smearing)
+        """Gaussian width σ of each charge in Å.
+
+        While the potential is in training mode, which its plans shall survive, the largest that the
+        width can become.
+        """
+        assert self.head is not None
+        widths = self.head.widths
+        assert isinstance(widths, GaussianWidths)
+        element = self.element_of_number[graph.atomic_numbers]
+        return widths.widest(element) if self.training else widths(element)
 
     def forward(self, graph: AtomicGraph, derivatives: int = 2) -> PotentialOutput:
         """Energies and charges of a batch (see `phicalc.derivatives` for forces and stress).
@@ -297,7 +350,9 @@ class Potential(nn.Module):
         inputs = self.embedding[element]
         if self.charge_embedding is not None:
             inputs = inputs + self.charge_embedding(mean_charge(graph)[:, None].to(inputs))
-        features = self.backbone(inputs, element, graph)
+        table = self.backbone(inputs, element, graph)
+        features = table[:, : self.n_features]
+        dipoles = table[:, self.n_features :].double() if self.config.atomic_dipoles else None
         terms = {"reference": self.reference_energies()[element]}
         charges = potential = None
         if self.head is not None:
@@ -308,6 +363,9 @@ class Potential(nn.Module):
             terms["electrostatic"] = electrostatics.atomic_energies
             if graph.external_field is not None:
                 terms["external_field"] = -charges * field_coordinate(graph)
+                if dipoles is not None:
+                    field = graph.external_field[graph.batch]
+                    terms["external_field"] -= (dipoles * field).sum(1)
             if graph.fragments is not None:
                 terms["reservoirs"] = -charges * graph.fragments.potential
         if self.feedback is not None:
@@ -319,6 +377,7 @@ class Potential(nn.Module):
             atomic_energies=atomic_energies,
             terms={name: sum_per_structure(term, graph) for name, term in terms.items()},
             charges=charges,
+            atomic_dipoles=dipoles,
             potential=potential,
         )
 
@@ -329,7 +388,8 @@ class Potential(nn.Module):
 
     def _read_out(self, features: Float[Tensor, "n_atoms c"]) -> Float64[Tensor, " n_atoms"]:
         """Short-range energy of each atom in units of the energy scale."""
-        return (self.linear_readout(features) + self.readout(features)).squeeze(1).double()
+        seen = features[:, -self.n_seen :]
+        return (self.linear_readout(features) + self.readout(seen)).squeeze(1).double()
 
 
 def build_potential(config: PotentialConfig, seed: int = 0) -> Potential:

@@ -55,7 +55,10 @@ def errors(
         found["stress"] = (prediction.stress - labels.stress).flatten(1)
     if prediction.charges is not None:
         found["charges"] = (prediction.charges - labels.charges)[:, None]
-        found["dipole"] = dipoles(prediction.charges, graph) - labels.dipole
+        moments = dipoles(prediction.charges, graph)
+        if prediction.atomic_dipoles is not None:
+            moments = moments + _vector_sum(prediction.atomic_dipoles, graph)
+        found["dipole"] = moments - labels.dipole
     return found
 
 

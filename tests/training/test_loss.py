@@ -64,7 +64,7 @@ def batch_and_prediction():
     stress[2] = 0.01 * torch.eye(3, dtype=F64)
     energy = tensor([0.2, -0.4, 0.8])
     charges = tensor([0.5, -0.5, 0, 0, 0, 0, 0, 0])
-    return batch, Prediction(energy, torch.zeros(8, dtype=F64), forces, stress, charges, {})
+    return batch, Prediction(energy, torch.zeros(8, dtype=F64), forces, stress, charges, None, {})
 
 
 def test_terms_by_hand():
