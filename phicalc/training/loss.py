@@ -26,6 +26,7 @@ UNITS = {
     "stress": (1e3, "meV/Å³"),
     "charges": (1e3, "me"),
     "dipole": (1e3, "me·Å"),
+    "born_charges": (1.0, "e"),
 }
 
 
@@ -81,7 +82,11 @@ def _vector_sum(
 
 
 def loss_value(
-    found: dict[str, Float64[Tensor, "..."]], graph: AtomicGraph, config: LossConfig, scale: float
+    found: dict[str, Float64[Tensor, "..."]],
+    graph: AtomicGraph,
+    config: LossConfig,
+    scale: float,
+    progress: float = 1.0,
 ) -> LossValue:
     """Weigh the errors of a batch.
 
@@ -95,14 +100,17 @@ def loss_value(
         Weights and kinds.
     scale
         The model's energy scale in eV.
+    progress
+        Fraction of the run that is over, which decides what counts; by default the end, by which
+        validations are judged.
     """
     terms = {}
     total = graph.positions.new_zeros(())
     for name in LABELS:
         term = getattr(config, name)
-        if term.weight:
+        if weight := term.weight_at(progress):
             terms[name] = measure(_scaled(name, found[name], graph, scale), term)
-            total = total + term.weight * terms[name]
+            total = total + weight * terms[name]
     return LossValue(total, terms)
 
 
@@ -154,7 +162,7 @@ class ErrorSums:
     def metrics(self) -> dict[str, float]:
         """MAE and RMSE of each label as ``forces_rmse`` etc., in the units of `UNITS`."""
         result = {}
-        for name in LABELS:
+        for name in UNITS:
             if name in self.sums:
                 count, absolute, squared = self.sums[name]
                 result[f"{name}_mae"] = UNITS[name][0] * absolute / count

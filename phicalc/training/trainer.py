@@ -151,15 +151,17 @@ class Trainer:
     def _backward(self, batch: Sample) -> tuple[LossValue, dict[str, torch.Tensor]]:
         """Loss, errors and (in the parameters) the gradient of a batch."""
         self.optimizer.zero_grad(set_to_none=True)
-        value, found = self._loss(batch)
+        value, found = self._loss(batch, self.position.step / self.schedule.n_steps)
         value.total.backward()
         return value, {name: error.detach() for name, error in found.items()}
 
-    def _loss(self, batch: Sample) -> tuple[LossValue, dict[str, torch.Tensor]]:
+    def _loss(
+        self, batch: Sample, progress: float = 1.0
+    ) -> tuple[LossValue, dict[str, torch.Tensor]]:
         """Loss and errors of a batch, differentiable with respect to the weights."""
         found = errors(self.engine(batch.graph), batch.labels, batch.graph)
         scale = self.potential.config.energy_scale
-        return loss_value(found, batch.graph, self.config.loss, scale), found
+        return loss_value(found, batch.graph, self.config.loss, scale, progress), found
 
     def _count(self, loss: float, found: dict[str, torch.Tensor], batch: Sample) -> None:
         """Move on by one batch."""
