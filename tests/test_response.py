@@ -406,3 +406,20 @@ def test_float32_networks_respond_alike(charged: Potential, calc: PhiCalculator)
     for getter in GETTERS:
         expected = getattr(calc, getter)(dimer())
         np.testing.assert_allclose(getattr(single, getter)(dimer()), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_dipoles_of_atoms_are_part_of_the_dipole_moment() -> None:
+    """By themselves, in batches, and as the derivative of the energy by the field."""
+    potential = make_potential(atomic_dipoles=True)
+    calc, atoms, step = PhiCalculator(potential, device="cpu", dtype="float64"), dimer(), 1e-3
+    dipole = calc.get_dipole_moment(atoms)
+    of_charges = calc.get_charges(atoms) @ (atoms.positions - atoms.get_center_of_mass())
+    assert np.abs(dipole - of_charges).max() > 1e-3
+    for each in calc.batch([atoms, molecule("H2O"), atoms]):
+        if len(each["charges"]) == len(atoms):
+            np.testing.assert_allclose(each["dipole"], dipole, atol=1e-10)
+    slope = []
+    for direction in np.eye(3):
+        up, down = (in_field(potential, atoms, s * step * direction) for s in (1, -1))
+        slope.append(float(up.energy - down.energy) / (2 * step))
+    np.testing.assert_allclose(-np.array(slope), dipole, atol=1e-8)
