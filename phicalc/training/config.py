@@ -122,10 +122,10 @@ class TermConfig:
                 f"{self.start} and {self.end}"
             )
 
-    def weight_at(self, progress: float) -> float:
-        """Weight after the fraction `progress` of the run; the last step has that of its end."""
+    def at(self, progress: float) -> "TermConfig":
+        """Return the term as it is after the fraction `progress` of the run, for all times."""
         counts = self.start <= progress < self.end or progress >= self.end == 1.0
-        return self.weight if counts else 0.0
+        return dataclasses.replace(self, weight=self.weight if counts else 0.0, start=0.0, end=1.0)
 
 
 @dataclass(frozen=True)
@@ -144,11 +144,15 @@ class LossConfig:
         if not any(term.weight for term in terms):
             raise ValueError("every weight is 0; give at least one label a positive weight")
         for moment in sorted({time for term in terms for time in (term.start, term.end)}):
-            if not any(term.weight_at(moment) for term in terms):
+            if not any(term.at(moment).weight for term in terms):
                 raise ValueError(
                     f"no term of the loss counts after the fraction {moment} of the run; change "
                     "'start' or 'end' of a term with a weight"
                 )
+
+    def at(self, progress: float) -> "LossConfig":
+        """Return the loss as it is after the fraction `progress` of the run, for all times."""
+        return LossConfig(*(getattr(self, name).at(progress) for name in LABELS))
 
 
 #: Labels that can be trained on and evaluated, in the order of reports.

@@ -82,11 +82,7 @@ def _vector_sum(
 
 
 def loss_value(
-    found: dict[str, Float64[Tensor, "..."]],
-    graph: AtomicGraph,
-    config: LossConfig,
-    scale: float,
-    progress: float = 1.0,
+    found: dict[str, Float64[Tensor, "..."]], graph: AtomicGraph, config: LossConfig, scale: float
 ) -> LossValue:
     """Weigh the errors of a batch.
 
@@ -97,20 +93,17 @@ def loss_value(
     graph
         The batch.
     config
-        Weights and kinds.
+        Weights and kinds, at this moment of the run (`LossConfig.at`).
     scale
         The model's energy scale in eV.
-    progress
-        Fraction of the run that is over, which decides what counts; by default the end, by which
-        validations are judged.
     """
     terms = {}
     total = graph.positions.new_zeros(())
     for name in LABELS:
         term = getattr(config, name)
-        if weight := term.weight_at(progress):
+        if term.weight:
             terms[name] = measure(_scaled(name, found[name], graph, scale), term)
-            total = total + weight * terms[name]
+            total = total + term.weight * terms[name]
     return LossValue(total, terms)
 
 

@@ -102,8 +102,9 @@ def test_terms_count_from_start_to_end(progress, names):
     )
     batch, prediction = batch_and_prediction()
     found = errors(prediction, batch.labels, batch.graph)
-    value = loss_value(found, batch.graph, config, 0.5, progress)
+    value = loss_value(found, batch.graph, config.at(progress), 0.5)
     assert list(value.terms) == names
+    assert config.at(progress).at(0.7) == config.at(progress)
     total = sum(getattr(config, name).weight * term.item() for name, term in value.terms.items())
     assert value.total.item() == pytest.approx(total)
 
