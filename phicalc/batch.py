@@ -131,4 +131,4 @@ def _split(prediction: Prediction, graphs: Sequence[AtomicGraph]) -> Iterator[Pr
     )
     for structure, values in enumerate(columns):
         terms = {name: term[structure] for name, term in prediction.terms.items()}
-        yield Prediction._make([*values, terms])
+        yield Prediction._make([*values, terms, None])

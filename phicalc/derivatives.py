@@ -31,6 +31,8 @@ class Prediction(NamedTuple):
     """Dipoles of the atoms in e·Å beside those of the charges, if the potential has them."""
     terms: dict[str, Float64[Tensor, " n_structures"]]
     """Named energy terms in eV."""
+    residual: Float64[Tensor, "n_atoms c"] | None = None
+    """What is left of Poisson's equation in e, if the head solves it on the graph."""
 
 
 def predict(
@@ -78,6 +80,7 @@ def predict(
         charges=output.charges,
         atomic_dipoles=output.atomic_dipoles,
         terms=output.terms,
+        residual=output.residual,
     )
     return prediction if create_graph else _detach(prediction)
 
@@ -104,6 +107,7 @@ def _detach(prediction: Prediction) -> Prediction:
     terms = {name: term.detach() for name, term in prediction.terms.items()}
     tensors: dict[str, Any] = {
         name: None if (tensor := getattr(prediction, name)) is None else tensor.detach()
-        for name in prediction._fields[:-1]
+        for name in prediction._fields
+        if name != "terms"
     }
     return Prediction(**tensors, terms=terms)

@@ -58,18 +58,24 @@ class MeshSum:
         self.offset, self.floor = scaled - floor, floor.long()
         self.influence, heights = interaction(box, pbc, shape, order, splitting)
         self.ripple = heights @ torch.cos(2 * math.pi * self.offset)
+        # Needed several times; those of all atoms would fill the memory.
+        self.first_nodes = self._nodes(slice(0, _ATOMS_AT_A_TIME))
 
     def parts(self) -> Iterator[tuple[slice, Int64[Tensor, " m"]]]:
         """Atoms, so few at a time that they fit a cache, and the nodes they are spread over."""
-        steps = torch.arange(self.order, device=self.floor.device)[:, None]
         for start in range(0, self.floor.shape[1], _ATOMS_AT_A_TIME):
             atoms = slice(start, start + _ATOMS_AT_A_TIME)
-            x, y, z = (
-                torch.remainder(self.floor[axis, atoms] - steps, size)
-                for axis, size in enumerate(self.shape)
-            )
-            rows = (x * self.shape[1])[:, None] + y
-            yield atoms, ((rows * self.shape[2])[:, :, None] + z).reshape(-1)
+            yield atoms, self._nodes(atoms) if start else self.first_nodes
+
+    def _nodes(self, atoms: slice) -> Int64[Tensor, " m"]:
+        """Nodes that some atoms are spread over, (p, p, p, n) flattened."""
+        steps = torch.arange(self.order, device=self.floor.device)[:, None]
+        x, y, z = (
+            torch.remainder(self.floor[axis, atoms] - steps, size)
+            for axis, size in enumerate(self.shape)
+        )
+        rows = (x * self.shape[1])[:, None] + y
+        return ((rows * self.shape[2])[:, :, None] + z).reshape(-1)
 
     def shares(self, charges: Float[Tensor, " n"]) -> Iterator[tuple[Tensor, Tensor]]:
         """Nodes and what each charge gives to them, (p, p, p, n) flattened, part by part."""
@@ -115,10 +121,15 @@ class MeshSum:
         """Long-range potential of the charges at the charges in eV/e."""
         return self.gather(self.smooth(self.spread(charges))) - self.ripple * charges
 
-    def energy(self, charges: Float[Tensor, " n"]) -> Float[Tensor, ""]:
-        """Half of Σ q φ in eV; its derivatives cost less than those of `potential`."""
-        energy = _Energy.apply(self, self.spread(charges), self.influence)
-        return energy - 0.5 * (self.ripple * charges**2).sum()
+    def energy(self, charges: Float[Tensor, " n"]) -> tuple[Tensor, Float[Tensor, " n"]]:
+        """Half of Σ q φ in eV, and φ in eV/e as a constant.
+
+        Derivatives of the energy cost less than those of `potential`.
+        """
+        energy, mesh = _Energy.apply(self, self.spread(charges), self.influence)
+        energy = energy - 0.5 * (self.ripple * charges**2).sum()
+        with torch.no_grad():
+            return energy, self.gather(mesh) - self.ripple * charges
 
 
 class _Spread(Function):
@@ -181,17 +192,20 @@ class _Smooth(Function):
 
 
 class _Energy(Function):
-    """``½ Σ_k G_k |S_k|²`` of charges on the mesh; its gradient is their potential."""
+    """``½ Σ_k G_k |S_k|²`` of charges on the mesh, and their potential: the gradient of it."""
 
     @staticmethod
-    def forward(ctx: Any, mesh: MeshSum, points: Tensor, influence: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, mesh: MeshSum, points: Tensor, influence: Tensor
+    ) -> tuple[Tensor, Tensor]:
         ctx.mesh = mesh
         ctx.potential = _convolve(points, influence)
         ctx.save_for_backward(points)
-        return 0.5 * torch.dot(points.reshape(-1), ctx.potential.reshape(-1))
+        ctx.mark_non_differentiable(ctx.potential)
+        return 0.5 * torch.dot(points.reshape(-1), ctx.potential.reshape(-1)), ctx.potential
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Any, ...]:
         (points,) = ctx.saved_tensors
         # A gradient that is to be differentiated must depend on the charges.
         potential = ctx.mesh.smooth(points) if torch.is_grad_enabled() else ctx.potential

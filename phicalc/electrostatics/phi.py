@@ -33,6 +33,8 @@ class Field(NamedTuple):
     """φ of the first channel in e Å."""
     charges: Float64[Tensor, " n_atoms"]
     """ρ of the first channel in e."""
+    residual: Float64[Tensor, "n_atoms c"]
+    """ρ − L φ (with κ² φ where there is screening) in e: zero, if the solver did its work."""
 
 
 class PhiOutput(NamedTuple):
@@ -46,6 +48,8 @@ class PhiOutput(NamedTuple):
     """Derivative of the energy by the charge of each atom in eV/e (first channel)."""
     charges: Float64[Tensor, " n_atoms"]
     """ρ in e (first channel)."""
+    residual: Float64[Tensor, "n_atoms c"]
+    """What is left of Poisson's equation in e."""
 
 
 class PhiModule(nn.Module):
@@ -134,7 +138,8 @@ class PhiModule(nn.Module):
         unit = self.scale * self.strength.double()
         atomic_energies = unit * field.atomic_energies
         energy = sum_per_structure(atomic_energies, graph)
-        return PhiOutput(energy, atomic_energies, unit * field.potential, field.charges)
+        potential = unit * field.potential
+        return PhiOutput(energy, atomic_energies, potential, field.charges, field.residual)
 
     def laplacian(self, graph: AtomicGraph) -> Laplacian:
         """L of a batch."""
@@ -174,7 +179,7 @@ class Screened(nn.Module):
         potential = screened_potential(laplacian, screening, charges, derivatives - 1)
         image = laplacian(potential) + screening * potential
         energies = (charges * potential - 0.5 * potential * image).sum(1)
-        return Field(energies, potential[:, 0], charges[:, 0])
+        return Field(energies, potential[:, 0], charges[:, 0], charges - image)
 
     def screening(self) -> Float64[Tensor, " channels"]:
         """κ² of each channel in 1/Å."""
@@ -208,9 +213,10 @@ class Dirichlet(nn.Module):
     ) -> Field:
         """Read the potentials; all `derivatives` are exact."""
         potential = self.readout(features).double()
-        charges = laplacian(potential[:, :1])[:, 0]
+        charges = laplacian(potential[:, :1])
         energies = laplacian.atomic_energies(potential).sum(1)
-        return Field(energies, without_mean(potential[:, 0], laplacian.graph), charges)
+        centred = without_mean(potential[:, 0], laplacian.graph)
+        return Field(energies, centred, charges[:, 0], torch.zeros_like(charges))
 
 
 class Spectral(nn.Module):
@@ -238,8 +244,10 @@ class Spectral(nn.Module):
         vectors = lowest_eigenvectors(laplacian, self.eigenpairs)  # (n_atoms, k)
         mean = mean_per_structure(self.encode(features).double(), graph).to(features)
         waves = vectors * self.amplitudes(mean).double()[graph.batch]  # α_m u_m
-        charges, energies = laplacian(waves).sum(1), laplacian.atomic_energies(waves).sum(1)
-        return Field(energies, without_mean(waves.sum(1), graph), charges)
+        eigenvalues = sum_per_structure(2 * laplacian.atomic_energies(vectors), graph).detach()
+        charges, energies = laplacian(waves), laplacian.atomic_energies(waves).sum(1)
+        residual = (eigenvalues[graph.batch] * waves - charges).sum(1, keepdim=True)
+        return Field(energies, without_mean(waves.sum(1), graph), charges.sum(1), residual)
 
 
 def without_mean(

@@ -38,4 +38,4 @@ class PhiHead(nn.Module):
         if self.widths is not None:
             coulomb = CoulombSum(graph, self.widths(element)).atomic_energies(found.charges)
             potential, energies = potential + coulomb[0], energies + coulomb[1]
-        return Electrostatics(found.charges, potential, energies)
+        return Electrostatics(found.charges, potential, energies, found.residual)

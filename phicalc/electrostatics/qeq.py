@@ -27,6 +27,8 @@ class Electrostatics(NamedTuple):
     """Electrostatic potential A q in eV/e, a constant."""
     atomic_energies: Float64[Tensor, " n_atoms"]
     """Contribution of each atom to the electrostatic energy in eV; only sums have derivatives."""
+    residual: Float64[Tensor, "n_atoms c"] | None = None
+    """What is left of Poisson's equation in e, for heads that solve it on the graph."""
 
 
 def equilibrate(

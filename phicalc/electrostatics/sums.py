@@ -184,6 +184,14 @@ class CoulombSum:
 
     def energy(self, charges: Float64[Tensor, " n_atoms"]) -> Float64[Tensor, " n_structures"]:
         """½ qᵀAq of each structure in eV; forces from it cost less than from `potential`."""
+        return self.energy_and_potential(charges)[0]
+
+    def energy_and_potential(
+        self, charges: Float64[Tensor, " n_atoms"]
+    ) -> tuple[Float64[Tensor, " n_structures"], Float64[Tensor, " n_atoms"]]:
+        """Return `energy`, and the potential at each atom in eV/e as a constant."""
+        with torch.no_grad():
+            potential = self.potential_of_pairs(charges) + self.potential_of_waves(charges)
         first, second = self.plan.pair_index
         pairs = self.pair * charges.index_select(0, first) * charges.index_select(0, second)
         energy = self.total(0.5 * charges * (self.diagonal * charges))
@@ -195,9 +203,10 @@ class CoulombSum:
         if self.waves is not None:
             energy = energy + self.waves.energy(self.to_slots(charges))
         for atoms, mesh in self.meshes:
-            structure = self.graph.batch[atoms[:1]]
-            energy = energy.index_add(0, structure, mesh.energy(charges[atoms])[None])
-        return energy
+            on_mesh, felt = mesh.energy(charges[atoms])
+            energy = energy.index_add(0, self.graph.batch[atoms[:1]], on_mesh[None])
+            potential = potential.index_add(0, atoms, felt)
+        return energy, potential
 
     def atomic_energies(
         self, charges: Float64[Tensor, " n_atoms"]
@@ -207,10 +216,8 @@ class CoulombSum:
         The sum of the energies over a structure is differentiable, not each of them: derivatives of
         one `energy` cost less than those of many potentials.
         """
-        with torch.no_grad():
-            potential = self.potential(charges)
-            values = 0.5 * charges * potential
-        energy = self.energy(charges)
+        energy, potential = self.energy_and_potential(charges)
+        values = 0.5 * charges.detach() * potential
         n_atoms = self.total(torch.ones_like(values)).clamp(min=1)
         return potential, values + ((energy - energy.detach()) / n_atoms)[self.graph.batch]
 

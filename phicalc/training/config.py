@@ -14,6 +14,8 @@ from phicalc.training.schema import apply_override, build, check_keys, parse_yam
 
 #: Fields of `PotentialConfig` that training fits to the data and that YAML may not set.
 FITTED = ("average_neighbors", "energy_scale", "reference_energies")
+#: Heads whose charges do not come from Poisson's equation on the graph.
+CHARGE_HEADS = ("qeq", "latent")
 
 
 def _check_at_least(smallest: int, **values: int | None) -> None:
@@ -155,6 +157,36 @@ class LossConfig:
         return LossConfig(*(getattr(self, name).at(progress) for name in LABELS))
 
 
+@dataclass(frozen=True)
+class PenaltyConfig:
+    """Weights of parts of the loss that need no labels (see `phicalc.training.penalties`)."""
+
+    residual: float = 0.0
+    """Of the mean square of what is left of Poisson's equation (Φ heads; zero by construction)."""
+    net_charge: float = 0.0
+    """Of the mean ``|Σρ − Q|`` (zero by construction wherever charges are to sum to Q)."""
+    charges: float = 0.0
+    """Of the mean square charge."""
+
+    def __post_init__(self) -> None:
+        """Refuse negative weights."""
+        for field in dataclasses.fields(self):
+            if getattr(self, field.name) < 0:
+                raise ValueError(f"{field.name!r} must be ≥ 0, got {getattr(self, field.name)}")
+
+    def check_head(self, head: str) -> None:
+        """Refuse penalties on what a head (`PotentialConfig.head`) does not have."""
+        if head == "none" and (self.net_charge or self.charges):
+            raise ValueError(
+                "penalties.net_charge and penalties.charges need charges, but model.head is 'none'"
+            )
+        if self.residual and head in ("none", *CHARGE_HEADS):
+            raise ValueError(
+                f"penalties.residual needs a head with Poisson's equation on the graph, got "
+                f"model.head={head!r}"
+            )
+
+
 #: Labels that can be trained on and evaluated, in the order of reports.
 LABELS = tuple(f.name for f in dataclasses.fields(LossConfig))
 
@@ -241,6 +273,7 @@ class TrainingConfig:
     model: PotentialConfig
     output: str = "training_output"
     loss: LossConfig = LossConfig()
+    penalties: PenaltyConfig = PenaltyConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
@@ -272,6 +305,7 @@ class TrainingConfig:
             patience=self.patience,
             threads=self.threads,
         )
+        self.penalties.check_head(self.model.head)
 
     def to_dict(self) -> dict[str, Any]:
         """Return all settings as plain dicts and lists; `config_from_dict` reads them back."""

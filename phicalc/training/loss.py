@@ -19,7 +19,8 @@ from phicalc.training.config import LABELS, LossConfig, TermConfig
 from phicalc.training.dataset import atoms_per_structure
 from phicalc.training.frames import Labels
 
-#: Factor from eV, Å and e to the unit of reports, and that unit.
+#: Factor from eV, Å and e to the unit of reports, and that unit. The last two are no labels: what
+#: is left of Poisson's equation, and of the net charge, in heads that solve it on the graph.
 UNITS = {
     "energy": (1e3, "meV/atom"),
     "forces": (1e3, "meV/Å"),
@@ -27,6 +28,8 @@ UNITS = {
     "charges": (1e3, "me"),
     "dipole": (1e3, "me·Å"),
     "born_charges": (1.0, "e"),
+    "residual": (1e3, "me"),
+    "net_charge": (1e3, "me"),
 }
 
 
@@ -60,7 +63,16 @@ def errors(
         if prediction.atomic_dipoles is not None:
             moments = moments + _vector_sum(prediction.atomic_dipoles, graph)
         found["dipole"] = moments - labels.dipole
+    if prediction.residual is not None:
+        found["residual"] = prediction.residual
+        found["net_charge"] = excess_charge(prediction, graph)[:, None]
     return found
+
+
+def excess_charge(prediction: Prediction, graph: AtomicGraph) -> Float64[Tensor, " n_structures"]:
+    """Return what the charges of each structure sum to beyond its total charge, in e."""
+    assert prediction.charges is not None
+    return sum_per_structure(prediction.charges, graph) - graph.total_charge
 
 
 def dipoles(

@@ -16,6 +16,7 @@ from phicalc.training.dataset import Sample, batch_plan, batches
 from phicalc.training.engine import Engine
 from phicalc.training.loss import ErrorSums, LossValue, errors, loss_value
 from phicalc.training.optimization import MovingAverage, Schedule, copy_weights, make_optimizer
+from phicalc.training.penalties import penalized
 from phicalc.training.position import Position, describe_epoch
 from phicalc.training.state import (
     State,
@@ -158,9 +159,11 @@ class Trainer:
 
     def _loss(self, batch: Sample, loss: LossConfig) -> tuple[LossValue, dict[str, torch.Tensor]]:
         """Loss and errors of a batch, differentiable with respect to the weights."""
-        found = errors(self.engine(batch.graph), batch.labels, batch.graph)
+        prediction = self.engine(batch.graph)
+        found = errors(prediction, batch.labels, batch.graph)
         scale = self.potential.config.energy_scale
-        return loss_value(found, batch.graph, loss, scale), found
+        value = loss_value(found, batch.graph, loss, scale)
+        return penalized(value, prediction, batch.graph, self.config.penalties), found
 
     def _count(self, loss: float, found: dict[str, torch.Tensor], batch: Sample) -> None:
         """Move on by one batch."""
@@ -192,7 +195,7 @@ class Trainer:
         return row
 
     def _validate(self) -> dict[str, float]:
-        """Loss, by the weights of the end of the run, and error statistics of the validation set."""
+        """Loss (as at the end of the run) and error statistics of the validation set."""
         size = self.config.valid_batch_size or self.config.batch_size
         sums, total, loss = ErrorSums(), 0.0, self.config.loss.at(1.0)
         for batch in batches(self.valid, batch_plan(len(self.valid), size)):

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from phicalc.derivatives import predict
+from phicalc.electrostatics import poisson
+from phicalc.graph import collate
+from phicalc.potential import PotentialConfig, build_potential
+from phicalc.training import train
+from phicalc.training.config import KeysConfig, LossConfig, PenaltyConfig, TermConfig
+from phicalc.training.dataset import make_samples, prepare_samples
+from phicalc.training.frames import read_frames
+from phicalc.training.loss import LossValue, errors, loss_value
+from phicalc.training.penalties import penalized
+
+HEADS = ("spectral", "dirichlet", "solve", "solve+coulomb")
+
+
+def potential_of(head: str):
+    config = PotentialConfig(
+        elements=("H", "C"), cutoff=3.0, layers=1, channels=4, l_max=1, correlation=1,
+        head=head, eigenpairs=4,
+    )  # fmt: skip
+    return build_potential(config, seed=3).double()
+
+
+@pytest.fixture
+def samples(carbon_chain):
+    return make_samples(read_frames(carbon_chain, KeysConfig())[:4], 3.0)
+
+
+def batch_of(samples, potential):
+    prepared = prepare_samples(samples, potential)
+    return collate([sample.graph for sample in prepared])
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_what_the_original_proposal_penalises_is_zero_whatever_the_weights_are(head, samples):
+    potential = potential_of(head)
+    graph = potential.prepare(batch_of(samples, potential))
+    prediction = predict(potential, graph, create_graph=True)
+    nothing = LossValue(torch.zeros((), dtype=torch.float64), {})
+    charge = 0.0 if head in ("spectral", "dirichlet") else 1.0  # the others obey the total charge
+    graph = graph._replace(total_charge=charge * graph.total_charge)
+    value = penalized(nothing, prediction, graph, PenaltyConfig(residual=1.0, net_charge=1.0))
+    assert value.terms["residual"] < 1e-18
+    assert value.terms["net_charge"] < 1e-12
+    slopes = torch.autograd.grad(
+        value.total, list(potential.head.parameters()), allow_unused=True, retain_graph=True
+    )
+    assert max(float(s.abs().max()) for s in slopes if s is not None) < 1e-9
+    assert prediction.charges.abs().max() > 1e-3  # nothing else is zero
+
+
+def test_the_residual_tells_of_a_rough_solver(samples, monkeypatch):
+    monkeypatch.setattr(poisson, "DENSE_POISSON", 0)
+    start = poisson.IterativePoisson.__init__
+    potential = potential_of("solve")
+    graph = batch_of(samples, potential)
+    sizes = []
+    for tolerance in (1e-2, 1e-9):
+        rough = lambda self, *args, t=tolerance: start(self, *args, tolerance=t)  # noqa: E731
+        monkeypatch.setattr(poisson.IterativePoisson, "__init__", rough)
+        sizes.append(float(predict(potential, graph).residual.abs().max()))
+    assert sizes[0] > 1e4 * sizes[1] > 0
+
+
+def test_penalties_are_weighted_and_added(samples):
+    potential = potential_of("solve")
+    prepared = prepare_samples(samples, potential)
+    graph = batch_of(samples, potential)
+    prediction = predict(potential, graph)
+    labels = type(prepared[0].labels)(
+        *(torch.cat([getattr(s.labels, n) for s in prepared]) for n in prepared[0].labels._fields)
+    )
+    found = errors(prediction, labels, graph)
+    plain = loss_value(found, graph, LossConfig(forces=TermConfig(1.0)), 1.0)
+    assert penalized(plain, prediction, graph, PenaltyConfig()) == plain
+    value = penalized(plain, prediction, graph, PenaltyConfig(charges=3.0))
+    torch.testing.assert_close(value.total, plain.total + 3.0 * prediction.charges.square().mean())
+
+
+def test_penalised_charges_become_smaller(make_config, settings, tmp_path):
+    spread = []
+    for weight in (0.0, 100.0):
+        config = make_config(
+            output=str(tmp_path / f"run{weight}"),
+            model={**settings["model"], "head": "solve"},
+            penalties={"charges": weight},
+        )
+        metrics = train(config, report=lambda _: None).metrics
+        carbon = metrics["train"]["charges_by_element"]["C"]
+        spread.append(carbon["std"] ** 2 + carbon["mean"] ** 2)
+        assert metrics["train"]["metrics"]["residual_rmse"] < 1e-6  # me: reported as diagnostics
+        assert metrics["train"]["metrics"]["net_charge_rmse"] < 1e-6
+    assert spread[1] < 0.5 * spread[0]
+
+
+@pytest.mark.parametrize(
+    ("penalties", "head", "message"),
+    [
+        ({"residual": 1.0}, "qeq", "residual.*'qeq'"),
+        ({"residual": 1.0}, "none", "residual.*'none'"),
+        ({"charges": 1.0}, "none", "need charges"),
+        ({"net_charge": -1.0}, "solve", "net_charge.*≥ 0"),
+        ({"residues": 1.0}, "solve", "residues"),
+    ],
+)
+def test_penalties_that_make_no_sense_are_refused(make_config, settings, penalties, head, message):
+    with pytest.raises(ValueError, match=message):
+        make_config(model={**settings["model"], "head": head}, penalties=penalties)
