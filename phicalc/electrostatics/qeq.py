@@ -46,8 +46,10 @@ def equilibrate(
     stationary point solves ``[[A + J, Cᵀ], [C, 0]] (q, λ) = (−χ, Q)``. The matrix is taken as a
     constant, and Newton steps are made with it. The first step lands on the solution; each further
     step changes nothing in value but makes one more order of derivatives exact, because the
-    residual it corrects is differentiable in positions, cell, χ, J and Q. Only the product A q is
-    ever differentiated, never the solver, and the backward pass of a step is the adjoint system.
+    residual it corrects is differentiable in positions, cell, χ, J and Q: with the constant matrix
+    H₀, a step near this point makes (1 − H₀⁻¹H) e of an error e, where H − H₀ is of first order in
+    whatever A and J depend on, the surroundings of the atoms included. Only the product A q is ever
+    differentiated, never the solver, and the backward pass of a step is the adjoint system.
 
     Parameters
     ----------
