@@ -126,8 +126,9 @@ def _split(prediction: Prediction, graphs: Sequence[AtomicGraph]) -> Iterator[Pr
         parts(prediction.forces, sizes),
         parts(prediction.stress, ones),
         parts(prediction.charges, sizes),
+        parts(prediction.atomic_dipoles, sizes),
         strict=True,
     )
     for structure, values in enumerate(columns):
         terms = {name: term[structure] for name, term in prediction.terms.items()}
-        yield Prediction(*values, terms)  # type: ignore[arg-type]  # None only where it may be
+        yield Prediction._make([*values, terms, None])

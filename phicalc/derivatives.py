@@ -27,6 +27,8 @@ class Prediction(NamedTuple):
     """Stress in eV/Å³, if asked for; only meaningful for cells with a volume."""
     charges: Float64[Tensor, " n_atoms"] | None
     """Partial charges in e, if the potential has them."""
+    atomic_dipoles: Float64[Tensor, "n_atoms 3"] | None
+    """Dipoles of the atoms in e·Å beside those of the charges, if the potential has them."""
     terms: dict[str, Float64[Tensor, " n_structures"]]
     """Named energy terms in eV."""
     residual: Float64[Tensor, "n_atoms c"] | None = None
@@ -71,13 +73,14 @@ def predict(
     forces = -_or_zero(gradients[0], positions)
     tension = _or_zero(gradients[1], strain) / _volume(graph) if stress else None
     prediction = Prediction(
-        output.energy,
-        output.atomic_energies,
-        forces,
-        tension,
-        output.charges,
-        output.terms,
-        output.residual,
+        energy=output.energy,
+        atomic_energies=output.atomic_energies,
+        forces=forces,
+        stress=tension,
+        charges=output.charges,
+        atomic_dipoles=output.atomic_dipoles,
+        terms=output.terms,
+        residual=output.residual,
     )
     return prediction if create_graph else _detach(prediction)
 

@@ -8,9 +8,10 @@ import torch
 from ase import Atoms
 from ase.calculators.calculator import CalculatorSetupError, InputError
 
+from phicalc.architecture import NEUTRAL_HEADS
 from phicalc.card import ModelCard
 from phicalc.graph import AtomicGraph, Fragments
-from phicalc.potential import NEUTRAL_HEADS, Potential
+from phicalc.potential import Potential
 
 #: Keys of ``atoms.info`` and of ``atoms.arrays`` by which fragments are described.
 _CHARGES, _POTENTIALS, _NUMBERS = "fragment_charges", "fragment_potentials", "fragments"

@@ -183,6 +183,8 @@ def _results(prediction: Prediction, atoms: Atoms) -> dict[str, Any]:
         results["charges"] = charges
         if not atoms.pbc.any():
             results["dipole"] = charges @ (atoms.positions - _center_of_mass(atoms))
+            if prediction.atomic_dipoles is not None:
+                results["dipole"] += _array(prediction.atomic_dipoles).sum(0)
     return results
 
 

@@ -1,19 +1,20 @@
 """The potential: backbone, readouts and electrostatic head, as a sum of named energy terms."""
 
-import dataclasses
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from ase.data import atomic_numbers
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
+from phicalc.architecture import COULOMB_HEADS, NEUTRAL_HEADS, Head
+from phicalc.architecture import PotentialConfig as PotentialConfig
 from phicalc.backbone import NequIP
 from phicalc.electrostatics import (
     ChargeEquilibration,
     CoulombPlanner,
     CoulombSettings,
+    GaussianWidths,
     LatentCharges,
     PhiHead,
     PhiModule,
@@ -25,121 +26,6 @@ from phicalc.electrostatics.qeq import DENSE_ATOMS, ITERATIONS
 from phicalc.feedback import ChargeEmbedding, ChargeNetwork
 from phicalc.graph import AtomicGraph, field_coordinate, sum_per_structure
 from phicalc.nn import MLP, Linear
-
-Head = Literal["none", "qeq", "latent", "spectral", "dirichlet", "solve", "solve+coulomb", "random"]
-
-#: Heads with sums of Coulomb interactions; and those whose charges ignore the total charge.
-COULOMB_HEADS, NEUTRAL_HEADS = ("qeq", "latent", "solve+coulomb"), ("spectral", "dirichlet")
-
-
-@dataclass(frozen=True)
-class PotentialConfig:
-    """Everything that defines a potential except its weights. JSON-able, see `to_dict`."""
-
-    elements: tuple[str, ...]
-    """Chemical symbols the potential knows."""
-    cutoff: float = 4.5
-    """Cutoff of the network's edges in Å."""
-    layers: int = 2
-    channels: int = 64
-    edge_channels: int | None = None
-    """Channels of the messages between atoms; by default `channels`. Fewer are faster."""
-    l_max: int = 2
-    """Highest degree inside a layer, 0 to 3."""
-    hidden_l_max: int = 0
-    """Highest degree passed between layers, 0 to `l_max`."""
-    correlation: int = 3
-    """Body order ν of the product at the nodes: 1 (none), 2 or 3."""
-    radial_basis: int = 8
-    head: Head = "qeq"
-    """Electrostatic head: none, charge equilibration, charges read from the features, or a mode of
-    the Φ-Module (``random`` is a control of the same size as ``solve``)."""
-    electrostatic_energy: Literal["qeq", "coulomb"] = "qeq"
-    """Part of the QEq functional in the total energy: all of it, or ½ qᵀAq only."""
-    charge_feedback: Literal["none", "embedding", "network"] = "none"
-    """How charges enter the short-range energy: not, in its readout, or by a second network."""
-    total_charge_embedding: bool = False
-    """Whether the network's input contains the total charge of a structure by its atoms."""
-    feedback_layers: int = 1
-    """Layers of the second network."""
-    charge_basis: int = 16
-    """Gaussians in which a charge is expanded for the second network."""
-    charge_range: tuple[float, float] = (-1.0, 1.0)
-    """Centres of the first and the last of these Gaussians, in e."""
-    hardness_floor: float = 1.0
-    """Smallest hardness in eV/e²."""
-    latent_smearing: float = 1.0
-    """Gaussian width of the charges of the heads ``latent`` and ``solve+coulomb`` in Å."""
-    phi_channels: int = 4
-    """Charges or potentials of each atom in the Φ-Module."""
-    eigenpairs: int = 16
-    """Eigenvectors of the Laplacian that the head ``spectral`` uses."""
-    screening_floor: float = 0.1
-    """Smallest screening κ² of the heads that solve Poisson's equation, in 1/Å."""
-    force_accuracy: float = 1e-4
-    """Largest root mean square error of the electrostatic sums in the forces, in eV/Å."""
-    average_neighbors: float = 30.0
-    """Mean number of edges per atom in the training data."""
-    energy_scale: float = 1.0
-    """Energy in eV that one unit of network output stands for (force RMS of the data)."""
-    reference_energies: tuple[float, ...] = ()
-    """Energy in eV of each element, taken off before training; empty means zeros."""
-
-    def __post_init__(self) -> None:
-        """Check what the types cannot say."""
-        unknown = [symbol for symbol in self.elements if symbol not in atomic_numbers]
-        if unknown or not self.elements or len(set(self.elements)) < len(self.elements):
-            raise ValueError(f"elements must be distinct chemical symbols, got {self.elements}")
-        if not self.reference_energies:
-            object.__setattr__(self, "reference_energies", (0.0,) * len(self.elements))
-        if len(self.reference_energies) != len(self.elements):
-            raise ValueError(
-                f"reference_energies needs one number for each of {self.elements}, "
-                f"got {len(self.reference_energies)}"
-            )
-        if not 0 <= self.hidden_l_max <= self.l_max <= 3:
-            raise ValueError(
-                "l_max must be 0 to 3 and hidden_l_max 0 to l_max, "
-                f"got l_max={self.l_max}, hidden_l_max={self.hidden_l_max}"
-            )
-        if self.correlation not in (1, 2, 3):
-            raise ValueError(f"correlation must be 1, 2 or 3, got {self.correlation}")
-        if self.head == "none" and self.charge_feedback != "none":
-            raise ValueError(f"charge_feedback={self.charge_feedback!r} needs a head with charges")
-        for name in ("cutoff", "layers", "channels", "radial_basis", "energy_scale",
-                     "average_neighbors", "hardness_floor", "feedback_layers",
-                     "latent_smearing", "phi_channels", "eigenpairs",
-                     "screening_floor"):  # fmt: skip
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if self.edge_channels is not None and not self.edge_channels > 0:
-            raise ValueError(f"edge_channels must be positive, got {self.edge_channels}")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain types only, ready for JSON."""
-        return {
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in dataclasses.asdict(self).items()
-        }
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "PotentialConfig":
-        """Inverse of `to_dict`.
-
-        Raises
-        ------
-        ValueError
-            For unknown keys (a model of a later version, or a typing error).
-        """
-        known = {field.name for field in dataclasses.fields(cls)}
-        if unknown := set(values) - known:
-            raise ValueError(
-                f"unknown potential settings {sorted(unknown)}; known: {sorted(known)}"
-            )
-        plain: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
-        }
-        return cls(**plain)
 
 
 class PotentialOutput(NamedTuple):
@@ -153,6 +39,8 @@ class PotentialOutput(NamedTuple):
     """The named terms whose sum is the energy, in eV."""
     charges: Float64[Tensor, " n_atoms"] | None
     """Partial charges in e, if the potential has an electrostatic head."""
+    atomic_dipoles: Float64[Tensor, "n_atoms 3"] | None
+    """Dipoles in e·Å that add to those of the charges, if the potential has them."""
     potential: Float64[Tensor, " n_atoms"] | None
     """Electrostatic potential at each atom in V, a constant."""
     residual: Float64[Tensor, "n_atoms c"] | None
@@ -174,8 +62,8 @@ class Potential(nn.Module):
         self.cutoff = config.cutoff
         self.elements = tuple(atomic_numbers[symbol] for symbol in config.elements)
         self.embedding = nn.Parameter(torch.randn(len(self.elements), config.channels))
-        self.backbone = self._network(config.layers)
-        n_features = self.backbone.n_features
+        self.backbone = self._network(config.layers, vectors=config.atomic_dipoles)
+        n_features = self.n_features = self.backbone.n_features
         self.head = self._electrostatic_head(n_features)
         self.feedback: nn.Module | None = None
         if config.charge_feedback == "embedding":
@@ -187,7 +75,8 @@ class Potential(nn.Module):
             )
             n_features = self.feedback.network.n_features
         self.linear_readout = Linear(n_features, 1)
-        self.readout = MLP(n_features, config.channels, 1)
+        self.n_seen = config.channels if config.readout == "last" else n_features
+        self.readout = MLP(self.n_seen, config.channels, 1)
         self.charge_embedding: Linear | None = None
         if config.total_charge_embedding:
             self.charge_embedding = Linear(1, config.channels)
@@ -203,16 +92,22 @@ class Potential(nn.Module):
         if config.head == "none":
             return None
         if config.head == "latent":
-            return LatentCharges(n_features, len(config.elements), config.latent_smearing)
+            return LatentCharges(n_features, len(config.elements), self._common_width())
         if config.head != "qeq":
             return self._phi_head(config.head, n_features)
+        radii = [covalent_radius(symbol) for symbol in config.elements]
         return ChargeEquilibration(
             n_features,
             [electronegativity(symbol) for symbol in config.elements],
-            [covalent_radius(symbol) for symbol in config.elements],
+            GaussianWidths(radii, config.smearing == "trained"),
             config.hardness_floor,
+            config.hardness,
             config.electrostatic_energy,
         )
+
+    def _common_width(self) -> GaussianWidths:
+        """Make the one width of all charges that are not equilibrated."""
+        return GaussianWidths([self.config.latent_smearing], self.config.smearing == "trained")
 
     def _phi_head(self, head: Head, n_features: int) -> PhiHead:
         """Make a Φ-Module."""
@@ -227,7 +122,7 @@ class Potential(nn.Module):
             scale=config.energy_scale,
             links=config.average_neighbors,
         )
-        return PhiHead(phi, config.latent_smearing if with_coulomb else None)
+        return PhiHead(phi, self._common_width() if with_coulomb else None)
 
     @property
     def _stationary(self) -> bool:
@@ -236,7 +131,7 @@ class Potential(nn.Module):
             return True
         return self.config.electrostatic_energy == "qeq" and self.feedback is None
 
-    def _network(self, layers: int) -> NequIP:
+    def _network(self, layers: int, vectors: bool = False) -> NequIP:
         """Make a backbone with this many layers."""
         config = self.config
         return NequIP(
@@ -250,13 +145,20 @@ class Potential(nn.Module):
             radial_basis=config.radial_basis,
             cutoff=config.cutoff,
             average_neighbors=config.average_neighbors,
+            gated=config.gate,
+            vectors=vectors,
         )
 
     def coulomb_planner(self, settings: CoulombSettings | None = None) -> CoulombPlanner:
         """Make a planner of electrostatic sums for this potential (see `prepare`)."""
         settings = settings or CoulombSettings(self.config.force_accuracy)
         applications = ITERATIONS if self.config.head == "qeq" else 0
-        return CoulombPlanner(settings, mesh_above=DENSE_ATOMS, applications=applications)
+        return CoulombPlanner(
+            settings,
+            mesh_above=DENSE_ATOMS,
+            applications=applications,
+            narrower=self.training and self.config.smearing == "trained",
+        )
 
     def prepare(self, graph: AtomicGraph, planner: CoulombPlanner | None = None) -> AtomicGraph:
         """Add to `graph` what the electrostatic sums need; nothing without an electrostatic head.
@@ -285,10 +187,16 @@ class Potential(nn.Module):
         return self.config.head in COULOMB_HEADS
 
     def smearing(self, graph: AtomicGraph) -> Float64[Tensor, " n_atoms"]:
-        """Gaussian width σ of each charge in Å."""
-        if isinstance(self.head, ChargeEquilibration):
-            return self.head.smearing()[self.element_of_number[graph.atomic_numbers]]
-        return torch.full_like(graph.positions[:, 0], self.config.latent_smearing)
+        """Gaussian width σ of each charge in Å.
+
+        While the potential is in training mode, which its plans shall survive, the largest that the
+        width can become.
+        """
+        assert self.head is not None
+        widths = self.head.widths
+        assert isinstance(widths, GaussianWidths)
+        element = self.element_of_number[graph.atomic_numbers]
+        return widths.widest(element) if self.training else widths(element)
 
     def forward(self, graph: AtomicGraph, derivatives: int = 2) -> PotentialOutput:
         """Energies and charges of a batch (see `phicalc.derivatives` for forces and stress).
@@ -299,7 +207,9 @@ class Potential(nn.Module):
         inputs = self.embedding[element]
         if self.charge_embedding is not None:
             inputs = inputs + self.charge_embedding(mean_charge(graph)[:, None].to(inputs))
-        features = self.backbone(inputs, element, graph)
+        table = self.backbone(inputs, element, graph)
+        features = table[:, : self.n_features]
+        dipoles = table[:, self.n_features :].double() if self.config.atomic_dipoles else None
         terms = {"reference": self.reference_energies()[element]}
         charges = potential = residual = None
         if self.head is not None:
@@ -311,6 +221,9 @@ class Potential(nn.Module):
             terms["electrostatic"] = electrostatics.atomic_energies
             if graph.external_field is not None:
                 terms["external_field"] = -charges * field_coordinate(graph)
+                if dipoles is not None:
+                    field = graph.external_field[graph.batch]
+                    terms["external_field"] -= (dipoles * field).sum(1)
             if graph.fragments is not None:
                 terms["reservoirs"] = -charges * graph.fragments.potential
         if self.feedback is not None:
@@ -322,6 +235,7 @@ class Potential(nn.Module):
             atomic_energies=atomic_energies,
             terms={name: sum_per_structure(term, graph) for name, term in terms.items()},
             charges=charges,
+            atomic_dipoles=dipoles,
             potential=potential,
             residual=residual,
         )
@@ -333,7 +247,8 @@ class Potential(nn.Module):
 
     def _read_out(self, features: Float[Tensor, "n_atoms c"]) -> Float64[Tensor, " n_atoms"]:
         """Short-range energy of each atom in units of the energy scale."""
-        return (self.linear_readout(features) + self.readout(features)).squeeze(1).double()
+        seen = features[:, -self.n_seen :]
+        return (self.linear_readout(features) + self.readout(seen)).squeeze(1).double()
 
 
 def build_potential(config: PotentialConfig, seed: int = 0) -> Potential:

@@ -1,6 +1,7 @@
 """Response of the charges: Born effective charges, polarizability, potentials.
 
-The dipole moment of open structures is ``μ = Σ q_i r_i``; a field E enters the energy as ``−E·μ``.
+The dipole moment of open structures is ``μ = Σ q_i r_i``, and the dipoles of the atoms if the
+potential has them (``atomic_dipoles``); a field E enters the energy as ``−E·μ``.
 Where the energy is stationary in the charges (QEq with all of its energy and no feedback, and
 charges that no field moves), Born charges are also derivatives of forces, ``∂F_iβ/∂E_α``.
 """
@@ -54,7 +55,7 @@ def born_effective_charges(
     Zhong et al., arXiv:2504.05169 (Born charges of latent charges by phases).
     """
     graph = graph._replace(positions=graph.positions.detach().clone().requires_grad_())
-    charges = _charges(potential, graph)
+    charges, atomic_dipoles = _sources(potential, graph)
     axes = _axes(graph)
     fractional = graph.positions @ torch.linalg.inv(axes)
     rows = []
@@ -74,6 +75,9 @@ def born_effective_charges(
             (row,) = torch.autograd.grad(moment, graph.positions, retain_graph=True)
         rows.append(row)
     born = torch.einsum("anb,ax->nxb", torch.stack(rows), axes)
+    if atomic_dipoles is not None:  # they need no phases: translations leave them alone
+        parts = [_derivative(part, graph.positions) for part in atomic_dipoles.sum(0)]
+        born = born + torch.stack(parts, dim=1)
     if bool(graph.pbc.any()):
         missing = charges.sum() * torch.eye(3).to(born) - born.sum(0)
         born = born + missing / len(born)
@@ -83,7 +87,7 @@ def born_effective_charges(
 def polarizability(potential: Potential, graph: AtomicGraph) -> Float64[Tensor, "3 3"]:
     """Polarizability ``∂μ_α/∂E_β`` of one structure without periodic axes, in e Å²/V.
 
-    That of the charges alone: electrons that shift within an atom are not in the model.
+    That of the charges alone: dipoles of the atoms, if there are any, do not feel a field.
 
     Raises
     ------
@@ -98,7 +102,7 @@ def polarizability(potential: Potential, graph: AtomicGraph) -> Float64[Tensor, 
     field = graph.external_field
     field = graph.positions.new_zeros(graph.n_structures, 3) if field is None else field
     field = field.detach().clone().requires_grad_()
-    charges = _charges(potential, graph._replace(external_field=field))
+    charges, _ = _sources(potential, graph._replace(external_field=field))
     dipole = charges @ graph.positions
     rows = [_derivative(component, field)[0] for component in dipole]
     return torch.stack(rows).detach()
@@ -147,15 +151,17 @@ def electrode_potentials(potential: Potential, graph: AtomicGraph) -> Float64[Te
     return (ChargeConstraints(graph).at_atoms(slope) + fragments.potential).detach()
 
 
-def _charges(potential: Potential, graph: AtomicGraph) -> Float64[Tensor, " n_atoms"]:
-    """Charges that can be differentiated once."""
+def _sources(
+    potential: Potential, graph: AtomicGraph
+) -> tuple[Float64[Tensor, " n_atoms"], Float64[Tensor, "n_atoms 3"] | None]:
+    """Charges and, if there are any, dipoles of the atoms that can be differentiated once."""
     if potential.config.head == "spectral":
         raise PropertyNotImplementedError(
             "charges of the head 'spectral' have no derivatives: eigenvectors are constants there"
         )
-    charges = potential(graph, derivatives=2).charges
-    assert charges is not None
-    return charges
+    output = potential(graph, derivatives=2)
+    assert output.charges is not None
+    return output.charges, output.atomic_dipoles
 
 
 def _derivative(value: Tensor, of: Tensor) -> Tensor:

@@ -14,11 +14,11 @@ from phicalc.graph import AtomicGraph, from_ase
 SHAPES = [(0, 0, 1), (1, 1, 1), (2, 2, 1), (1, 0, 2), (2, 1, 2), (2, 0, 3), (2, 2, 3)]
 
 
-def backbone(l_max: int, hidden_l_max: int, correlation: int) -> NequIP:
+def backbone(l_max: int, hidden_l_max: int, correlation: int, **options: bool) -> NequIP:
     torch.manual_seed(1)
     return NequIP(
         n_elements=2, layers=3, channels=4, edge_channels=3, l_max=l_max, hidden_l_max=hidden_l_max,
-        correlation=correlation, radial_basis=6, cutoff=3.0, average_neighbors=8.0,
+        correlation=correlation, radial_basis=6, cutoff=3.0, average_neighbors=8.0, **options,
     ).double()  # fmt: skip
 
 
@@ -43,6 +43,19 @@ def test_node_features_are_invariant(shape: tuple[int, int, int]) -> None:
     model, graph = backbone(*shape), from_ase(molecule("C2H6"), 3.0)
     turned = graph._replace(positions=graph.positions @ random_turn())
     torch.testing.assert_close(features(model, turned), features(model, graph))
+
+
+@pytest.mark.parametrize("gated", [True, False])
+@pytest.mark.parametrize("shape", [s for s in SHAPES if s[0] > 0], ids=str)
+def test_vectors_turn_with_the_structure(shape: tuple[int, int, int], gated: bool) -> None:
+    model, graph = backbone(*shape, gated=gated, vectors=True), from_ase(molecule("C2H6"), 3.0)
+    matrix = random_turn()  # a reflection or not
+    before = features(model, graph)
+    after = features(model, graph._replace(positions=graph.positions @ matrix))
+    assert before.shape[1] == model.n_columns == model.n_features + 3
+    torch.testing.assert_close(after[:, :-3], before[:, :-3])
+    torch.testing.assert_close(after[:, -3:], before[:, -3:] @ matrix)
+    assert before[:, -3:].abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("shape", [s for s in SHAPES if s[1] > 0], ids=str)

@@ -66,6 +66,22 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "tiny"
 
 
+def test_trained_widths_and_the_like_come_back(tmp_path: Path):
+    config = replace(
+        tiny().config, smearing="trained", hardness="environment", atomic_dipoles=True,
+        gate=False, readout="last",
+    )  # fmt: skip
+    saved = build_potential(config)
+    with torch.no_grad():
+        saved.head.widths.raw.copy_(torch.tensor([0.4, -0.7]))
+    save_model(tmp_path, saved, ModelCard(name="wide"))
+    loaded, _ = load_model(tmp_path)
+    assert loaded.config == config
+    graph = from_ase(molecule("H2O"), 3.0)
+    assert torch.equal(loaded.smearing(graph), saved.eval().smearing(graph))
+    assert energy(loaded) == energy(saved)
+
+
 @pytest.mark.parametrize("head", ["none", "qeq", "latent"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_round_trip_is_exact(tmp_path: Path, head: str, dtype: str):
@@ -314,7 +330,10 @@ def test_old_format_is_upgraded_step_by_step(folder: Path, monkeypatch: pytest.M
 def as_format_1(folder: Path) -> None:
     """Rewrite a model as phicalc wrote it before there were several electrostatic heads."""
     card = json.loads((folder / CARD_FILE).read_text())
-    later = ("force_accuracy", "latent_smearing")
+    later = (
+        "force_accuracy", "latent_smearing", "smearing", "hardness", "gate", "readout",
+        "atomic_dipoles",
+    )  # fmt: skip
     config = {key: value for key, value in card["potential"].items() if key not in later}
     edit_card(folder, format_version=1, potential=config | {"coulomb_tolerance": 1e-5})
     tensors = load_file(folder / WEIGHTS_FILE)

@@ -38,7 +38,7 @@ def make_potential(**settings: object) -> Potential:
 
 @pytest.fixture(scope="module")
 def potential() -> Potential:
-    return make_potential()
+    return make_potential(hardness="environment", smearing="trained", atomic_dipoles=True)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def prepared(potential: Potential, atoms: Atoms) -> AtomicGraph:
 
 
 def assert_same(found: Prediction, expected: Prediction, tolerance: float = 1e-10) -> None:
-    for name in ("energy", "atomic_energies", "forces", "stress", "charges"):
+    for name in ("energy", "atomic_energies", "forces", "stress", "charges", "atomic_dipoles"):
         first, second = getattr(found, name), getattr(expected, name)
         assert (first is None) == (second is None)
         if second is not None:
@@ -157,7 +157,8 @@ def slab(*repeats: int) -> Atoms:
 
 @pytest.mark.parametrize("feedback", ["none", "network"])
 def test_compiled_network_serves_all_other_structures(folder, feedback, monkeypatch):
-    potential = make_potential(charge_feedback=feedback, edge_channels=3, correlation=2)
+    options = {} if feedback == "none" else {"atomic_dipoles": True, "gate": False}
+    potential = make_potential(charge_feedback=feedback, edge_channels=3, correlation=2, **options)
     first = CompiledPredictor(potential, True, folder)
     crystal = prepared(potential, salt(1, 2, 3))
     planner = potential.coulomb_planner(CoulombSettings(1e-4, "mesh"))

@@ -28,6 +28,7 @@ LINE = (
     "backbone",
     "electrostatics",
     "feedback",
+    "architecture",
     "potential",
     "derivatives",
     "response",

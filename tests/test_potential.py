@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -35,6 +37,10 @@ def test_config_survives_plain_types() -> None:
         ({"l_max": 1, "hidden_l_max": 2}, "hidden_l_max 0 to l_max"),
         ({"correlation": 4}, "correlation must be"),
         ({"head": "none", "charge_feedback": "network"}, "needs a head with charges"),
+        ({"head": "none", "atomic_dipoles": True}, "atomic_dipoles=True needs a head with charges"),
+        ({"l_max": 0, "atomic_dipoles": True}, "atomic_dipoles needs l_max of at least 1"),
+        ({"head": "latent", "hardness": "environment"}, "hardness='environment' needs head='qeq'"),
+        ({"head": "dirichlet", "smearing": "trained"}, "smearing='trained' needs one of the heads"),
         ({"cutoff": 0.0}, "cutoff must be positive"),
         ({"energy_scale": float("nan")}, "energy_scale must be positive"),
     ],
@@ -146,17 +152,35 @@ def test_parameters_get_gradients_from_forces_and_stress() -> None:
     assert [name for name, p in potential.named_parameters() if p.grad is None] == []
 
 
-@pytest.mark.parametrize("head", ["none", "qeq"])
-def test_training_gradients_agree_with_finite_differences(head: str) -> None:
-    config = PotentialConfig.from_dict({**WATER.to_dict(), "head": head})
-    potential = build_potential(config).double()
-    atoms = molecule("H2O")
+@pytest.mark.parametrize("pbc", [False, [True, True, False], True], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"head": "none"},
+        {},
+        {"hardness": "environment"},
+        {"hardness": "environment", "electrostatic_energy": "coulomb"},
+        {"smearing": "trained", "charge_feedback": "embedding"},
+        {"head": "latent", "smearing": "trained", "atomic_dipoles": True},
+        {"gate": False, "readout": "last"},
+    ],
+    ids=str,
+)
+def test_training_gradients_agree_with_finite_differences(settings: dict, pbc: object) -> None:
+    torch.manual_seed(4)
+    potential = build_potential(replace(WATER, force_accuracy=1e-8, **settings)).double()
+    atoms = molecule("H2O", cell=[4.5, 5.0, 5.5], pbc=pbc)
     atoms.rattle(0.1, seed=3)
     graph = potential.prepare(from_ase(atoms, potential.cutoff))
 
     def loss() -> torch.Tensor:
-        result = predict(potential, graph, create_graph=True)
-        return result.forces.pow(2).sum() + 0.1 * result.energy.sum() ** 2
+        result = predict(potential, graph, stress=pbc is True, create_graph=True)
+        total = result.forces.pow(2).sum() + 0.1 * result.energy.sum() ** 2
+        if result.charges is not None:
+            total = total + 10 * (result.charges**2).sum()
+        if result.stress is not None:
+            total = total + 100 * result.stress.pow(2).sum()
+        return total
 
     parameters = list(potential.parameters())
     directions = [torch.randn_like(p) for p in parameters]

@@ -26,12 +26,13 @@ HEADS = {
     "embedding": {"charge_feedback": "embedding"},
     "network": {"charge_feedback": "network", "charge_basis": 8},
     "latent": {"head": "latent"},
+    "atomic dipoles": {"atomic_dipoles": True},
 }
 
 
 #: One head of each way to find charges, for what depends on nothing else. With these the energy
 #: in a field is stationary in the charges, or the charges are constant: ∂E/∂field is the dipole.
-CHARGES = ["qeq", "latent"]
+CHARGES = ["qeq", "latent", "atomic dipoles"]
 
 
 def make_potential(**settings: object) -> Potential:
@@ -105,6 +106,14 @@ def in_field(
     return predict(potential, graph_of(potential, atoms, charge=charge, field=field))
 
 
+def dipole_of(prediction: Prediction, atoms: Atoms) -> np.ndarray:
+    """Dipole moment about the origin."""
+    moment = prediction.charges.numpy() @ atoms.positions
+    if prediction.atomic_dipoles is not None:
+        moment = moment + prediction.atomic_dipoles.sum(0).numpy()
+    return moment
+
+
 #: An O and an H of different molecules.
 SOME = [0, 4]
 
@@ -133,8 +142,7 @@ def test_born_charges_are_derivatives_of_the_dipole(potential: Potential, charge
     atoms = dimer()
 
     def dipole(moved: Atoms) -> np.ndarray:
-        prediction = predict(potential, graph_of(potential, moved, charge=charge))
-        return prediction.charges.numpy() @ moved.positions
+        return dipole_of(predict(potential, graph_of(potential, moved, charge=charge)), moved)
 
     born = born_effective_charges(potential, graph_of(potential, atoms, charge=charge))
     assert not born.requires_grad
@@ -163,7 +171,7 @@ def test_born_charges_in_a_field(charged: Potential) -> None:
     atoms, field = dimer(), np.array([0.3, -0.2, 0.4])
 
     def dipole(moved: Atoms) -> np.ndarray:
-        return in_field(charged, moved, field).charges.numpy() @ moved.positions
+        return dipole_of(in_field(charged, moved, field), moved)
 
     born = born_effective_charges(charged, graph_of(charged, atoms, field=field))
     np.testing.assert_allclose(born[SOME], by_displacement(dipole, atoms), rtol=1e-5, atol=1e-5)
@@ -190,14 +198,18 @@ def test_born_charges_follow_the_phases(charged: Potential, kind: str) -> None:
     inverse = np.linalg.inv(axes)
 
     def phases(moved: Atoms) -> np.ndarray:
-        charges = predict(charged, graph_of(charged, moved)).charges.numpy()
+        prediction = predict(charged, graph_of(charged, moved))
         fractional = moved.positions @ inverse
         waves = np.exp(2j * np.pi * fractional) / (2j * np.pi)
-        return charges @ np.where(moved.pbc, waves, fractional)
+        return prediction.charges.numpy() @ np.where(moved.pbc, waves, fractional)
+
+    def own(moved: Atoms) -> np.ndarray:  # no translation changes the dipoles of the atoms
+        dipoles = predict(charged, graph_of(charged, moved)).atomic_dipoles
+        return np.zeros(3) if dipoles is None else dipoles.sum(0).numpy()
 
     turn = np.where(atoms.pbc, np.exp(-2j * np.pi * atoms.positions @ inverse), 1.0)
     slopes = (turn[SOME, :, None] * by_displacement(phases, atoms)).real
-    expected = np.einsum("nab,ax->nxb", slopes, axes)
+    expected = np.einsum("nab,ax->nxb", slopes, axes) + by_displacement(own, atoms)
     born = born_effective_charges(charged, graph_of(charged, atoms)).numpy()[SOME]
     # Both lack or have the same share of what is distributed evenly.
     np.testing.assert_allclose(born[0] - born[1], expected[0] - expected[1], rtol=1e-5, atol=1e-5)
@@ -289,10 +301,10 @@ def test_polarizability_is_the_derivative_of_the_dipole_by_the_field(
     columns = []
     for direction in np.eye(3):
         up, down = (
-            in_field(potential, atoms, s * step * direction, charge).charges.numpy()
+            dipole_of(in_field(potential, atoms, s * step * direction, charge), atoms)
             for s in (1, -1)
         )
-        columns.append((up - down) @ atoms.positions / (2 * step))
+        columns.append((up - down) / (2 * step))
     np.testing.assert_allclose(alpha, np.stack(columns, axis=1), atol=1e-8)
     np.testing.assert_allclose(alpha, alpha.T, atol=1e-10)
     if potential.config.head == "latent":
@@ -394,3 +406,20 @@ def test_float32_networks_respond_alike(charged: Potential, calc: PhiCalculator)
     for getter in GETTERS:
         expected = getattr(calc, getter)(dimer())
         np.testing.assert_allclose(getattr(single, getter)(dimer()), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_dipoles_of_atoms_are_part_of_the_dipole_moment() -> None:
+    """By themselves, in batches, and as the derivative of the energy by the field."""
+    potential = make_potential(atomic_dipoles=True)
+    calc, atoms, step = PhiCalculator(potential, device="cpu", dtype="float64"), dimer(), 1e-3
+    dipole = calc.get_dipole_moment(atoms)
+    of_charges = calc.get_charges(atoms) @ (atoms.positions - atoms.get_center_of_mass())
+    assert np.abs(dipole - of_charges).max() > 1e-3
+    for each in calc.batch([atoms, molecule("H2O"), atoms]):
+        if len(each["charges"]) == len(atoms):
+            np.testing.assert_allclose(each["dipole"], dipole, atol=1e-10)
+    slope = []
+    for direction in np.eye(3):
+        up, down = (in_field(potential, atoms, s * step * direction) for s in (1, -1))
+        slope.append(float(up.energy - down.energy) / (2 * step))
+    np.testing.assert_allclose(-np.array(slope), dipole, atol=1e-8)

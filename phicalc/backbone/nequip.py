@@ -16,6 +16,7 @@ from phicalc.nn import (
     ElementLinear,
     EquivariantLinear,
     Gate,
+    Linear,
     RadialBasis,
     block,
     coupling,
@@ -133,7 +134,10 @@ class Convolution(nn.Module):
 
 
 class Interaction(nn.Module):
-    """One layer: convolution, product at the nodes, gate, and per-element self-connection."""
+    """One layer: convolution, product at the nodes, gate, and per-element self-connection.
+
+    Without `gated` the product is the only non-linearity, as in MACE.
+    """
 
     def __init__(
         self,
@@ -146,6 +150,7 @@ class Interaction(nn.Module):
         n_elements: int,
         correlation: int,
         average_neighbors: float,
+        gated: bool,
     ):
         super().__init__()
         self.missing = (l_out + 1) ** 2 - (l_in + 1) ** 2
@@ -155,7 +160,7 @@ class Interaction(nn.Module):
         self.mix = EquivariantLinear(l_max, edge_channels, channels)
         self.product = NodeProduct(l_max, l_out, correlation, channels, n_elements)
         self.linear = EquivariantLinear(l_out, channels, channels)
-        self.gate = Gate(l_out, channels)
+        self.gate = Gate(l_out, channels) if gated else nn.Identity()
         self.self_connection = ElementLinear(min(l_in, l_out), channels, channels, n_elements)
 
     def forward(
@@ -173,6 +178,9 @@ class Interaction(nn.Module):
 
 class NequIP(nn.Module):
     """Stack of interactions; returns the scalars of all layers as invariant node features.
+
+    With `vectors`, the features of degree 1 of the last layer are read out as one vector for each
+    atom, in the last three columns of what is returned.
 
     Parameters
     ----------
@@ -192,6 +200,10 @@ class NequIP(nn.Module):
         Cutoff in Å.
     average_neighbors
         Mean number of neighbours within the cutoff.
+    gated
+        Whether each layer ends with a non-linearity.
+    vectors
+        Whether to return a vector for each atom as well.
 
     References
     ----------
@@ -212,20 +224,24 @@ class NequIP(nn.Module):
         radial_basis: int,
         cutoff: float,
         average_neighbors: float,
+        gated: bool = True,
+        vectors: bool = False,
     ):
         super().__init__()
         self.l_max = l_max
         self.n_features = layers * channels
+        self.n_columns = self.n_features + (3 if vectors else 0)
         self.basis = RadialBasis(radial_basis, cutoff)
         inputs = [0] + [hidden_l_max] * (layers - 1)
-        outputs = [hidden_l_max] * (layers - 1) + [0]
+        outputs = [hidden_l_max] * (layers - 1) + [1 if vectors else 0]
         self.interactions = nn.ModuleList(
             Interaction(
                 l_in, l_max, l_out, channels, edge_channels, radial_basis, n_elements,
-                correlation, average_neighbors,
+                correlation, average_neighbors, gated,
             )
             for l_in, l_out in zip(inputs, outputs, strict=True)
         )  # fmt: skip
+        self.vector = Linear(channels, 1, gain=0.1) if vectors else None
 
     def specialize(self) -> None:
         """Turn into what compiled inference needs: the same function, other operations.
@@ -244,7 +260,7 @@ class NequIP(nn.Module):
         embedding: Float[Tensor, "n_atoms channels"],
         element: Int64[Tensor, " n_atoms"],
         graph: AtomicGraph,
-    ) -> Float[Tensor, "n_atoms n_features"]:
+    ) -> Float[Tensor, "n_atoms n_columns"]:
         """Turn initial scalars of the atoms into invariant features of their surroundings."""
         assert graph.edge_of_slot is not None
         return self.propagate(
@@ -258,7 +274,7 @@ class NequIP(nn.Module):
         vectors: Float64[Tensor, "n_edges 3"],
         neighbor: Int64[Tensor, " n_edges"],
         edge_of_slot: Int64[Tensor, "n_atoms n_slots"],
-    ) -> Float[Tensor, "n_atoms n_features"]:
+    ) -> Float[Tensor, "n_atoms n_columns"]:
         """Do the same from the vectors of the edges: all that the network sees of a structure."""
         edges = edge_features(vectors, neighbor, edge_of_slot, self.basis, self.l_max)
         features = embedding[:, None, :]
@@ -266,4 +282,7 @@ class NequIP(nn.Module):
         for interaction in self.interactions:
             features = interaction(features, element, edges)
             scalars.append(features[:, 0])
+        if self.vector is not None:
+            y, z, x = self.vector(features[:, block(1)]).squeeze(2).unbind(1)
+            scalars.append(torch.stack([x, y, z], dim=1))
         return torch.cat(scalars, dim=1)

@@ -78,7 +78,7 @@ class CompiledNetwork(nn.Module):
         embedding: Float[Tensor, "n_atoms channels"],
         element: Int64[Tensor, " n_atoms"],
         graph: AtomicGraph,
-    ) -> Float[Tensor, "n_atoms n_features"]:
+    ) -> Float[Tensor, "n_atoms n_columns"]:
         """Turn initial scalars of the atoms into invariant features of their surroundings."""
         assert graph.edge_of_slot is not None
         vectors = edge_vectors(graph)
@@ -160,7 +160,7 @@ def _compile(
     network: NequIP, inputs: list[Tensor], wanted: tuple[int, ...], paths: Sequence[Path]
 ) -> None:
     """Trace forward and backward together, cut between them, and compile both parts."""
-    cotangent = torch.randn(len(inputs[0]), network.n_features).to(inputs[0])
+    cotangent = torch.randn(len(inputs[0]), network.n_columns).to(inputs[0])
     joint = trace(partial(_with_gradients, network, wanted), [*inputs, cotangent], in_place=False)
     forward, backward = _cut(joint)
     features, *kept = forward(*inputs)

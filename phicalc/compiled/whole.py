@@ -28,6 +28,8 @@ _OPEN_AXES: dict[str, tuple[int, ...]] = {
     "slot_of_atom": (0,),
 }  # fmt: skip
 _COULOMB = "coulomb."
+#: Parts of a prediction that not every potential and structure has.
+_OPTIONAL = ("stress", "charges", "atomic_dipoles")
 
 
 class Kind(NamedTuple):
@@ -82,18 +84,16 @@ class WholePrediction:
         self.call = load_function(path)
         self.kind = kind
         self.terms = tuple(like.terms)
-        self.has_charges = like.charges is not None
+        self.optional = [name for name in _OPTIONAL if getattr(like, name) is not None]
 
     def __call__(self, graph: AtomicGraph) -> Prediction:
         """Predict a structure of this kind."""
         inputs = _inputs(graph)
         values = self.call(*(inputs[name] for name in self.kind.present))
-        energy, atomic_energies, forces, terms = values[:4]
-        rest = values[4:]
-        charges = rest.pop(0) if self.has_charges else None
-        stress = rest.pop(0) if self.kind.stress else None
+        energy, atomic_energies, forces, terms, *rest = values
+        found = dict.fromkeys(_OPTIONAL) | dict(zip(self.optional, rest, strict=True))
         named = dict(zip(self.terms, terms, strict=True))
-        return Prediction(energy, atomic_energies, forces, stress, charges, named)
+        return Prediction(energy, atomic_energies, forces, **found, terms=named)
 
 
 def compile_whole(potential: Potential, kind: Kind, graph: AtomicGraph, path: Path) -> None:
@@ -104,7 +104,7 @@ def compile_whole(potential: Potential, kind: Kind, graph: AtomicGraph, path: Pa
         inputs = dict(zip(kind.present, tensors, strict=True))
         result = predict(potential, _graph_of(inputs), stress=kind.stress)
         terms = torch.stack(list(result.terms.values()))
-        optional = [value for value in (result.charges, result.stress) if value is not None]
+        optional = [x for name in _OPTIONAL if (x := getattr(result, name)) is not None]
         return [result.energy, result.atomic_energies, result.forces, terms, *optional]
 
     inputs = list(_inputs(graph).values())
@@ -126,7 +126,7 @@ def compare(compiled: Prediction, plain: Prediction, dtype: torch.dtype) -> None
         "forces": plain.forces.abs().max().clamp(min=1.0),
         "stress": plain.forces.abs().max().clamp(min=0.01),
     }
-    for name in ("energy", "atomic_energies", "forces", "stress", "charges"):
+    for name in ("energy", "atomic_energies", "forces", *_OPTIONAL):
         expected, found = getattr(plain, name), getattr(compiled, name)
         if expected is None or expected.numel() == 0:
             continue

@@ -2,10 +2,10 @@
 
 `kernels` and `boundary` hold the formulae and no sums; `settings`, `accuracy` and `choice` turn one
 number, the accuracy of the forces, into parameters, and `plan` into the terms of a sum; `sums` and
-`mesh` (with its `influence` function) add them up; `qeq` (with `constraints` and `solvers`) and
-`latent` find the charges, `history` guesses the next ones; `report` tells how good the sum was.
-`phi` is the Φ-Module, with `laplacian`, its `eigenpairs` and `poisson` solvers; `phi_head` adds
-Coulomb's law to it.
+`mesh` (with its `influence` function) add them up; `widths` are those of the Gaussians, fixed or
+trained; `qeq` (with `constraints` and `solvers`) and `latent` find the charges, `history` guesses
+the next ones; `report` tells how good the sum was. `phi` is the Φ-Module, with `laplacian`, its
+`eigenpairs` and `poisson` solvers; `phi_head` adds Coulomb's law to it.
 Gaussian charges of width σ_i (standard deviation, Å), energies in eV, tin-foil boundary in three
 dimensions.
 """
@@ -19,6 +19,7 @@ from phicalc.electrostatics.qeq import ChargeEquilibration, Electrostatics, equi
 from phicalc.electrostatics.report import SumReport, report
 from phicalc.electrostatics.settings import CoulombSettings
 from phicalc.electrostatics.sums import CoulombSum
+from phicalc.electrostatics.widths import GaussianWidths
 
 __all__ = [
     "ChargeEquilibration",
@@ -27,6 +28,7 @@ __all__ = [
     "CoulombSettings",
     "CoulombSum",
     "Electrostatics",
+    "GaussianWidths",
     "LatentCharges",
     "PhiHead",
     "PhiMode",

@@ -45,6 +45,7 @@ def choose(
     settings: CoulombSettings,
     with_mesh: bool = True,
     applications: int = 0,
+    narrower: bool = False,
 ) -> SumParameters:
     """Choose method and parameters for one structure.
 
@@ -62,6 +63,8 @@ def choose(
         Whether ``method="auto"`` may choose a mesh.
     applications
         How often the sum is applied to other charges in the same geometry.
+    narrower
+        Whether the sum shall be as accurate for all Gaussians narrower than `smearing`.
 
     Raises
     ------
@@ -81,7 +84,7 @@ def choose(
     ions = survey(positions, cell, pbc, smearing, charge)
     wishes = (settings, with_mesh, applications)
     error = MARGIN * settings.force_accuracy
-    alike = bool((smearing == smearing[0]).all())
+    alike = not narrower and bool((smearing == smearing[0]).all())
     candidates = [
         candidate
         for splitting, cutoff in _splittings(ions, error, alike, settings)

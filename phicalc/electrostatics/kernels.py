@@ -24,7 +24,7 @@ def pair_interaction(
 ) -> Float64[Tensor, " n"]:
     """Real-space interaction ``k_e [erf(r/√2γ) − erf(αr)]/r`` of unit charges.
 
-    `squared` is r², `variance` is γ². Differentiable in r² only, as often as wanted.
+    `squared` is r², `variance` is γ². Differentiable in both, as often as wanted.
     """
     decays = (torch.rsqrt(2 * variance), splitting)
     if torch.compiler.is_compiling():  # which fuses the plain formula and derives it by itself
@@ -43,7 +43,8 @@ class _Screened(Function):
 
     ``F_n+1 = [(2n + 1) F_n − g_n]/s``,  ``g_n = 2/√π [a (2a²)ⁿ exp(−a²s) − b (2b²)ⁿ exp(−b²s)]``.
 
-    A derivative costs two exponentials; autograd would go through square roots and quotients.
+    A derivative costs two exponentials; autograd would go through square roots and quotients. That
+    by the decay a is ``dF_n/da = g_n/a`` of the first term alone; b is a constant.
     """
 
     @staticmethod
@@ -62,7 +63,8 @@ class _Screened(Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
         s, a, b, value = ctx.saved_tensors
         slope = _Screened.apply(s, a, b, ctx.n + 1, value.detach())
-        return -0.5 * gradient * slope, None, None, None, None
+        of_decay = gradient * _gaussian(a, s, ctx.n + 1) / a if ctx.needs_input_grad[1] else None
+        return -0.5 * gradient * slope, of_decay, None, None, None
 
 
 def _gaussian(decay: Tensor, s: Tensor, n: int) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from phicalc.electrostatics.constraints import ChargeConstraints
 from phicalc.electrostatics.qeq import Electrostatics
 from phicalc.electrostatics.sums import CoulombSum
+from phicalc.electrostatics.widths import GaussianWidths
 from phicalc.graph import AtomicGraph
 
 
@@ -24,19 +25,19 @@ class LatentCharges(nn.Module):
         Width of the node features.
     n_elements
         Elements of the model.
-    smearing
-        Gaussian width σ of every charge in Å.
+    widths
+        The Gaussian width of every charge.
 
     References
     ----------
     Cheng, npj Computational Materials 11, 80 (2025) (latent Ewald summation).
     """
 
-    def __init__(self, n_features: int, n_elements: int, smearing: float):
+    def __init__(self, n_features: int, n_elements: int, widths: GaussianWidths):
         super().__init__()
         self.readout = nn.Linear(n_features, 1, bias=False)
         self.offset = nn.Parameter(torch.zeros(n_elements))
-        self.width = smearing
+        self.widths = widths
 
     def forward(
         self,
@@ -51,5 +52,5 @@ class LatentCharges(nn.Module):
         n_atoms = constraints.total(torch.ones_like(raw)).clamp(min=1)
         excess = (constraints.total(raw) - constraints.net_charge) / n_atoms
         q = raw - constraints.at_atoms(excess)
-        coulomb = CoulombSum(graph, torch.full_like(q, self.width))
+        coulomb = CoulombSum(graph, self.widths(element))
         return Electrostatics(q, *coulomb.atomic_energies(q))

@@ -1,12 +1,12 @@
 """The Φ-Module as the electrostatic head of a potential, alone or together with Coulomb's law."""
 
-import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from phicalc.electrostatics.phi import PhiModule
 from phicalc.electrostatics.qeq import Electrostatics
 from phicalc.electrostatics.sums import CoulombSum
+from phicalc.electrostatics.widths import GaussianWidths
 from phicalc.graph import AtomicGraph
 
 
@@ -17,13 +17,13 @@ class PhiHead(nn.Module):
     ----------
     phi
         The module.
-    smearing
-        Gaussian width σ in Å of every charge in the Coulomb sum; None for no Coulomb energy.
+    widths
+        The Gaussian width of every charge in the Coulomb sum; None for no Coulomb energy.
     """
 
-    def __init__(self, phi: PhiModule, smearing: float | None = None):
+    def __init__(self, phi: PhiModule, widths: GaussianWidths | None = None):
         super().__init__()
-        self.phi, self.width = phi, smearing
+        self.phi, self.widths = phi, widths
 
     def forward(
         self,
@@ -35,8 +35,7 @@ class PhiHead(nn.Module):
         """Charges and energies of a batch; `order` and one more derivatives are exact."""
         found = self.phi(node_features, graph, order + 1)
         potential, energies = found.potential.detach(), found.atomic_energies
-        if self.width is not None:
-            smearing = torch.full_like(found.charges, self.width)
-            coulomb = CoulombSum(graph, smearing).atomic_energies(found.charges)
+        if self.widths is not None:
+            coulomb = CoulombSum(graph, self.widths(element)).atomic_energies(found.charges)
             potential, energies = potential + coulomb[0], energies + coulomb[1]
         return Electrostatics(found.charges, potential, energies, found.residual)

@@ -61,11 +61,20 @@ class CoulombPlanner:
     applications
         How often larger structures are summed with other charges in the same geometry, as
         iterative solvers do: parameters are chosen for the least time in all.
+    narrower
+        Whether plans shall serve all Gaussians narrower than those they are made for, too.
     """
 
-    def __init__(self, settings: CoulombSettings, mesh_above: int = 0, applications: int = 0):
+    def __init__(
+        self,
+        settings: CoulombSettings,
+        mesh_above: int = 0,
+        applications: int = 0,
+        narrower: bool = False,
+    ):
         self.settings = settings
         self.mesh_above, self.applications = mesh_above, applications
+        self.narrower = narrower
         self.parameters: SumParameters | None = None
         self.changes = 0
         self._charge = settings.charge_scale
@@ -137,8 +146,9 @@ class CoulombPlanner:
         cell = self._basis.to(cell) @ cell
         applications = self.applications if with_mesh else 0
         parameters = choose(
-            positions, cell, pbc, smearing, charge, settings, with_mesh, applications
-        )
+            positions, cell, pbc, smearing, charge, settings, with_mesh, applications,
+            self.narrower,
+        )  # fmt: skip
         self.parameters, self._reference = parameters, (cell, pbc, smearing)
         self._good_for = 0.0
         self._search = NeighborSearch(parameters.real_cutoff, half=True)

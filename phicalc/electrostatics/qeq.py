@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from phicalc.electrostatics.constraints import ChargeConstraints
 from phicalc.electrostatics.solvers import ConjugateGradientSolver, DenseSolver, Solver
 from phicalc.electrostatics.sums import CoulombSum
+from phicalc.electrostatics.widths import GaussianWidths
 from phicalc.graph import AtomicGraph, field_coordinate
 
 #: Largest structure whose interaction matrix is formed and factorised.
@@ -45,8 +46,10 @@ def equilibrate(
     stationary point solves ``[[A + J, Cᵀ], [C, 0]] (q, λ) = (−χ, Q)``. The matrix is taken as a
     constant, and Newton steps are made with it. The first step lands on the solution; each further
     step changes nothing in value but makes one more order of derivatives exact, because the
-    residual it corrects is differentiable in positions, cell, χ, J and Q. Only the product A q is
-    ever differentiated, never the solver, and the backward pass of a step is the adjoint system.
+    residual it corrects is differentiable in positions, cell, χ, J and Q: with the constant matrix
+    H₀, a step near this point makes (1 − H₀⁻¹H) e of an error e, where H − H₀ is of first order in
+    whatever A and J depend on, the surroundings of the atoms included. Only the product A q is ever
+    differentiated, never the solver, and the backward pass of a step is the adjoint system.
 
     Parameters
     ----------
@@ -101,17 +104,22 @@ def choose_solver(
 class ChargeEquilibration(nn.Module):
     """Electrostatic head: node features → electronegativities → charges → energy (QEq).
 
-    χ_i = w·h_i + χ⁰_Z, J_Z = floor + softplus(θ_Z), widths σ_Z from the caller. The whole QEq
-    energy (``energy="qeq"``) or only its Coulomb part (``"coulomb"``) goes into the total.
+    χ_i = w·h_i + χ⁰_Z and J_i = floor + softplus(θ_Z), or floor + softplus(θ_Z + v·h_i) if hardness
+    depends on the environment. The whole QEq energy (``energy="qeq"``) or only its Coulomb part
+    (``"coulomb"``) goes into the total.
 
     Parameters
     ----------
     n_features
         Width of the node features.
-    electronegativity, smearing
-        χ⁰_Z in eV/e to start from, and σ_Z in Å; one number per element of the model.
+    electronegativity
+        χ⁰_Z in eV/e to start from; one number per element of the model.
+    widths
+        Gaussian widths σ_Z of the elements.
     hardness_floor
         Smallest hardness in eV/e²; it bounds the condition number of the linear system.
+    hardness_of
+        Whether each element has a hardness, or each environment.
     energy
         Which part of the functional enters the total energy.
 
@@ -125,17 +133,21 @@ class ChargeEquilibration(nn.Module):
         self,
         n_features: int,
         electronegativity: list[float],
-        smearing: list[float],
+        widths: GaussianWidths,
         hardness_floor: float,
+        hardness_of: Literal["element", "environment"],
         energy: Literal["qeq", "coulomb"],
     ):
         super().__init__()
         self.readout = nn.Linear(n_features, 1, bias=False)
         self.electronegativity = nn.Parameter(torch.tensor(electronegativity))
-        self.raw_hardness = nn.Parameter(torch.zeros(len(smearing)))
-        self.widths = tuple(smearing)
+        self.raw_hardness = nn.Parameter(torch.zeros(len(electronegativity)))
+        self.widths = widths
         self.hardness_floor = hardness_floor
         self.energy = energy
+        self.hardness_readout: nn.Linear | None = None
+        if hardness_of == "environment":
+            self.hardness_readout = nn.Linear(n_features, 1, bias=False)
 
     def forward(
         self,
@@ -149,8 +161,8 @@ class ChargeEquilibration(nn.Module):
         `element` numbers the model's own elements; `order` derivatives of the charges are exact.
         """
         chi = (self.readout(node_features).squeeze(1) + self.electronegativity[element]).double()
-        hardness = self.hardness()[element]
-        coulomb = CoulombSum(graph, self.smearing()[element])
+        hardness = self.hardness(node_features, element)
+        coulomb = CoulombSum(graph, self.widths(element))
         solver = choose_solver(coulomb, hardness, graph.charge_guess)
         pull = chi if graph.external_field is None else chi - field_coordinate(graph)
         pull = pull if graph.fragments is None else pull - graph.fragments.potential
@@ -160,11 +172,11 @@ class ChargeEquilibration(nn.Module):
             energies = energies + chi * q + 0.5 * hardness * q**2
         return Electrostatics(q, potential, energies)
 
-    def smearing(self) -> Float64[Tensor, " n_elements"]:
-        """σ_Z of each element of the model in Å; always float64, whatever the network is."""
-        device = self.raw_hardness.device
-        return torch.tensor(self.widths, dtype=torch.float64, device=device)
-
-    def hardness(self) -> Float64[Tensor, " n_elements"]:
-        """J_Z of each element of the model in eV/e²."""
-        return self.hardness_floor + nn.functional.softplus(self.raw_hardness.double())
+    def hardness(
+        self, node_features: Float[Tensor, "n_atoms n_features"], element: Int64[Tensor, " n_atoms"]
+    ) -> Float64[Tensor, " n_atoms"]:
+        """J_i of each atom in eV/e²."""
+        raw = self.raw_hardness[element]
+        if self.hardness_readout is not None:
+            raw = raw + self.hardness_readout(node_features).squeeze(1)
+        return self.hardness_floor + nn.functional.softplus(raw.double())

@@ -39,6 +39,8 @@ class KeysConfig:
     stress: str = "stress"
     charges: str = "charges"
     dipole: str = "dipole"
+    born_charges: str = "bec"
+    """Compared with, never trained on: nine numbers ``∂μ_α/∂r_β`` for each atom, β first."""
     total_charge: str = "charge"
     dipole_origin: Literal["centre_of_mass", "coordinates"] = "centre_of_mass"
     """What the dipoles of *charged* structures refer to; phicalc uses the centre of mass."""
@@ -94,13 +96,21 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class TermConfig:
-    """Weight and form of one term of the loss (0 leaves the term out)."""
+    """Weight and form of one term of the loss (0 leaves the term out).
+
+    Terms need not count from the first step to the last: charges alone from 0 to 0.2 of the run and
+    energies and forces from there on make a training in two stages.
+    """
 
     weight: float = 0.0
     kind: Literal["norm", "mse", "huber"] = "norm"
     """``norm``: mean length of the error vector; ``mse``: mean square; ``huber``: both."""
     delta: float = 0.1
     """Where ``huber`` turns from square to linear (in the term's own scaled unit)."""
+    start: float = 0.0
+    """Fraction of the run after which the term counts."""
+    end: float = 1.0
+    """Fraction of the run after which it counts no more."""
 
     def __post_init__(self) -> None:
         """Refuse negative weights."""
@@ -108,6 +118,16 @@ class TermConfig:
             raise ValueError(f"'weight' must be ≥ 0, got {self.weight}")
         if self.delta <= 0:
             raise ValueError(f"'delta' must be positive, got {self.delta}")
+        if not 0 <= self.start < self.end <= 1:
+            raise ValueError(
+                f"'start' and 'end' must be fractions of the run with start < end, got "
+                f"{self.start} and {self.end}"
+            )
+
+    def at(self, progress: float) -> "TermConfig":
+        """Return the term as it is after the fraction `progress` of the run, for all times."""
+        counts = self.start <= progress < self.end or progress >= self.end == 1.0
+        return dataclasses.replace(self, weight=self.weight if counts else 0.0, start=0.0, end=1.0)
 
 
 @dataclass(frozen=True)
@@ -122,8 +142,19 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         """Refuse a loss without terms."""
-        if not any(getattr(self, name).weight for name in LABELS):
+        terms = [getattr(self, name) for name in LABELS]
+        if not any(term.weight for term in terms):
             raise ValueError("every weight is 0; give at least one label a positive weight")
+        for moment in sorted({time for term in terms for time in (term.start, term.end)}):
+            if not any(term.at(moment).weight for term in terms):
+                raise ValueError(
+                    f"no term of the loss counts after the fraction {moment} of the run; change "
+                    "'start' or 'end' of a term with a weight"
+                )
+
+    def at(self, progress: float) -> "LossConfig":
+        """Return the loss as it is after the fraction `progress` of the run, for all times."""
+        return LossConfig(*(getattr(self, name).at(progress) for name in LABELS))
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from ase.data import chemical_symbols
 from phicalc.checkpoint import load_model, resolve_device, resolve_dtype
 from phicalc.derivatives import Prediction, predict
 from phicalc.potential import Potential
+from phicalc.response import born_effective_charges
 from phicalc.training.config import KeysConfig
 from phicalc.training.dataset import (
     Sample,
@@ -22,7 +23,13 @@ from phicalc.training.dataset import (
     make_samples,
     prepare_samples,
 )
-from phicalc.training.frames import find_data_file, label_atoms, read_frames
+from phicalc.training.frames import (
+    LabelledAtoms,
+    born_charges_of,
+    find_data_file,
+    label_atoms,
+    read_frames,
+)
 from phicalc.training.loss import UNITS, ErrorSums, errors
 from phicalc.training.plots import plot_parity
 from phicalc.training.state import write_atomically
@@ -68,6 +75,23 @@ def evaluate_samples(
             rows.append(_points(prediction, batch))
     points = {key: np.concatenate([row[key] for row in rows]) for key in rows[0]}
     return Evaluation(sums.metrics(), _forces_by_element(points), _charges(points), _parity(points))
+
+
+def born_charge_errors(
+    potential: Potential,
+    samples: Sequence[Sample],
+    frames: Sequence[LabelledAtoms],
+    keys: KeysConfig,
+) -> dict[str, float]:
+    """MAE and RMSE over all components of the Born charges in e; nothing without labels."""
+    sums = ErrorSums()
+    if potential.config.head not in ("none", "spectral"):  # which have none
+        for sample, frame in zip(samples, frames, strict=True):
+            expected = born_charges_of(frame, keys).to(sample.graph.positions)
+            if len(expected) and bool(expected.isfinite().all()):
+                found = born_effective_charges(potential, sample.graph)
+                sums.add({"born_charges": (found - expected).flatten(1)})
+    return sums.metrics()
 
 
 def _has_stress(sample: Sample) -> bool:
@@ -165,8 +189,8 @@ def evaluate_model(
     Returns
     -------
     dict
-        ``metrics`` (MAE and RMSE by label), ``units``, ``forces_rmse_by_element`` (meV/Å),
-        ``charges_by_element`` (e) and ``n_structures``.
+        ``metrics`` (MAE and RMSE by label and of Born charges), ``units``,
+        ``forces_rmse_by_element`` (meV/Å), ``charges_by_element`` (e) and ``n_structures``.
 
     Raises
     ------
@@ -191,6 +215,7 @@ def evaluate_model(
             )
     samples = prepare_samples(make_samples(frames, potential.cutoff), potential)
     evaluation = evaluate_samples(potential, samples, batch_size)
+    evaluation.metrics.update(born_charge_errors(potential, samples, frames, keys))
     if not evaluation.metrics:
         raise ValueError("the structures have no labels to compare with; check `keys`")
     result = {"n_structures": len(frames), **evaluation.to_dict()}
@@ -216,11 +241,11 @@ def _resolve(model: str | Path | Potential, device: str, dtype: str | None) -> P
 
 def table(evaluation: Evaluation) -> list[str]:
     """Lines of a table for people."""
-    lines = [f"{'':10} {'MAE':>10} {'RMSE':>10}"]
+    lines = [f"{'':12} {'MAE':>10} {'RMSE':>10}"]
     for name in UNITS:
         if f"{name}_mae" in evaluation.metrics:
             mae, rmse = (evaluation.metrics[f"{name}_{kind}"] for kind in ("mae", "rmse"))
-            lines.append(f"{name:10} {mae:10.3f} {rmse:10.3f} {UNITS[name][1]}")
+            lines.append(f"{name:12} {mae:10.3f} {rmse:10.3f} {UNITS[name][1]}")
     for symbol, rmse in evaluation.forces_rmse_by_element.items():
         lines.append(f"forces on {symbol}: RMSE {rmse:.2f} meV/Å")
     for symbol, q in evaluation.charges_by_element.items():

@@ -144,6 +144,13 @@ def label_atoms(
     return LabelledAtoms(atoms, Labels(**values), total, origin)
 
 
+def born_charges_of(frame: LabelledAtoms, keys: KeysConfig) -> Float64[Tensor, "n_atoms 3 3"]:
+    """Born effective charges ``∂μ_α/∂r_iβ`` of a structure in e, indices i, α, β; NaN without."""
+    what = f"{frame.origin}: Born charges"
+    value = _find(frame.atoms, keys.born_charges)
+    return _as_label(value, (len(frame.atoms), 3, 3), what).transpose(1, 2)
+
+
 def _centre_of_mass(atoms: Atoms) -> Float64[Tensor, "1 3"]:
     """Centre of mass in Å with the standard masses, as in `phicalc.training.loss.dipoles`."""
     masses = atomic_masses[atoms.numbers]

@@ -27,6 +27,7 @@ UNITS = {
     "stress": (1e3, "meV/Å³"),
     "charges": (1e3, "me"),
     "dipole": (1e3, "me·Å"),
+    "born_charges": (1.0, "e"),
     "residual": (1e3, "me"),
     "net_charge": (1e3, "me"),
 }
@@ -58,7 +59,10 @@ def errors(
         found["stress"] = (prediction.stress - labels.stress).flatten(1)
     if prediction.charges is not None:
         found["charges"] = (prediction.charges - labels.charges)[:, None]
-        found["dipole"] = dipoles(prediction.charges, graph) - labels.dipole
+        moments = dipoles(prediction.charges, graph)
+        if prediction.atomic_dipoles is not None:
+            moments = moments + _vector_sum(prediction.atomic_dipoles, graph)
+        found["dipole"] = moments - labels.dipole
     if prediction.residual is not None:
         found["residual"] = prediction.residual
         found["net_charge"] = excess_charge(prediction, graph)[:, None]
@@ -101,7 +105,7 @@ def loss_value(
     graph
         The batch.
     config
-        Weights and kinds.
+        Weights and kinds, at this moment of the run (`LossConfig.at`).
     scale
         The model's energy scale in eV.
     """

@@ -199,7 +199,7 @@ class _Run:
                 level_of_theory=card.level_of_theory,
                 license=card.license,
                 charge_range=charge_range(self.splits.train),
-                limits=card.limits,
+                limits=(*card.limits, *_limits_of(self.config.model)),
                 data={"source": card.data_source, **self.splits.record},
                 metrics={**metrics, "units": {name: unit for name, (_, unit) in UNITS.items()}},
                 training={"epoch": trainer.position.best_epoch, "config": settings},
@@ -225,3 +225,13 @@ class _Run:
         write_atomically(self.folder.metrics, (json.dumps(metrics, indent=2) + "\n").encode())
         self.report(f"the model is in {self.folder.model}")
         return TrainingResult(self.folder.model, metrics)
+
+
+def _limits_of(model: PotentialConfig) -> list[str]:
+    """Sentences about what this kind of potential leaves out."""
+    if not model.atomic_dipoles:
+        return []
+    return [
+        "Dipoles of the atoms add to the dipole moment and to Born charges; the energy contains "
+        "them in an external field only."
+    ]

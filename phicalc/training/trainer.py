@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 from phicalc.potential import Potential
-from phicalc.training.config import TrainingConfig
+from phicalc.training.config import LossConfig, TrainingConfig
 from phicalc.training.dataset import Sample, batch_plan, batches
 from phicalc.training.engine import Engine
 from phicalc.training.loss import ErrorSums, LossValue, errors, loss_value
@@ -152,16 +152,17 @@ class Trainer:
     def _backward(self, batch: Sample) -> tuple[LossValue, dict[str, torch.Tensor]]:
         """Loss, errors and (in the parameters) the gradient of a batch."""
         self.optimizer.zero_grad(set_to_none=True)
-        value, found = self._loss(batch)
+        progress = self.position.step / self.schedule.n_steps
+        value, found = self._loss(batch, self.config.loss.at(progress))
         value.total.backward()
         return value, {name: error.detach() for name, error in found.items()}
 
-    def _loss(self, batch: Sample) -> tuple[LossValue, dict[str, torch.Tensor]]:
+    def _loss(self, batch: Sample, loss: LossConfig) -> tuple[LossValue, dict[str, torch.Tensor]]:
         """Loss and errors of a batch, differentiable with respect to the weights."""
         prediction = self.engine(batch.graph)
         found = errors(prediction, batch.labels, batch.graph)
         scale = self.potential.config.energy_scale
-        value = loss_value(found, batch.graph, self.config.loss, scale)
+        value = loss_value(found, batch.graph, loss, scale)
         return penalized(value, prediction, batch.graph, self.config.penalties), found
 
     def _count(self, loss: float, found: dict[str, torch.Tensor], batch: Sample) -> None:
@@ -194,11 +195,11 @@ class Trainer:
         return row
 
     def _validate(self) -> dict[str, float]:
-        """Loss and error statistics of the validation set."""
+        """Loss (as at the end of the run) and error statistics of the validation set."""
         size = self.config.valid_batch_size or self.config.batch_size
-        sums, total = ErrorSums(), 0.0
+        sums, total, loss = ErrorSums(), 0.0, self.config.loss.at(1.0)
         for batch in batches(self.valid, batch_plan(len(self.valid), size)):
-            value, found = self.engine.attempt(partial(self._loss, batch))
+            value, found = self.engine.attempt(partial(self._loss, batch, loss))
             sums.add({name: error.detach() for name, error in found.items()})
             total += float(value.total.detach()) * batch.graph.n_structures
         return {"loss": total / len(self.valid), **sums.metrics()}

@@ -344,12 +344,12 @@ def test_energy_passes_gradgradcheck_in_everything_at_once(kind: str, method: st
     graph = ions.graph(CoulombSettings(0.1, method, spline_order=order))
 
     def energy(
-        positions: torch.Tensor, strain: torch.Tensor, charges: torch.Tensor
+        positions: torch.Tensor, strain: torch.Tensor, charges: torch.Tensor, widths: torch.Tensor
     ) -> torch.Tensor:
         moved = deform(graph._replace(positions=positions), strain)
-        return CoulombSum(moved, ions.widths).energy(charges).sum()
+        return CoulombSum(moved, widths).energy(charges).sum()
 
-    inputs = (graph.positions, torch.zeros_like(graph.cell), ions.charges)
+    inputs = (graph.positions, torch.zeros_like(graph.cell), ions.charges, ions.widths)
     inputs = tuple(x.clone().requires_grad_() for x in inputs)
     options = {"eps": 1e-5, "atol": 1e-6, "rtol": 1e-5, "fast_mode": True}
     assert torch.autograd.gradcheck(energy, inputs, **options)

@@ -191,10 +191,12 @@ def test_sums_pass_gradgradcheck() -> None:
     graph = plan_coulomb(from_ase(rattled_salt(), 1.0), widths, CoulombSettings(1e-8))
     q = torch.tensor([1.0, 0.3, 0.2, -0.1], dtype=torch.float64)
 
-    def total(positions: torch.Tensor, cell: torch.Tensor, charges: torch.Tensor) -> torch.Tensor:
+    def total(
+        positions: torch.Tensor, cell: torch.Tensor, charges: torch.Tensor, sigma: torch.Tensor
+    ) -> torch.Tensor:
         moved: AtomicGraph = graph._replace(positions=positions, cell=cell)
-        return 0.5 * charges @ CoulombSum(moved, widths).potential(charges)
+        return 0.5 * charges @ CoulombSum(moved, sigma).potential(charges)
 
-    inputs = tuple(x.clone().requires_grad_() for x in (graph.positions, graph.cell, q))
+    inputs = tuple(x.clone().requires_grad_() for x in (graph.positions, graph.cell, q, widths))
     assert torch.autograd.gradcheck(total, inputs, atol=1e-6)
     assert torch.autograd.gradgradcheck(total, inputs, atol=1e-5)

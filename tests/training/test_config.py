@@ -75,6 +75,11 @@ def test_resolved_copy_holds_every_default(make_config):
         ("compile: maybe", r"'compile' must be one of 'auto', True, False"),
         ("loss: {energy: {weight: 0}, forces: {weight: 0}}", r"loss: every weight is 0"),
         ("loss: {energy: {weight: -1}}", r"loss.energy: 'weight' must be ≥ 0"),
+        ("loss: {energy: {start: 0.6, end: 0.6}}", r"loss.energy: 'start' and 'end'.*0.6 and 0.6"),
+        (
+            "loss: {energy: {weight: 1, start: 0.5}, forces: {weight: 1, end: 0.4}}",
+            r"no term of the loss counts after the fraction 0.4 of the run",
+        ),
         ("schedule: {final: 2}", r"schedule: 'final' must be in \[0, 1\]"),
         ("seed: 1\nseed: 2", r"'seed' appears twice"),
         ("seed: [1", r"not valid YAML"),

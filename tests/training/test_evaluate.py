@@ -12,6 +12,7 @@ from ase.build import bulk
 from phicalc.derivatives import predict
 from phicalc.graph import from_ase
 from phicalc.potential import Potential, PotentialConfig, build_potential
+from phicalc.response import born_effective_charges
 from phicalc.training import evaluate_model
 from phicalc.training.config import KeysConfig
 
@@ -61,6 +62,29 @@ def test_errors_are_those_computed_by_hand(potential, carbon_chain):
     predicted = np.concatenate([p.charges.numpy() for p in predictions])
     assert result["charges_by_element"]["C"]["mean"] == pytest.approx(predicted[carbon].mean())
     assert result["n_structures"] == 5
+
+
+@pytest.mark.parametrize("head", [{"head": "latent"}, {"atomic_dipoles": True}])
+def test_born_charges_are_compared_where_there_are_labels(potential, carbon_chain, head):
+    config = PotentialConfig.from_dict({**potential.config.to_dict(), **head})
+    potential = build_potential(config, seed=2).double()
+    images = ase.io.read(carbon_chain, ":3")
+    found = [
+        born_effective_charges(potential, potential.prepare(from_ase(a, 3.0))).numpy()
+        for a in images
+    ]
+    shifts = (0.1, -0.3)
+    for atoms, born, shift in zip(images, found, shifts, strict=False):
+        displacement_first = born.transpose(0, 2, 1) + shift
+        atoms.arrays["bec"] = displacement_first.reshape(len(atoms), 9)
+    result = evaluate_model(potential, images, device="cpu", report=quiet)
+    counts = [len(atoms) for atoms in images[:2]]
+    rmse = np.sqrt(np.average(np.square(shifts), weights=counts))
+    assert result["metrics"]["born_charges_rmse"] == pytest.approx(rmse, rel=1e-7)
+    assert result["units"]["born_charges"] == "e"
+    images[0].arrays["bec"] = np.zeros((len(images[0]), 8))
+    with pytest.raises(ValueError, match=r"structure 0: Born charges must have the shape"):
+        evaluate_model(potential, images, device="cpu", report=quiet)
 
 
 def test_batch_size_changes_nothing(potential, carbon_chain):

@@ -64,7 +64,7 @@ def batch_and_prediction():
     stress[2] = 0.01 * torch.eye(3, dtype=F64)
     energy = tensor([0.2, -0.4, 0.8])
     charges = tensor([0.5, -0.5, 0, 0, 0, 0, 0, 0])
-    return batch, Prediction(energy, torch.zeros(8, dtype=F64), forces, stress, charges, {})
+    return batch, Prediction(energy, torch.zeros(8, dtype=F64), forces, stress, charges, None, {})
 
 
 def test_terms_by_hand():
@@ -87,6 +87,35 @@ def test_terms_by_hand():
     assert value.terms["charges"].item() == pytest.approx(0.5 / 8)  # not scaled
     by_hand = 2 * 0.5 / 3 / 0.5 + 3 * 5 / 8 / 0.5 + 7 * 0.5 / 8
     assert value.total.item() == pytest.approx(by_hand)
+
+
+@pytest.mark.parametrize(
+    ("progress", "names"),
+    [(0.0, ["charges"]), (0.2, ["forces", "charges"]), (0.5, ["energy", "forces"]),
+     (0.999, ["energy", "forces"]), (1.0, ["energy", "forces"])],
+)  # fmt: skip
+def test_terms_count_from_start_to_end(progress, names):
+    config = LossConfig(
+        energy=TermConfig(2.0, start=0.5),
+        forces=TermConfig(3.0, start=0.2),
+        charges=TermConfig(7.0, end=0.5),
+    )
+    batch, prediction = batch_and_prediction()
+    found = errors(prediction, batch.labels, batch.graph)
+    value = loss_value(found, batch.graph, config.at(progress), 0.5)
+    assert list(value.terms) == names
+    assert config.at(progress).at(0.7) == config.at(progress)
+    total = sum(getattr(config, name).weight * term.item() for name, term in value.terms.items())
+    assert value.total.item() == pytest.approx(total)
+
+
+def test_dipoles_of_atoms_add_to_those_of_charges():
+    batch, prediction = batch_and_prediction()
+    own = torch.zeros(8, 3, dtype=F64)
+    own[0], own[1], own[2] = tensor([0.1, 0, 0]), tensor([0, 0.2, 0]), tensor([0, 0, 0.4])
+    without = errors(prediction, batch.labels, batch.graph)["dipole"]
+    found = errors(prediction._replace(atomic_dipoles=own), batch.labels, batch.graph)["dipole"]
+    assert (found - without)[:2].tolist() == pytest.approx(tensor([[0.1, 0.2, 0], [0, 0, 0.4]]))
 
 
 def test_metrics_by_hand_and_without_missing_labels():

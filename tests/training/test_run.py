@@ -84,6 +84,11 @@ def test_interrupted_runs_end_like_uninterrupted_ones(
         "checkpoint": {"every_steps": 1},
         "schedule": {"name": "plateau", "patience": 1, "warmup_epochs": 0.5},
         "optimizer": {"ema_decay": decay, "name": "adamw", "weight_decay": 0.01},
+        "loss": {
+            "charges": {"weight": 1.0, "end": 0.6},
+            "energy": {"weight": 1.0, "start": 0.4},
+            "forces": {"weight": 1.0, "start": 0.2},
+        },
     }
     train(make_config(**changes, output=str(tmp_path / "whole")), report=quiet)
     config = make_config(**changes, output=str(tmp_path / "torn"))
@@ -242,11 +247,19 @@ def test_divergence_stops_and_keeps_the_last_good_state(make_config, monkeypatch
     assert len(folder.read_history()) == 6
 
 
-@pytest.mark.parametrize("name", ["charges", "dipole"])
-def test_charges_and_dipoles_can_be_learned(make_config, settings, name):
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [
+        ("charges", {"head": "qeq"}),
+        ("dipole", {"head": "qeq"}),
+        ("dipole", {"head": "latent"}),
+        ("dipole", {"atomic_dipoles": True}),
+    ],
+)
+def test_charges_and_dipoles_can_be_learned(make_config, settings, name, head):
     data = {**settings["data"], "keys": {"dipole_origin": "coordinates"}}
     loss = {"energy": {"weight": 0.0}, "forces": {"weight": 0.0}, name: {"weight": 1.0}}
-    model = {**settings["model"], "layers": 2, "channels": 16}
+    model = {**settings["model"], "layers": 2, "channels": 16, **head}
     errors = []
     for epochs, rate in ((1, 1e-9), (12, 0.03)):  # without training, and with
         output = f"{settings['output']}_{epochs}"
@@ -255,6 +268,23 @@ def test_charges_and_dipoles_can_be_learned(make_config, settings, name):
         train(config, report=quiet)
         errors.append(RunFolder(config.output).read_history()[-1][f"train_{name}_rmse"])
     assert errors[1] < 0.3 * errors[0]
+
+
+def test_stages_train_one_term_after_the_other(make_config):
+    """Charges first, then energies and forces; validation looks at the latter from the start."""
+    loss = {
+        "charges": {"weight": 1.0, "end": 0.5},
+        "energy": {"weight": 1.0, "start": 0.5},
+        "forces": {"weight": 1.0, "start": 0.5},
+    }
+    changes = {"loss": loss, "max_epochs": 12, "optimizer": {"lr": 0.02, "ema_decay": 0.0}}
+    config = make_config(**changes)
+    train(config, report=quiet)
+    rows = RunFolder(config.output).read_history()
+    charges, forces = ([row[f"train_{n}_rmse"] for row in rows] for n in ("charges", "forces"))
+    assert charges[5] < 0.9 * charges[0]
+    assert min(forces[6:]) < 0.8 * min(forces[:6])
+    assert rows[-1]["valid_loss"] < 0.8 * rows[5]["valid_loss"]
 
 
 def test_heads_without_charges_cannot_learn_them(make_config, settings):

@@ -13,10 +13,11 @@ from phicalc.training.plots import plot_curves, plot_parity
 from phicalc.training.run_folder import RunFolder
 
 
-def test_training_learns_and_leaves_everything(make_config, tmp_path):
+def test_training_learns_and_leaves_everything(make_config, settings, tmp_path):
     lines: list[str] = []
     card = {"name": "chain", "license": "MIT", "limits": ["tiny"]}
-    config = make_config(max_epochs=24, card=card)
+    model = {**settings["model"], "atomic_dipoles": True}
+    config = make_config(max_epochs=24, card=card, model=model)
     result = train(config, report=lines.append)
     history = RunFolder(config.output).read_history()
     assert [row["epoch"] for row in history] == list(range(1, 25))
@@ -31,7 +32,8 @@ def test_training_learns_and_leaves_everything(make_config, tmp_path):
     assert metrics["train"]["units"]["charges"] == "me"
     potential, written = load_model(result.model)
     assert written.name == "chain"
-    assert written.limits == ("tiny",)
+    assert written.limits[0] == "tiny"
+    assert "contains them in an external field only" in written.limits[1]
     assert written.charge_range == (0, 1)
     assert written.metrics["valid"] == metrics["valid"]["metrics"]
     assert written.training["config"]["max_epochs"] == 24

@@ -1,0 +1,48 @@
+"""Gaussian widths of the charges, fixed or trained within bounds."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor, nn
+
+#: Trained widths stay between 1/`RANGE` and `RANGE` times what they start from.
+RANGE = 2.0
+
+
+class GaussianWidths(nn.Module):
+    """Widths ``σ = σ⁰ · RANGE^tanh(θ)`` in Å, with θ = 0 at the start; or σ⁰ itself.
+
+    Parameters
+    ----------
+    start
+        σ⁰ in Å: one number per element, or one for all.
+    trained
+        Whether there is a θ.
+    """
+
+    raw: nn.Parameter | None
+
+    def __init__(self, start: Sequence[float], trained: bool = False):
+        super().__init__()
+        self.start = tuple(start)
+        self.register_parameter("raw", nn.Parameter(torch.zeros(len(start))) if trained else None)
+
+    def forward(self, element: Int64[Tensor, " n_atoms"]) -> Float64[Tensor, " n_atoms"]:
+        """Present width of each atom; float64 whatever the network is."""
+        start = self._start_of(element)
+        if self.raw is None:
+            return start
+        return start * RANGE ** torch.tanh(self.raw.double()[self._index(element)])
+
+    def widest(self, element: Int64[Tensor, " n_atoms"]) -> Float64[Tensor, " n_atoms"]:
+        """Width of each atom that training cannot exceed."""
+        start = self._start_of(element)
+        return start if self.raw is None else RANGE * start
+
+    def _start_of(self, element: Tensor) -> Tensor:
+        start = torch.tensor(self.start, dtype=torch.float64, device=element.device)
+        return start[self._index(element)]
+
+    def _index(self, element: Tensor) -> Tensor:
+        return element if len(self.start) > 1 else torch.zeros_like(element)
