@@ -1,4 +1,4 @@
-"""The command line: ``phicalc predict | relax | md | train | evaluate | info``.
+"""The command line: ``phicalc predict | relax | md | train | evaluate | label | info``.
 
 Parsing and printing only; every verb calls one function of the package.
 """
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from phicalc import __version__
+from phicalc.cli.data import add_label
 from phicalc.cli.dynamics import add_md
 from phicalc.cli.models import add_evaluate, add_info, add_train
 from phicalc.cli.structures import add_predict, add_relax
@@ -20,6 +21,7 @@ ADD_VERBS = (
     add_md,
     add_train,
     add_evaluate,
+    add_label,
     add_info,
 )
 
