@@ -39,6 +39,7 @@ LINE = (
     "batch",
     "parameters",
     "calculator",
+    "committee",
     "md",
     "cli",
 )

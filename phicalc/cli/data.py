@@ -1,4 +1,4 @@
-"""Verbs about data to train on: ``label``."""
+"""Verbs about data to train on: ``label``, ``data``."""
 
 import argparse
 import json
@@ -9,6 +9,8 @@ from phicalc.labelling import CalculatorSpec, DynamicsSampler, RattleSampler, la
 from phicalc.labelling.calculators import XTB_METHODS
 from phicalc.labelling.sampling import SAMPLERS, Sampler
 from phicalc.structures import read_structures
+from phicalc.training import inspect_files
+from phicalc.training.config import KeysConfig
 
 
 def add_label(verbs: Verbs) -> argparse.ArgumentParser:
@@ -126,3 +128,29 @@ def _label(options: argparse.Namespace) -> None:
         print(f"failed: {where}: {failure['error']}")
     print(f"{result.n_frames} frames labelled, {len(result.failures)} failed")
     print(f"written: {result.path}, {result.provenance}")
+
+
+def add_data(verbs: Verbs) -> argparse.ArgumentParser:
+    """Look for what is wrong with labelled structures."""
+    verb = add_verb(
+        verbs,
+        "data",
+        _data,
+        "Check labelled structures: sizes, label statistics, duplicates, outliers, missing labels, "
+        "sums of charges and forces, units and signs, overlapping atoms. The exit code is 1 if "
+        "something looks wrong.",
+    )
+    verb.add_argument("files", nargs="+", help="extended XYZ files, looked at together")
+    verb.add_argument("--output", help="folder for a page with pictures")
+    group = verb.add_argument_group("names of the labels in the files")
+    for name in KeysConfig.__dataclass_fields__:
+        choices = ("centre_of_mass", "coordinates") if name == "dipole_origin" else None
+        flag = f"--{name.replace('_', '-')}"
+        group.add_argument(flag, default=getattr(KeysConfig, name), choices=choices, help="key")
+    return verb
+
+
+def _data(options: argparse.Namespace) -> int:
+    keys = KeysConfig(**{name: getattr(options, name) for name in KeysConfig.__dataclass_fields__})
+    found = inspect_files(options.files, options.output, keys=keys)
+    return 0 if found.is_sound else 1

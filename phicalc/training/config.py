@@ -99,33 +99,80 @@ class TermConfig:
     """``norm``: mean length of the error vector; ``mse``: mean square; ``huber``: both."""
     delta: float = 0.1
     """Where ``huber`` turns from square to linear (in the term's own scaled unit)."""
+    final_weight: float | None = None
+    """Weight at the end of the run (see `LossConfig.final_from`); by default `weight`."""
+    required: bool = True
+    """False admits frames without this label: its mean is over those of a batch that have it."""
 
     def __post_init__(self) -> None:
         """Refuse negative weights."""
-        if self.weight < 0:
-            raise ValueError(f"'weight' must be ≥ 0, got {self.weight}")
+        for name in ("weight", "final_weight"):
+            if (getattr(self, name) or 0) < 0:
+                raise ValueError(f"{name!r} must be ≥ 0, got {getattr(self, name)}")
         if self.delta <= 0:
             raise ValueError(f"'delta' must be positive, got {self.delta}")
+
+    @property
+    def used(self) -> bool:
+        """Whether the term counts at any time of the run."""
+        return self.weight > 0 or (self.final_weight or 0) > 0
+
+    def at(self, final: float) -> "TermConfig":
+        """Return the term with its weight when `final` (0 to 1) of the change is done."""
+        if self.final_weight is None:
+            return self
+        weight = (1 - final) * self.weight + final * self.final_weight
+        return dataclasses.replace(self, weight=weight, final_weight=None)
 
 
 @dataclass(frozen=True)
 class LossConfig:
-    """The loss: a sum of weighted terms (see `phicalc.training.loss` for their units)."""
+    """The loss: a sum of weighted terms (see `phicalc.training.loss` for their units).
+
+    Terms with a ``final_weight`` change to it late in the run: first forces, whose errors say more
+    about the weights of the network, then energies. Validation always uses the final weights, so
+    that the best epoch is the best by one measure.
+    """
 
     energy: TermConfig = TermConfig(weight=1.0)
     forces: TermConfig = TermConfig(weight=1.0)
     stress: TermConfig = TermConfig()
     charges: TermConfig = TermConfig()
     dipole: TermConfig = TermConfig()
+    final_from: float = 0.75
+    """Fraction of the run's steps after which terms change to their ``final_weight``."""
+    final_over: float = 0.0
+    """Fraction of the run that the change takes, linearly; 0 changes at once."""
 
     def __post_init__(self) -> None:
-        """Refuse a loss without terms."""
-        if not any(getattr(self, name).weight for name in LABELS):
-            raise ValueError("every weight is 0; give at least one label a positive weight")
+        """Refuse a loss without terms, now or later, and a change that does not fit the run."""
+        for final in (0.0, 1.0):
+            if not any(getattr(self, name).at(final).weight for name in LABELS):
+                when = "at the end of the run " if final else ""
+                raise ValueError(f"every weight {when}is 0; give at least one a positive weight")
+        if not (0 <= self.final_from < 1 and 0 <= self.final_over <= 1 - self.final_from):
+            raise ValueError(
+                "'final_from' and 'final_over' are fractions of the run, and their sum at most 1; "
+                f"got {self.final_from} and {self.final_over}"
+            )
+
+    @property
+    def changes(self) -> bool:
+        """Whether any weight changes during the run."""
+        return any(getattr(self, name).final_weight is not None for name in LABELS)
+
+    def at(self, progress: float) -> "LossConfig":
+        """Return the loss at a moment of the run (`progress` 0 to 1), with constant weights."""
+        if not self.changes:
+            return self
+        final = float(progress >= self.final_from)
+        if self.final_over > 0:
+            final = min(1.0, max(0.0, (progress - self.final_from) / self.final_over))
+        return dataclasses.replace(self, **{n: getattr(self, n).at(final) for n in LABELS})
 
 
 #: Labels that can be trained on and evaluated, in the order of reports.
-LABELS = tuple(f.name for f in dataclasses.fields(LossConfig))
+LABELS = tuple(f.name for f in dataclasses.fields(LossConfig) if f.type is TermConfig)
 
 
 @dataclass(frozen=True)
@@ -209,6 +256,8 @@ class TrainingConfig:
     data: DataConfig
     model: PotentialConfig
     output: str = "training_output"
+    init: str | None = None
+    """Name or folder of a model to start from; `model` must describe the same network."""
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
