@@ -27,23 +27,22 @@ XTB = CalculatorSpec("gfn2-xtb")
 
 def settings(data, output, quick):
     """Make the configuration of the training; in the shell this would be a YAML file."""
-    small = {"layers": 1, "channels": 4, "l_max": 1, "correlation": 1}
+    network = {"cutoff": 4.0, "channels": 16, "l_max": 2, "correlation": 2}
+    if quick:
+        network = {"cutoff": 4.0, "channels": 4, "l_max": 1, "correlation": 1, "layers": 1}
     return config_from_dict(
         {
             "output": str(output),
             "data": {"train": [str(data)], "valid_fraction": 0.1},
-            "model": {"elements": ["H", "C", "O"], "cutoff": 4.0, "channels": 32}
-            | (small if quick else {}),
+            "model": {"elements": ["H", "C", "O"], **network},
             "loss": {
                 "energy": {"weight": 1.0, "final_weight": 10.0},
                 "forces": {"weight": 1.0},
                 "charges": {"weight": 1.0},
             },
             "optimizer": {"lr": 0.01},
-            "batch_size": 4,
-            "valid_batch_size": 16,
-            "max_epochs": 1 if quick else 40,
-            "compile": "auto",
+            "batch_size": 8,
+            "max_epochs": 1 if quick else 25,
             "card": {"name": "ethanol", "level_of_theory": "GFN2-xTB"},
         }
     )

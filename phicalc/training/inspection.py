@@ -32,6 +32,8 @@ _NEIGHBORS = 2.6  # Å; half the sum of the largest covalent radii
 _EV_PER_HARTREE, _EV_PER_KCAL_PER_MOL = 27.211386245988, 0.0433641153
 _HARTREE_PER_BOHR = 51.422067476  # eV/Å
 
+_SURE = 0.15  # of the logarithm of a slope
+
 #: What else the slope of energies over the work of forces can be, and what it means.
 _FORCE_SLOPES = {
     -1.0: "forces have the other sign (gradients, not forces)",
@@ -281,9 +283,15 @@ def _units(frames: Sequence[LabelledAtoms], pairs: Sequence[Pair]) -> Iterator[F
     ):
         if fit is None or abs(fit.correlation) < 0.8 or 0.75 < fit.slope < 1.35:
             continue
-        near = [text for slope, text in slopes.items()
-                if slope * fit.slope > 0 and abs(np.log(fit.slope / slope)) < 0.15]  # fmt: skip
-        guess = near[0] if near else "a unit or a sign is wrong, or labels of two methods are mixed"
+        text_of = {
+            abs(np.log(fit.slope / slope)): text
+            for slope, text in slopes.items()
+            if slope * fit.slope > 0
+        }
+        nearest = min(text_of, default=np.inf)
+        guess = "a unit or a sign is wrong, or labels of two methods are mixed"
+        if nearest < _SURE:
+            guess = text_of[nearest]
         text = (
             f"between near frames energies change by {fit.slope:.3g} times what the {what} expect "
             f"({fit.n_pairs} pairs): probably {guess}"

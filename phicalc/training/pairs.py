@@ -144,18 +144,23 @@ def fit_forces(pairs: Sequence[Pair]) -> Fit | None:
 
 def fit_stress(pairs: Sequence[Pair]) -> Fit | None:
     """Fit what forces leave of the energy differences to the work of the stress."""
-    rows = [
-        (p.stress_work, p.energy - p.force_work)
-        for p in pairs
-        if p.stress_work and abs(p.stress_work) > 0.1 * abs(p.force_work) and p.distance < FAR
+    chosen = [
+        p
+        for p in _nearest_first(pairs)
+        if p.stress_work and abs(p.stress_work) > 0.1 * abs(p.force_work)
     ]
-    return _fit(rows)
+    return _fit([(p.stress_work, p.energy - p.force_work) for p in chosen])
+
+
+def _nearest_first(pairs: Sequence[Pair]) -> list[Pair]:
+    return sorted((p for p in pairs if p.distance < FAR), key=lambda p: p.distance)
 
 
 def _fit(rows: list[tuple[float, float]]) -> Fit | None:
-    """Slope through the origin, robust, and correlation."""
+    """Slope through the origin, robust, and correlation, of the nearer half of the pairs."""
     table = np.array([row for row in rows if np.isfinite(row).all()]).reshape(-1, 2)
     table = table[np.abs(table[:, 0]) > 1e-6]
+    table = table[: max(5, len(table) // 2)]  # the rule errs by the third power of the distance
     if len(table) < 5:
         return None
     slope = float(np.median(table[:, 1] / table[:, 0]))
