@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from phicalc.calculator import PhiCalculator as PhiCalculator
     from phicalc.checkpoint import available_models as available_models
     from phicalc.checkpoint import load_model as load_model
+    from phicalc.committee import CommitteeCalculator as CommitteeCalculator
     from phicalc.graph import AtomicGraph as AtomicGraph
     from phicalc.graph import from_ase as from_ase
 
@@ -23,6 +24,7 @@ __version__ = "0.1.0"
 
 _HOME_OF = {
     "AtomicGraph": "phicalc.graph",
+    "CommitteeCalculator": "phicalc.committee",
     "PhiCalculator": "phicalc.calculator",
     "available_models": "phicalc.checkpoint",
     "from_ase": "phicalc.graph",
@@ -31,6 +33,7 @@ _HOME_OF = {
 
 __all__ = [
     "AtomicGraph",
+    "CommitteeCalculator",
     "PhiCalculator",
     "__version__",
     "available_models",

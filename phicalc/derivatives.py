@@ -47,7 +47,7 @@ def predict(
     graph
         Batch that has been through ``potential.prepare``.
     stress
-        Whether to strain the cells as well; all of them must have a volume.
+        Whether to strain the cells as well; structures without a volume have the stress NaN.
     create_graph
         Keep everything differentiable with respect to the potential's parameters (training);
         otherwise the results are detached.
@@ -71,7 +71,7 @@ def predict(
     total = output.energy.sum()
     gradients = torch.autograd.grad(total, inputs, create_graph=create_graph, allow_unused=True)
     forces = -_or_zero(gradients[0], positions)
-    tension = _or_zero(gradients[1], strain) / _volume(graph) if stress else None
+    tension = _per_volume(_or_zero(gradients[1], strain), graph) if stress else None
     prediction = Prediction(
         energy=output.energy,
         atomic_energies=output.atomic_energies,
@@ -92,9 +92,14 @@ def deform(graph: AtomicGraph, strain: Float64[Tensor, "n_structures 3 3"]) -> A
     return graph._replace(positions=positions, cell=graph.cell @ deformation)
 
 
-def _volume(graph: AtomicGraph) -> Float64[Tensor, "n_structures 1 1"]:
-    """Volumes of the cells in Å³; left-handed cells are legal."""
-    return torch.linalg.det(graph.cell).abs()[:, None, None]
+def _per_volume(
+    virial: Float64[Tensor, "n_structures 3 3"], graph: AtomicGraph
+) -> Float64[Tensor, "n_structures 3 3"]:
+    """Divide by the volumes of the cells in Å³; left-handed cells are legal."""
+    volume = torch.linalg.det(graph.cell).abs()[:, None, None]
+    # the first choice keeps infinities out of the second derivatives of the others in a batch
+    divided = virial / torch.where(volume > 0, volume, 1.0)
+    return torch.where(volume > 0, divided, float("nan"))
 
 
 def _or_zero(gradient: Tensor | None, like: Tensor) -> Tensor:

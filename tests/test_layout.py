@@ -40,18 +40,20 @@ LINE = (
     "batch",
     "parameters",
     "calculator",
+    "committee",
     "md",
     "cli",
 )
 # These leave the line after the part named here, and nobody but the command line imports them.
 BRANCHES = {
+    "labelling": "structures",
     "info": "checkpoint",
     "training": "checkpoint",
     "relax": "calculator",
     "testing": "md",
     "integrations": "md",
 }
-FOR_THE_COMMAND_LINE = {"info", "relax", "training"}
+FOR_THE_COMMAND_LINE = {"info", "labelling", "relax", "training"}
 MAX_LINES = 400
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 

@@ -1,4 +1,4 @@
-"""The command line: ``phicalc predict | relax | md | train | evaluate | info``.
+"""The command line: ``phicalc predict | relax | md | train | evaluate | label | data | info``.
 
 Parsing and printing only; every verb calls one function of the package.
 """
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from phicalc import __version__
+from phicalc.cli.data import add_data, add_label
 from phicalc.cli.dynamics import add_md
 from phicalc.cli.models import add_evaluate, add_info, add_train
 from phicalc.cli.structures import add_predict, add_relax
@@ -20,6 +21,8 @@ ADD_VERBS = (
     add_md,
     add_train,
     add_evaluate,
+    add_label,
+    add_data,
     add_info,
 )
 
@@ -28,12 +31,15 @@ USER_ERRORS = (ValueError, OSError, RuntimeError, ImportError)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, or 2 after an error of the user."""
+    """Run one command; returns the exit code.
+
+    That is 0, or 2 after an error of the user; ``data`` gives 1 if something looks wrong.
+    """
     options = _parser().parse_args(arguments)
     keep_freed_memory()
     try:
         with thread_count(options.threads):
-            options.run(options)
+            code: int = options.run(options) or 0
     except USER_ERRORS as error:
         if options.debug:
             raise
@@ -42,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"phicalc {options.verb}: interrupted; what was written stays", file=sys.stderr)
         return 130
-    return 0
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,10 +1,11 @@
 """Verbs about models and the installation: ``train``, ``evaluate``, ``info``."""
 
 import argparse
+import json
 
 from phicalc.cli.arguments import Verbs, add_verb, print_table
 from phicalc.info import describe_installation, describe_model
-from phicalc.training import evaluate_model, train_from_yaml
+from phicalc.training import evaluate_model, train_committee_from_yaml, train_from_yaml
 
 
 def add_train(verbs: Verbs) -> argparse.ArgumentParser:
@@ -12,11 +13,23 @@ def add_train(verbs: Verbs) -> argparse.ArgumentParser:
     verb = add_verb(verbs, "train", _train, "Train a model as a YAML file says.")
     verb.add_argument("config", help="YAML file")
     verb.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings that go before")
+    verb.add_argument(
+        "--finetune", metavar="MODEL", help="start from the weights of this model (same network)"
+    )
+    verb.add_argument(
+        "--members", type=int, metavar="N", help="train a committee: N seeds, one after another"
+    )
     return verb
 
 
 def _train(options: argparse.Namespace) -> None:
-    train_from_yaml(options.config, options.overrides)
+    overrides = list(options.overrides)
+    if options.finetune is not None:
+        overrides.append(f"init={json.dumps(options.finetune)}")
+    if options.members is None:
+        train_from_yaml(options.config, overrides)
+    else:
+        train_committee_from_yaml(options.config, overrides, options.members)
 
 
 def add_evaluate(verbs: Verbs) -> argparse.ArgumentParser:

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from phicalc.potential import PotentialConfig
+from phicalc.training.objective import LossConfig, PenaltyConfig
 from phicalc.training.schema import apply_override, build, check_keys, parse_yaml, to_plain
 
 #: Fields of `PotentialConfig` that training fits to the data and that YAML may not set.
 FITTED = ("average_neighbors", "energy_scale", "reference_energies")
-#: Heads whose charges do not come from Poisson's equation on the graph.
-CHARGE_HEADS = ("qeq", "latent")
 
 
 def _check_at_least(smallest: int, **values: int | None) -> None:
@@ -92,103 +91,6 @@ class DataConfig:
             )
         _check_at_least(0, valid_count=self.valid_count, test_count=self.test_count)
         _check_at_least(1, max_frames=self.max_frames)
-
-
-@dataclass(frozen=True)
-class TermConfig:
-    """Weight and form of one term of the loss (0 leaves the term out).
-
-    Terms need not count from the first step to the last: charges alone from 0 to 0.2 of the run and
-    energies and forces from there on make a training in two stages.
-    """
-
-    weight: float = 0.0
-    kind: Literal["norm", "mse", "huber"] = "norm"
-    """``norm``: mean length of the error vector; ``mse``: mean square; ``huber``: both."""
-    delta: float = 0.1
-    """Where ``huber`` turns from square to linear (in the term's own scaled unit)."""
-    start: float = 0.0
-    """Fraction of the run after which the term counts."""
-    end: float = 1.0
-    """Fraction of the run after which it counts no more."""
-
-    def __post_init__(self) -> None:
-        """Refuse negative weights."""
-        if self.weight < 0:
-            raise ValueError(f"'weight' must be ≥ 0, got {self.weight}")
-        if self.delta <= 0:
-            raise ValueError(f"'delta' must be positive, got {self.delta}")
-        if not 0 <= self.start < self.end <= 1:
-            raise ValueError(
-                f"'start' and 'end' must be fractions of the run with start < end, got "
-                f"{self.start} and {self.end}"
-            )
-
-    def at(self, progress: float) -> "TermConfig":
-        """Return the term as it is after the fraction `progress` of the run, for all times."""
-        counts = self.start <= progress < self.end or progress >= self.end == 1.0
-        return dataclasses.replace(self, weight=self.weight if counts else 0.0, start=0.0, end=1.0)
-
-
-@dataclass(frozen=True)
-class LossConfig:
-    """The loss: a sum of weighted terms (see `phicalc.training.loss` for their units)."""
-
-    energy: TermConfig = TermConfig(weight=1.0)
-    forces: TermConfig = TermConfig(weight=1.0)
-    stress: TermConfig = TermConfig()
-    charges: TermConfig = TermConfig()
-    dipole: TermConfig = TermConfig()
-
-    def __post_init__(self) -> None:
-        """Refuse a loss without terms."""
-        terms = [getattr(self, name) for name in LABELS]
-        if not any(term.weight for term in terms):
-            raise ValueError("every weight is 0; give at least one label a positive weight")
-        for moment in sorted({time for term in terms for time in (term.start, term.end)}):
-            if not any(term.at(moment).weight for term in terms):
-                raise ValueError(
-                    f"no term of the loss counts after the fraction {moment} of the run; change "
-                    "'start' or 'end' of a term with a weight"
-                )
-
-    def at(self, progress: float) -> "LossConfig":
-        """Return the loss as it is after the fraction `progress` of the run, for all times."""
-        return LossConfig(*(getattr(self, name).at(progress) for name in LABELS))
-
-
-@dataclass(frozen=True)
-class PenaltyConfig:
-    """Weights of parts of the loss that need no labels (see `phicalc.training.penalties`)."""
-
-    residual: float = 0.0
-    """Of the mean square of what is left of Poisson's equation (Φ heads; zero by construction)."""
-    net_charge: float = 0.0
-    """Of the mean ``|Σρ − Q|`` (zero by construction wherever charges are to sum to Q)."""
-    charges: float = 0.0
-    """Of the mean square charge."""
-
-    def __post_init__(self) -> None:
-        """Refuse negative weights."""
-        for field in dataclasses.fields(self):
-            if getattr(self, field.name) < 0:
-                raise ValueError(f"{field.name!r} must be ≥ 0, got {getattr(self, field.name)}")
-
-    def check_head(self, head: str) -> None:
-        """Refuse penalties on what a head (`PotentialConfig.head`) does not have."""
-        if head == "none" and (self.net_charge or self.charges):
-            raise ValueError(
-                "penalties.net_charge and penalties.charges need charges, but model.head is 'none'"
-            )
-        if self.residual and head in ("none", *CHARGE_HEADS):
-            raise ValueError(
-                f"penalties.residual needs a head with Poisson's equation on the graph, got "
-                f"model.head={head!r}"
-            )
-
-
-#: Labels that can be trained on and evaluated, in the order of reports.
-LABELS = tuple(f.name for f in dataclasses.fields(LossConfig))
 
 
 @dataclass(frozen=True)
@@ -272,6 +174,8 @@ class TrainingConfig:
     data: DataConfig
     model: PotentialConfig
     output: str = "training_output"
+    init: str | None = None
+    """Name or folder of a model to start from; `model` must describe the same network."""
     loss: LossConfig = LossConfig()
     penalties: PenaltyConfig = PenaltyConfig()
     optimizer: OptimizerConfig = OptimizerConfig()

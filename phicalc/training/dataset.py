@@ -12,7 +12,7 @@ from torch import Tensor
 
 from phicalc.graph import AtomicGraph, collate, from_ase
 from phicalc.potential import Potential
-from phicalc.training.config import LABELS, DataConfig, LossConfig
+from phicalc.training.config import DataConfig
 from phicalc.training.frames import (
     LabelledAtoms,
     Labels,
@@ -21,6 +21,7 @@ from phicalc.training.frames import (
     read_frames,
     warn_of_duplicates,
 )
+from phicalc.training.objective import LABELS, LossConfig
 
 
 class Sample(NamedTuple):
@@ -41,8 +42,9 @@ class Splits(NamedTuple):
 
 
 def required_labels(loss: LossConfig) -> tuple[str, ...]:
-    """Labels that a loss gives a weight."""
-    return tuple(name for name in LABELS if getattr(loss, name).weight > 0)
+    """Labels that a loss gives a weight and that every frame must have."""
+    terms = {name: getattr(loss, name) for name in LABELS}
+    return tuple(name for name, term in terms.items() if term.used and term.required)
 
 
 def load_splits(config: DataConfig, loss: LossConfig, base: Path | None = None) -> Splits:
@@ -126,39 +128,58 @@ def split_indices(config: DataConfig, pool: Sequence[LabelledAtoms]) -> tuple[li
 
 
 def check_labels_make_sense(frames: Sequence[LabelledAtoms], loss: LossConfig) -> None:
-    """Refuse labels that are not defined for a structure's boundary conditions.
+    """Refuse labels that are not defined for a structure's boundary conditions, or nowhere there.
 
     Raises
     ------
     ValueError
         When stress is trained on without a cell that is periodic in three dimensions, or dipoles
-        in a periodic one.
+        in a periodic one (where the label is not required: only if such a frame has it); when no
+        frame at all has a label with a weight.
     """
     for frame in frames:
         pbc = frame.atoms.pbc
-        if loss.stress.weight and not pbc.all():
+        if _counts(frame, loss, "stress") and not pbc.all():
             raise ValueError(
                 f"{frame.origin}: stress is trained on, but pbc is {pbc.tolist()}; stress is "
-                "defined only for cells periodic in three dimensions. Set loss.stress.weight to 0 "
-                "or leave such frames out"
+                "defined only for cells periodic in three dimensions. Set loss.stress.weight to 0, "
+                "remove the label and set loss.stress.required to false, or leave such frames out"
             )
-        if loss.dipole.weight and pbc.any():
+        if _counts(frame, loss, "dipole") and pbc.any():
             raise ValueError(
                 f"{frame.origin}: dipoles are trained on, but pbc is {pbc.tolist()}; a periodic "
-                "cell has no unique dipole. Set loss.dipole.weight to 0 or leave such frames out"
+                "cell has no unique dipole. Set loss.dipole.weight to 0, remove the label and set "
+                "loss.dipole.required to false, or leave such frames out"
+            )
+    for name in (name for name in LABELS if getattr(loss, name).used):
+        if not any(getattr(frame.labels, name).isfinite().any() for frame in frames):
+            raise ValueError(
+                f"loss.{name} has a weight, but no frame has this label; set its weight to 0, or "
+                f"data.keys.{name} to the right key"
             )
 
 
-def check_elements(frames: Sequence[LabelledAtoms], elements: Sequence[str]) -> None:
-    """Raise a `ValueError` unless training frames and model have the same elements."""
+def _counts(frame: LabelledAtoms, loss: LossConfig, name: str) -> bool:
+    """Whether a label of a frame counts in the loss (a required one that is missing does, too)."""
+    term = getattr(loss, name)
+    return term.used and (term.required or bool(getattr(frame.labels, name).isfinite().all()))
+
+
+def check_elements(
+    frames: Sequence[LabelledAtoms], elements: Sequence[str], *, all_present: bool = True
+) -> None:
+    """Raise a `ValueError` unless training frames and model have the same elements.
+
+    A model that is trained already may know more than the frames hold (not `all_present`).
+    """
     found: dict[str, str] = {}
     for frame in frames:
         for symbol in set(frame.atoms.symbols):
             found.setdefault(symbol, frame.origin)
-    if set(found) == set(elements):
-        return
     extra = [f"{s} ({found[s]})" for s in sorted(set(found) - set(elements))]
-    absent = sorted(set(elements) - set(found))
+    absent = sorted(set(elements) - set(found)) if all_present else []
+    if not extra and not absent:
+        return
     problems = [f"the data also hold {', '.join(extra)}"] if extra else []
     problems += [f"no training frame holds {', '.join(absent)}"] if absent else []
     raise ValueError(

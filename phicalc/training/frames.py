@@ -18,7 +18,8 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from jaxtyping import Float64
 from torch import Tensor
 
-from phicalc.training.config import LABELS, KeysConfig
+from phicalc.training.config import KeysConfig
+from phicalc.training.objective import LABELS
 
 #: Folder searched last for data files that are given by a relative name.
 DATA_VARIABLE = "PHICALC_DATA"
@@ -132,7 +133,8 @@ def label_atoms(
             raise ValueError(
                 f"{origin}: no {name} under the key {getattr(keys, name)!r}, but the loss gives "
                 f"it a weight. Found: {', '.join(_present(atoms)) or 'no labels at all'}. Set "
-                f"loss.{name}.weight to 0, or data.keys.{name} to the right key"
+                f"loss.{name}.weight to 0, loss.{name}.required to false if only some frames have "
+                f"it, or data.keys.{name} to the right key"
             )
         values[name] = _as_label(value, shapes[name], f"{origin}: {name}")
     charge = _find(atoms, keys.total_charge)
@@ -198,7 +200,7 @@ def warn_of_duplicates(frames: Sequence[LabelledAtoms]) -> int:
     first_seen: dict[str, str] = {}
     repeats = []
     for frame in frames:
-        digest = _digest(frame)
+        digest = frame_digest(frame)
         if digest in first_seen:
             repeats.append((frame.origin, first_seen[digest]))
         first_seen.setdefault(digest, frame.origin)
@@ -213,7 +215,8 @@ def warn_of_duplicates(frames: Sequence[LabelledAtoms]) -> int:
     return len(repeats)
 
 
-def _digest(frame: LabelledAtoms) -> str:
+def frame_digest(frame: LabelledAtoms) -> str:
+    """SHA-256 of a structure with its total charge: the same for exact copies."""
     atoms = frame.atoms
     parts = (atoms.numbers, atoms.positions, np.asarray(atoms.cell), atoms.pbc, frame.total_charge)
     return hashlib.sha256(b"".join(np.asarray(part).tobytes() for part in parts)).hexdigest()

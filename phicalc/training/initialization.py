@@ -1,12 +1,15 @@
 """The potential before its first step of training."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 
 from phicalc.backbone.nequip import Interaction
+from phicalc.checkpoint import load_model
 from phicalc.nn import EquivariantLinear, block
 from phicalc.potential import Potential, PotentialConfig, build_potential
+from phicalc.training.config import FITTED
 from phicalc.training.dataset import Sample, prepare_samples
 from phicalc.training.references import (
     with_fitted_reference_energies,
@@ -70,6 +73,65 @@ def initial_potential(
         potential.config, more = with_fitted_reference_energies(potential, samples)
         notes += more
     return potential, notes
+
+
+def inherited_potential(
+    init: str,
+    config: PotentialConfig,
+    samples: Sequence[Sample],
+    *,
+    given_references: dict[str, float] | None = None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> tuple[Potential, list[str]]:
+    """Make a potential that starts from the weights of a trained one (fine-tuning).
+
+    Weights, energy scale and mean number of neighbours are the parent's; its reference energies are
+    corrected by a fit to what it leaves of the training energies, since these may come from
+    another level of theory. Elements that the data do not hold keep theirs.
+
+    Parameters
+    ----------
+    init
+        Name or folder of the parent.
+    config
+        What the configuration of the run says: the parent's network.
+    samples, given_references, device, dtype
+        As for `initial_potential`.
+
+    Returns
+    -------
+    potential, notes
+        As from `initial_potential`.
+
+    Raises
+    ------
+    ValueError
+        If the configuration describes another network, or given references leave an element out.
+    """
+    potential, card = load_model(init, device=device, dtype=dtype)
+    wanted, found = config.to_dict(), potential.config.to_dict()
+    different = [
+        f"model.{key} is {wanted[key]!r}, the parent's {found[key]!r}"
+        for key in wanted
+        if wanted[key] != found[key] and key not in FITTED
+    ]
+    if different:
+        raise ValueError(
+            f"init: {init} is another network: {'; '.join(different)}. Set these to the parent's "
+            "values (a model cannot learn new elements), or train from the start"
+        )
+    notes = [f"starting from the weights of {card.name} (SHA-256 {card.sha256[:12]}…)"]
+    if given_references is not None:
+        potential.config = with_reference_energies(potential.config, given_references)
+    else:
+        before = potential.config.reference_energies
+        corrections, more = with_fitted_reference_energies(potential, samples)
+        added = zip(before, corrections.reference_energies, strict=True)
+        references = tuple(old + new for old, new in added)
+        potential.config = replace(potential.config, reference_energies=references)
+        notes += [f"added to those of the parent: {note}" for note in more]
+    return potential.train(), notes
 
 
 @torch.no_grad()

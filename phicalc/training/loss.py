@@ -5,6 +5,7 @@ divided by the model's energy scale (the root mean square force of the data), so
 the same for soft and hard systems. Charges are compared in e and dipoles in e·Å.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -15,9 +16,9 @@ from torch import Tensor
 
 from phicalc.derivatives import Prediction
 from phicalc.graph import AtomicGraph, sum_per_structure
-from phicalc.training.config import LABELS, LossConfig, TermConfig
-from phicalc.training.dataset import atoms_per_structure
+from phicalc.training.dataset import Sample, atoms_per_structure
 from phicalc.training.frames import Labels
+from phicalc.training.objective import LABELS, LossConfig, TermConfig
 
 #: Factor from eV, Å and e to the unit of reports, and that unit. The last two are no labels: what
 #: is left of Poisson's equation, and of the net charge, in heads that solve it on the graph.
@@ -94,7 +95,11 @@ def _vector_sum(
 
 
 def loss_value(
-    found: dict[str, Float64[Tensor, "..."]], graph: AtomicGraph, config: LossConfig, scale: float
+    found: dict[str, Float64[Tensor, "..."]],
+    graph: AtomicGraph,
+    config: LossConfig,
+    scale: float,
+    counts: dict[str, int] | None = None,
 ) -> LossValue:
     """Weigh the errors of a batch.
 
@@ -108,30 +113,53 @@ def loss_value(
         Weights and kinds, at this moment of the run (`LossConfig.at`).
     scale
         The model's energy scale in eV.
+    counts
+        For a part of a batch: rows with each label in the whole of it (`label_counts`), so that
+        the losses of the parts add up to that of the whole.
     """
     terms = {}
     total = graph.positions.new_zeros(())
     for name in LABELS:
         term = getattr(config, name)
         if term.weight:
-            terms[name] = measure(_scaled(name, found[name], graph, scale), term)
+            error = _scaled(name, found[name], graph, scale)
+            terms[name] = measure(error, term, None if counts is None else counts[name])
             total = total + term.weight * terms[name]
     return LossValue(total, terms)
 
 
-def measure(error: Float64[Tensor, "rows columns"], term: TermConfig) -> Float64[Tensor, ""]:
+def measure(
+    error: Float64[Tensor, "rows columns"], term: TermConfig, count: int | None = None
+) -> Float64[Tensor, ""]:
     """Mean over rows of the length (``norm``), its square (``mse``) or Huber's mix of both.
 
-    ``mse`` divides by the number of columns too: it is the usual mean square of components.
+    ``mse`` divides by the number of columns too: it is the usual mean square of components. Where
+    a term does not require its label, rows without one (NaN) are left out. With `count` the sum is
+    divided by that number of rows.
     """
+    rows: int | Tensor = len(error)
+    if not term.required:
+        there = ~error.isnan().any(dim=1, keepdim=True)
+        error = torch.where(there, error, 0.0)
+        rows = there.sum().clamp(min=1)
     if term.kind == "mse":
-        return error.square().mean()
-    length = torch.linalg.vector_norm(error, dim=1)
-    if term.kind == "norm":
-        return length.mean()
-    quadratic = 0.5 * length.square()
-    linear = term.delta * (length - 0.5 * term.delta)
-    return torch.where(length <= term.delta, quadratic, linear).mean()
+        sizes = error.square().mean(dim=1)
+    else:
+        sizes = torch.linalg.vector_norm(error, dim=1)
+    if term.kind == "huber":
+        linear = term.delta * (sizes - 0.5 * term.delta)
+        sizes = torch.where(sizes <= term.delta, 0.5 * sizes.square(), linear)
+    return sizes.sum() / (rows if count is None else max(1, count))
+
+
+def label_counts(samples: Sequence[Sample]) -> dict[str, int]:
+    """Count the rows (structures or atoms) of samples that have each label, and the samples."""
+    counts = {**dict.fromkeys(LABELS, 0), "structures": len(samples)}
+    for sample in samples:
+        for name in LABELS:
+            label = getattr(sample.labels, name)
+            counts[name] += int(label.reshape(len(label), -1).isfinite().all(dim=1).sum())
+    return counts
 
 
 def _scaled(name: str, error: Tensor, graph: AtomicGraph, scale: float) -> Tensor:
@@ -160,9 +188,21 @@ class ErrorSums:
             )
         # one transfer for all labels
         for name, new in zip(found, torch.stack(rows).tolist(), strict=True):
-            if new[0]:
-                old = self.sums.get(name, [0.0, 0.0, 0.0])
-                self.sums[name] = [a + b for a, b in zip(old, new, strict=True)]
+            self._add_sums(name, new)
+
+    def _add_sums(self, name: str, new: list[float]) -> None:
+        if new[0]:
+            old = self.sums.get(name, [0.0, 0.0, 0.0])
+            self.sums[name] = [a + b for a, b in zip(old, new, strict=True)]
+
+    def numbers(self) -> list[float]:
+        """Return all sums in the order of `UNITS`, for `add_numbers`."""
+        return [number for name in UNITS for number in self.sums.get(name, [0.0, 0.0, 0.0])]
+
+    def add_numbers(self, numbers: list[float]) -> None:
+        """Add what `numbers` of another object, or of several together, returned."""
+        for i, name in enumerate(UNITS):
+            self._add_sums(name, numbers[3 * i : 3 * i + 3])
 
     def metrics(self) -> dict[str, float]:
         """MAE and RMSE of each label as ``forces_rmse`` etc., in the units of `UNITS`."""

@@ -8,29 +8,39 @@ missing to the net charge). Metrics report them as the diagnostics of the solver
 """
 
 from phicalc.derivatives import Prediction
-from phicalc.graph import AtomicGraph
-from phicalc.training.config import PenaltyConfig
+from phicalc.graph import AtomicGraph, mean_per_structure
 from phicalc.training.loss import LossValue, excess_charge
+from phicalc.training.objective import PenaltyConfig
 
 
 def penalized(
-    value: LossValue, prediction: Prediction, graph: AtomicGraph, config: PenaltyConfig
+    value: LossValue,
+    prediction: Prediction,
+    graph: AtomicGraph,
+    config: PenaltyConfig,
+    n_structures: int,
 ) -> LossValue:
     """Add the penalties that have a weight to a loss.
 
-    ``residual``: mean square of what is left of Poisson's equation (e²); ``net_charge``: mean over
-    structures of ``|Σρ − Q|`` (e); ``charges``: mean square of the charges (e²).
+    Means over structures, of which the whole batch has `n_structures`, and over the atoms of each:
+    ``residual``, squares of what is left of Poisson's equation (e²); ``net_charge``, ``|Σρ − Q|``
+    (e); ``charges``, squares of the charges (e²).
     """
-    terms, total = dict(value.terms), value.total
+    terms = dict(value.terms)
     if config.residual:
         assert prediction.residual is not None
-        terms["residual"] = prediction.residual.square().mean()
-        total = total + config.residual * terms["residual"]
+        squares = prediction.residual.square().mean(1)
+        terms["residual"] = mean_per_structure(squares, graph).sum() / n_structures
     if config.net_charge:
-        terms["net_charge"] = excess_charge(prediction, graph).abs().mean()
-        total = total + config.net_charge * terms["net_charge"]
+        terms["net_charge"] = excess_charge(prediction, graph).abs().sum() / n_structures
     if config.charges:
         assert prediction.charges is not None
-        terms["charge_size"] = prediction.charges.square().mean()
-        total = total + config.charges * terms["charge_size"]
-    return LossValue(total, terms)
+        squares = prediction.charges.square()
+        terms["charge_size"] = mean_per_structure(squares, graph).sum() / n_structures
+    weights = {
+        "residual": config.residual,
+        "net_charge": config.net_charge,
+        "charge_size": config.charges,
+    }
+    added = [weight * terms[name] for name, weight in weights.items() if weight]
+    return LossValue(sum(added, start=value.total), terms)

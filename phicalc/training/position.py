@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from phicalc.training.config import LABELS
 from phicalc.training.loss import UNITS
+from phicalc.training.objective import LABELS
 
 
 @dataclass

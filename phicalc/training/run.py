@@ -1,17 +1,24 @@
 """A whole training run: data → fitted configuration → training → model, metrics and pictures."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from phicalc.checkpoint import ModelCard, resolve_device, resolve_dtype, save_model
+from phicalc.checkpoint import (
+    ModelCard,
+    read_card,
+    resolve_device,
+    resolve_dtype,
+    save_model,
+)
 from phicalc.potential import Potential, PotentialConfig, build_potential
 from phicalc.system import keep_freed_memory, thread_count
 from phicalc.training.config import TrainingConfig, load_config
 from phicalc.training.dataset import (
+    Sample,
     Splits,
     charge_range,
     check_elements,
@@ -21,11 +28,12 @@ from phicalc.training.dataset import (
     prepare_samples,
 )
 from phicalc.training.evaluate import evaluate_samples, table
-from phicalc.training.initialization import initial_potential
+from phicalc.training.initialization import inherited_potential, initial_potential
 from phicalc.training.loss import UNITS
 from phicalc.training.plots import plot_curves, plot_parity
 from phicalc.training.run_folder import RunFolder
 from phicalc.training.state import State, write_atomically
+from phicalc.training.team import Team, joined
 from phicalc.training.trainer import Trainer
 
 
@@ -35,7 +43,7 @@ class TrainingResult(NamedTuple):
     model: Path
     """Folder of the best model."""
     metrics: dict[str, Any]
-    """Content of ``metrics.json``."""
+    """Content of ``metrics.json`` (under ``torchrun``: empty in all processes but the first)."""
 
 
 def say(message: str) -> None:
@@ -67,6 +75,9 @@ def train(
     result is then the same, bit for bit, as that of an uninterrupted run with the same number of
     threads.
 
+    Started by ``torchrun``, the processes divide each batch of `config.batch_size` structures among
+    them: the losses are those of one process, to rounding. Only the first writes and reports.
+
     Parameters
     ----------
     config
@@ -89,31 +100,42 @@ def train(
         When the loss stops being finite.
     """
     keep_freed_memory()
-    with thread_count(config.threads):
-        return _Run(config, base, report).complete()
+    with thread_count(config.threads), joined() as team:
+        return _Run(config, base, report if team.leads else lambda _: None, team).complete()
 
 
 class _Run:
     """The stages of one run, which share data, folder and potential."""
 
-    def __init__(self, config: TrainingConfig, base: Path | None, report: Callable[[str], None]):
-        self.config, self.report = config, report
-        self.device, self.dtype = resolve_device(config.device), resolve_dtype(config.dtype)
+    def __init__(
+        self, config: TrainingConfig, base: Path | None, report: Callable[[str], None], team: Team
+    ):
+        self.config, self.report, self.team = config, report, team
+        self.device = team.place(resolve_device(config.device))
+        self.dtype = resolve_dtype(config.dtype)
         self.splits = self._load(base)
         self.folder = RunFolder(config.output)
-        self.saved = self.folder.open(config)
+        self.saved = self.folder.open(config, write=team.leads)
+        team.wait()  # all have read the state before the first one writes a new one
         self._check_same_data()
+        self.parent = None if config.init is None else self._parent(config.init)
         self.potential = self._build()
         self.report(f"{sum(p.numel() for p in self.potential.parameters())} parameters")
 
     def _load(self, base: Path | None) -> Splits:
         """Read the data and check that model and loss fit them."""
         splits = load_splits(self.config.data, self.config.loss, base)
-        check_elements(splits.train, self.config.model.elements)
+        started = self.config.init is not None
+        check_elements(splits.train, self.config.model.elements, all_present=not started)
         check_labels_make_sense(splits.train + splits.valid, self.config.loss)
+        if self.config.loss.changes and not splits.valid:
+            raise ValueError(
+                "a loss whose weights change says by itself not which epoch is best: keep frames "
+                "for validation (data.valid_count), or leave out final_weight"
+            )
         if self.config.model.head == "none":
             for name in ("charges", "dipole"):
-                if getattr(self.config.loss, name).weight:
+                if getattr(self.config.loss, name).used:
                     raise ValueError(
                         f"loss.{name} has a weight, but model.head is 'none' and such a model has "
                         f"no charges; set loss.{name}.weight to 0 or choose a head"
@@ -129,6 +151,13 @@ class _Run:
                 "Choose another output folder, or restore the data to continue that run"
             )
 
+    def _parent(self, init: str) -> dict[str, str]:
+        """Say which model the run starts from; a continued run knows it."""
+        if self.saved is not None:
+            return self.saved.document["parent"]
+        card = read_card(init)
+        return {"name": card.name, "sha256": card.sha256}
+
     def _build(self) -> Potential:
         """Make the samples, fit what is fitted, and build the potential."""
         config = self.config
@@ -140,18 +169,32 @@ class _Run:
             fitted = PotentialConfig.from_dict(self.saved.document["potential"])
             potential = build_potential(fitted).to(device=self.device, dtype=self.dtype)
         else:
-            potential, notes = initial_potential(
+            potential, notes = self._start(samples["train"])
+            for note in notes:
+                self.report(note)
+        self.samples = {role: prepare_samples(s, potential) for role, s in samples.items()}
+        return potential
+
+    def _start(self, samples: Sequence[Sample]) -> tuple[Potential, list[str]]:
+        """Make the potential before its first step: a new one, or from the weights of another."""
+        config = self.config
+        if config.init is None:
+            return initial_potential(
                 config.model,
-                samples["train"],
+                samples,
                 seed=config.seed,
                 given_references=config.data.reference_energies,
                 device=self.device,
                 dtype=self.dtype,
             )
-            for note in notes:
-                self.report(note)
-        self.samples = {role: prepare_samples(s, potential) for role, s in samples.items()}
-        return potential
+        return inherited_potential(
+            config.init,
+            config.model,
+            samples,
+            given_references=config.data.reference_energies,
+            device=self.device,
+            dtype=self.dtype,
+        )
 
     def complete(self) -> TrainingResult:
         """Train from the saved state, or from the start, to the end."""
@@ -162,34 +205,46 @@ class _Run:
             self.config,
             report=self.report,
             save=self._save,
-            append=self.folder.append,
+            append=self._append,
             improved=lambda trainer, metrics: self._save_best(trainer, {"valid": metrics}),
+            team=self.team,
         )
         if self.saved is not None:
             trainer.restore(self.saved)
             where = trainer.position
             self.report(f"continuing after {where.epoch} epochs and {where.batch} batches")
-        self.folder.cut_history(trainer.position.epoch)
+        if self.team.leads:
+            self.folder.cut_history(trainer.position.epoch)
         trainer.run()
-        return self._finish(trainer)
+        return self._finish(trainer) if self.team.leads else TrainingResult(self.folder.model, {})
+
+    def _append(self, row: dict[str, Any]) -> None:
+        """Add an epoch to the history."""
+        if self.team.leads:
+            self.folder.append(row)
 
     def _save(self, state: State) -> None:
         """Save the state together with what it belongs to."""
+        if not self.team.leads:
+            return
         document = {
             "config": self.config.to_dict(),
             "data": self.splits.record,
             "potential": self.potential.config.to_dict(),
+            "parent": self.parent,
         }
         self.folder.save(State(state.tensors, {**state.document, **document}))
 
     def _save_best(self, trainer: Trainer, metrics: dict[str, Any]) -> None:
         """Write the potential, with the weights it has, as the run's model."""
+        if not self.team.leads:
+            return
         card = self.config.card
         settings = self.config.to_dict()
         # names only: paths say something about a machine, not about the model
         for role in ("train", "valid", "test"):
             settings["data"][role] = [Path(name).name for name in settings["data"][role]]
-        del settings["output"], settings["card"]
+        del settings["output"], settings["card"], settings["init"]
         save_model(
             self.folder.model,
             self.potential,
@@ -202,7 +257,11 @@ class _Run:
                 limits=(*card.limits, *_limits_of(self.config.model)),
                 data={"source": card.data_source, **self.splits.record},
                 metrics={**metrics, "units": {name: unit for name, (_, unit) in UNITS.items()}},
-                training={"epoch": trainer.position.best_epoch, "config": settings},
+                training={
+                    "epoch": trainer.position.best_epoch,
+                    "config": settings,
+                    **({} if self.parent is None else {"parent": self.parent}),
+                },
             ),
         )
 

@@ -36,19 +36,20 @@ class RunFolder:
         self.parity = self.path / "parity.png"
         self.curves = self.path / "loss.png"
 
-    def open(self, config: TrainingConfig) -> State | None:
-        """Make the folder, or return the state of the run it already holds.
+    def open(self, config: TrainingConfig, *, write: bool = True) -> State | None:
+        """Make the folder (if `write`), or return the state of the run it already holds.
 
         Raises
         ------
         ValueError
             When the folder holds a run with other settings.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
         state = read_state(self.state) if self.state.exists() else None
         if state is not None:
             self._check_same(state.document["config"], config.to_dict())
-        write_atomically(self.config, dump_yaml(config.to_dict()).encode())
+        if write:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.config, dump_yaml(config.to_dict()).encode())
         return state
 
     def _check_same(self, before: dict[str, Any], now: dict[str, Any]) -> None:

@@ -11,10 +11,11 @@ import torch
 from tqdm import tqdm
 
 from phicalc.potential import Potential
-from phicalc.training.config import LossConfig, TrainingConfig
-from phicalc.training.dataset import Sample, batch_plan, batches
+from phicalc.training.config import TrainingConfig
+from phicalc.training.dataset import Sample, batch_plan, batches, join
 from phicalc.training.engine import Engine
-from phicalc.training.loss import ErrorSums, LossValue, errors, loss_value
+from phicalc.training.loss import ErrorSums, LossValue, errors, label_counts, loss_value
+from phicalc.training.objective import LossConfig
 from phicalc.training.optimization import MovingAverage, Schedule, copy_weights, make_optimizer
 from phicalc.training.penalties import penalized
 from phicalc.training.position import Position, describe_epoch
@@ -25,6 +26,7 @@ from phicalc.training.state import (
     unpack_optimizer,
     unpack_random_state,
 )
+from phicalc.training.team import Team
 
 
 class TrainingDiverged(RuntimeError):
@@ -51,6 +53,8 @@ class Trainer:
     improved
         Called after each validation that is the best so far, while the potential has the
         (averaged) weights that were validated.
+    team
+        The processes that share the work; all of them have the same samples.
     """
 
     def __init__(
@@ -64,8 +68,9 @@ class Trainer:
         save: Callable[[State], None],
         append: Callable[[dict[str, Any]], None],
         improved: Callable[["Trainer", dict[str, float]], None],
+        team: Team = Team(),  # noqa: B008 - frozen
     ):
-        self.potential, self.config = potential, config
+        self.potential, self.config, self.team = potential, config, team
         self.train, self.valid = train, valid
         self.report, self.save, self.append, self.improved = report, save, append, improved
         self.parameters = [p for p in potential.parameters() if p.requires_grad]
@@ -78,7 +83,7 @@ class Trainer:
         self.random_state: dict[str, torch.Tensor] | None = None
         self.engine = Engine(
             potential,
-            stress=config.loss.stress.weight > 0,
+            stress=config.loss.stress.used,
             compile=config.compile,
             n_steps=steps * config.max_epochs,
             report=report,
@@ -93,7 +98,8 @@ class Trainer:
             When loss or gradient are not finite; the last saved state is left as it is.
         """
         position, total = self.position, self.schedule.n_steps
-        bar = tqdm(total=total, initial=position.step, unit="step", disable=None)
+        quiet = None if self.team.leads else True
+        bar = tqdm(total=total, initial=position.step, unit="step", disable=quiet)
         with torch.random.fork_rng(), bar:
             self._seed()
             while position.epoch < self.config.max_epochs and not position.finished:
@@ -114,8 +120,8 @@ class Trainer:
         config, position = self.config, self.position
         plan = batch_plan(len(self.train), config.batch_size, (config.seed, position.epoch))
         start = time.monotonic()
-        for batch in batches(self.train, plan[position.batch :]):
-            self._step(batch)
+        for indices in plan[position.batch :]:
+            self._step([self.train[i] for i in indices])
             bar.update()
             position.seconds += time.monotonic() - start
             start = time.monotonic()
@@ -126,16 +132,17 @@ class Trainer:
         self.append({**row, "seconds": round(position.seconds, 2)})
         self.report(describe_epoch(row, config.max_epochs, position))
 
-    def _step(self, batch: Sample) -> None:
+    def _step(self, samples: Sequence[Sample]) -> None:
         """Update the weights once."""
         rate = self.schedule.rate(self.position.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        value, found = self.engine.attempt(partial(self._backward, batch))
+        numbers = self.engine.attempt(partial(self._backward, samples))
+        self.team.add_gradients(self.parameters)
+        loss, *error_sums = self.team.add(numbers)
         norm = torch.nn.utils.get_total_norm(
             [p.grad for p in self.parameters if p.grad is not None]
         )
-        loss = float(value.total.detach())
         if not (math.isfinite(loss) and math.isfinite(float(norm))):
             raise TrainingDiverged(
                 f"loss {loss} and gradient norm {float(norm)} at step {self.position.step} (epoch "
@@ -147,31 +154,39 @@ class Trainer:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, self.config.optimizer.clip, norm)
         self.optimizer.step()
         self.average.update()
-        self._count(loss, found, batch)
+        self._count(loss, error_sums, len(samples))
 
-    def _backward(self, batch: Sample) -> tuple[LossValue, dict[str, torch.Tensor]]:
-        """Loss, errors and (in the parameters) the gradient of a batch."""
+    def _backward(self, samples: Sequence[Sample]) -> list[float]:
+        """Loss and error sums of this process' share of a batch; its gradient in the parameters."""
         self.optimizer.zero_grad(set_to_none=True)
-        progress = self.position.step / self.schedule.n_steps
-        value, found = self._loss(batch, self.config.loss.at(progress))
+        share, sums = self.team.share(samples), ErrorSums()
+        if not share:
+            return [0.0, *sums.numbers()]
+        loss = self.config.loss.at(self.position.step / self.schedule.n_steps)
+        counts = None if len(share) == len(samples) else label_counts(samples)
+        value, found = self._loss(join(share), loss, counts)
         value.total.backward()
-        return value, {name: error.detach() for name, error in found.items()}
+        sums.add(found)
+        return [float(value.total.detach()), *sums.numbers()]
 
-    def _loss(self, batch: Sample, loss: LossConfig) -> tuple[LossValue, dict[str, torch.Tensor]]:
-        """Loss and errors of a batch, differentiable with respect to the weights."""
+    def _loss(
+        self, batch: Sample, loss: LossConfig, counts: dict[str, int] | None
+    ) -> tuple[LossValue, dict[str, torch.Tensor]]:
+        """Loss (differentiable with respect to the weights) and errors of a batch."""
         prediction = self.engine(batch.graph)
         found = errors(prediction, batch.labels, batch.graph)
-        scale = self.potential.config.energy_scale
-        value = loss_value(found, batch.graph, loss, scale)
-        return penalized(value, prediction, batch.graph, self.config.penalties), found
+        value = loss_value(found, batch.graph, loss, self.potential.config.energy_scale, counts)
+        n_structures = batch.graph.n_structures if counts is None else counts["structures"]
+        penalties = self.config.penalties
+        value = penalized(value, prediction, batch.graph, penalties, n_structures)
+        return value, {name: error.detach() for name, error in found.items()}
 
-    def _count(self, loss: float, found: dict[str, torch.Tensor], batch: Sample) -> None:
+    def _count(self, loss: float, error_sums: list[float], n_structures: int) -> None:
         """Move on by one batch."""
         position = self.position
-        sums = ErrorSums(position.error_sums)
-        sums.add(found)
-        position.loss_sum += loss * batch.graph.n_structures
-        position.structures += batch.graph.n_structures
+        ErrorSums(position.error_sums).add_numbers(error_sums)
+        position.loss_sum += loss * n_structures
+        position.structures += n_structures
         position.step += 1
         position.batch += 1
 
@@ -195,14 +210,18 @@ class Trainer:
         return row
 
     def _validate(self) -> dict[str, float]:
-        """Loss (as at the end of the run) and error statistics of the validation set."""
+        """Loss (with the weights of the end of the run) and error statistics of validation."""
         size = self.config.valid_batch_size or self.config.batch_size
-        sums, total, loss = ErrorSums(), 0.0, self.config.loss.at(1.0)
-        for batch in batches(self.valid, batch_plan(len(self.valid), size)):
-            value, found = self.engine.attempt(partial(self._loss, batch, loss))
-            sums.add({name: error.detach() for name, error in found.items()})
-            total += float(value.total.detach()) * batch.graph.n_structures
-        return {"loss": total / len(self.valid), **sums.metrics()}
+        loss, sums, total = self.config.loss.at(1.0), ErrorSums(), 0.0
+        counts = label_counts(self.valid)  # means are over the whole set, not over batches
+        for batch in batches(self.valid, self.team.share(batch_plan(len(self.valid), size))):
+            value, found = self.engine.attempt(partial(self._loss, batch, loss, counts))
+            sums.add(found)
+            total += float(value.total.detach())
+        total, *error_sums = self.team.add([total, *sums.numbers()])
+        together = ErrorSums()
+        together.add_numbers(error_sums)
+        return {"loss": total, **together.metrics()}
 
     def _judge(self, loss: float, metrics: dict[str, float]) -> None:
         """Compare a validation with the best one."""

@@ -13,6 +13,7 @@ from phicalc.training.config import (
     config_from_dict,
     load_config,
 )
+from phicalc.training.objective import LossConfig, TermConfig
 from phicalc.training.schema import apply_override, dump_yaml, parse_yaml
 
 MINIMAL = """
@@ -164,3 +165,31 @@ def test_missing_file_is_named(tmp_path):
 @pytest.mark.parametrize(("text", "value"), [("1e-3", 1e-3), ("2E+2", 200.0), ("-1e5", -1e5)])
 def test_numbers_without_a_dot_are_numbers(text, value):
     assert parse_yaml(f"x: {text}") == {"x": value}
+
+
+def test_weights_change_late_in_the_run():
+    at_once = LossConfig(energy=TermConfig(1.0, final_weight=9.0), final_from=0.5)
+    found = [at_once.at(progress).energy.weight for progress in (0.0, 0.49, 0.5, 0.99, 1.0)]
+    assert found == [1, 1, 9, 9, 9]
+    slowly = dataclasses.replace(at_once, final_over=0.4)
+    found = [slowly.at(progress).energy.weight for progress in (0.0, 0.5, 0.6, 0.7, 0.9, 1.0)]
+    assert found == pytest.approx([1, 1, 3, 5, 9, 9])
+    assert slowly.at(0.7).forces == slowly.forces
+    assert slowly.changes
+    assert not slowly.at(0.3).changes
+    assert LossConfig().at(0.3) == LossConfig()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"energy": TermConfig(1.0, final_weight=0.0), "forces": TermConfig()}, "at the end of"),
+        ({"final_from": 1.0}, "fractions of the run"),
+        ({"final_from": 0.8, "final_over": 0.3}, "at most 1; got 0.8 and 0.3"),
+    ],
+)
+def test_impossible_changes_of_weights(settings, message):
+    with pytest.raises(ValueError, match=message):
+        LossConfig(**settings)
+    with pytest.raises(ValueError, match="'final_weight' must be ≥ 0, got -1"):
+        TermConfig(1.0, final_weight=-1.0)

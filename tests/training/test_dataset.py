@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from phicalc.training.config import DataConfig, KeysConfig, LossConfig, TermConfig
+from phicalc.training.config import DataConfig, KeysConfig
 from phicalc.training.dataset import (
     batch_plan,
     charge_range,
@@ -17,6 +17,7 @@ from phicalc.training.dataset import (
     split_indices,
 )
 from phicalc.training.frames import read_frames
+from phicalc.training.objective import LossConfig, TermConfig
 
 
 @pytest.fixture
@@ -149,3 +150,28 @@ def test_labels_without_meaning_are_refused(frames, label, pbc, message):
     check_labels_make_sense([frame], LossConfig())
     with pytest.raises(ValueError, match=message):
         check_labels_make_sense([frame], loss)
+
+
+def test_labels_that_are_not_required_may_be_missing_but_not_undefined(frames):
+    bare = [f._replace(labels=f.labels._replace(charges=f.labels.charges * torch.nan))
+            for f in frames[:3]]  # fmt: skip
+    loose = LossConfig(charges=TermConfig(1.0, required=False))
+    check_labels_make_sense([*bare, frames[4]], loose)
+    with pytest.raises(ValueError, match="loss.charges has a weight, but no frame has this label"):
+        check_labels_make_sense(bare, loose)
+    later = LossConfig(charges=TermConfig(0.0, final_weight=1.0, required=False))
+    with pytest.raises(ValueError, match="no frame has this label"):
+        check_labels_make_sense(bare, later)
+    loose = LossConfig(dipole=TermConfig(1.0, required=False))
+    periodic = frames[0].atoms.copy()
+    periodic.pbc = True
+    with pytest.raises(ValueError, match="a periodic cell has no unique dipole"):
+        check_labels_make_sense([frames[0]._replace(atoms=periodic)], loose)
+    labels = frames[0].labels._replace(dipole=frames[0].labels.dipole * torch.nan)
+    check_labels_make_sense([frames[1], frames[0]._replace(atoms=periodic, labels=labels)], loose)
+
+
+def test_models_that_are_trained_already_may_know_more(frames):
+    check_elements(frames, ["H", "C", "O"], all_present=False)
+    with pytest.raises(ValueError, match="the data also hold C"):
+        check_elements(frames, ["H", "O"], all_present=False)

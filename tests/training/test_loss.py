@@ -10,10 +10,18 @@ from ase.build import bulk, molecule
 
 from phicalc.derivatives import Prediction
 from phicalc.graph import AtomicGraph, collate, from_ase
-from phicalc.training.config import KeysConfig, LossConfig, TermConfig
+from phicalc.training.config import KeysConfig
 from phicalc.training.dataset import join, make_samples
 from phicalc.training.frames import label_atoms
-from phicalc.training.loss import ErrorSums, dipoles, errors, loss_value, measure
+from phicalc.training.loss import (
+    ErrorSums,
+    dipoles,
+    errors,
+    label_counts,
+    loss_value,
+    measure,
+)
+from phicalc.training.objective import LossConfig, TermConfig
 
 F64 = torch.float64
 
@@ -155,3 +163,58 @@ def test_periodic_structures_have_no_dipole():
     graph: AtomicGraph = collate(graphs)
     moments = dipoles(torch.zeros(graph.n_atoms, dtype=F64), graph)
     assert moments.isnan().all(dim=1).tolist() == [False, True]
+
+
+@pytest.mark.parametrize("kind", ["norm", "mse", "huber"])
+def test_missing_labels_are_left_out_only_where_that_is_said(kind):
+    there = tensor([[3.0, 0.0, 4.0], [0.1, 0.0, 0.0]]).requires_grad_()
+    error = torch.cat([there, torch.full((3, 3), math.nan, dtype=F64)])
+    masked = measure(error, TermConfig(1.0, kind, required=False))
+    assert masked.item() == pytest.approx(measure(there, TermConfig(1.0, kind)).item())
+    assert measure(error, TermConfig(1.0, kind)).isnan()
+    masked.backward()
+    assert there.grad is not None
+    assert there.grad.isfinite().all()
+    nothing = measure(error[2:], TermConfig(1.0, kind, required=False))
+    assert nothing.item() == 0
+
+
+def test_parts_of_a_batch_add_up_to_the_whole():
+    images = [molecule(name) for name in ("H2O", "CH4", "N2")]
+    for i, atoms in enumerate(images):
+        atoms.info["energy"] = 1.0 + i
+        atoms.arrays["forces"] = 0.1 * (1 + i) * np.ones((len(atoms), 3))
+        if i != 1:
+            atoms.arrays["charges"] = 0.3 * np.ones(len(atoms))
+    samples = make_samples([label_atoms(atoms, KeysConfig()) for atoms in images], 3.0)
+    counts = label_counts(samples)
+    labelled = {"energy": 3, "forces": 10, "stress": 0, "charges": 5, "dipole": 0}
+    assert counts == {**labelled, "structures": 3}
+    config = LossConfig(charges=TermConfig(2.0, "mse", required=False))
+
+    def loss(part, counts):
+        batch = join(part)
+        n = batch.graph.n_atoms
+        zero = torch.zeros(batch.graph.n_structures, dtype=F64)
+        prediction = Prediction(
+            zero, torch.zeros(n, dtype=F64), torch.zeros(n, 3, dtype=F64), None,
+            torch.zeros(n, dtype=F64), {},
+        )  # fmt: skip
+        found = errors(prediction, batch.labels, batch.graph)
+        return loss_value(found, batch.graph, config, 0.5, counts).total.item()
+
+    whole = loss(samples, None)
+    assert loss(samples, counts) == pytest.approx(whole)
+    assert loss(samples[:1], counts) + loss(samples[1:], counts) == pytest.approx(whole)
+
+
+def test_sums_of_errors_of_several_processes_add_up(rng):
+    one, other, both = ErrorSums(), ErrorSums(), ErrorSums()
+    first, second = (tensor(rng.normal(size=(4, 3))) for _ in range(2))
+    one.add({"forces": first})
+    other.add({"forces": second, "charges": second[:, :1]})
+    together = [a + b for a, b in zip(one.numbers(), other.numbers(), strict=True)]
+    both.add_numbers(together)
+    expected = ErrorSums()
+    expected.add({"forces": torch.cat([first, second]), "charges": second[:, :1]})
+    assert both.metrics() == pytest.approx(expected.metrics())

@@ -8,10 +8,11 @@ from phicalc.electrostatics import poisson
 from phicalc.graph import collate
 from phicalc.potential import PotentialConfig, build_potential
 from phicalc.training import train
-from phicalc.training.config import KeysConfig, LossConfig, PenaltyConfig, TermConfig
+from phicalc.training.config import KeysConfig
 from phicalc.training.dataset import make_samples, prepare_samples
 from phicalc.training.frames import read_frames
 from phicalc.training.loss import LossValue, errors, loss_value
+from phicalc.training.objective import LossConfig, PenaltyConfig, TermConfig
 from phicalc.training.penalties import penalized
 
 HEADS = ("spectral", "dirichlet", "solve", "solve+coulomb")
@@ -43,7 +44,7 @@ def test_what_the_original_proposal_penalises_is_zero_whatever_the_weights_are(h
     nothing = LossValue(torch.zeros((), dtype=torch.float64), {})
     charge = 0.0 if head in ("spectral", "dirichlet") else 1.0  # the others obey the total charge
     graph = graph._replace(total_charge=charge * graph.total_charge)
-    value = penalized(nothing, prediction, graph, PenaltyConfig(residual=1.0, net_charge=1.0))
+    value = penalized(nothing, prediction, graph, PenaltyConfig(residual=1.0, net_charge=1.0), 4)
     assert value.terms["residual"] < 1e-18
     assert value.terms["net_charge"] < 1e-12
     slopes = torch.autograd.grad(
@@ -76,9 +77,11 @@ def test_penalties_are_weighted_and_added(samples):
     )
     found = errors(prediction, labels, graph)
     plain = loss_value(found, graph, LossConfig(forces=TermConfig(1.0)), 1.0)
-    assert penalized(plain, prediction, graph, PenaltyConfig()) == plain
-    value = penalized(plain, prediction, graph, PenaltyConfig(charges=3.0))
-    torch.testing.assert_close(value.total, plain.total + 3.0 * prediction.charges.square().mean())
+    assert penalized(plain, prediction, graph, PenaltyConfig(), 4) == plain
+    value = penalized(plain, prediction, graph, PenaltyConfig(charges=3.0), 4)
+    sizes = torch.bincount(graph.batch).tolist()
+    each = [charges.square().mean() for charges in prediction.charges.split(sizes)]
+    torch.testing.assert_close(value.total, plain.total + 3.0 * sum(each) / 4)
 
 
 def test_penalised_charges_become_smaller(make_config, settings, tmp_path):

@@ -13,11 +13,10 @@ from phicalc.training.plots import plot_curves, plot_parity
 from phicalc.training.run_folder import RunFolder
 
 
-def test_training_learns_and_leaves_everything(make_config, settings, tmp_path):
+def test_training_learns_and_leaves_everything(make_config, tmp_path):
     lines: list[str] = []
     card = {"name": "chain", "license": "MIT", "limits": ["tiny"]}
-    model = {**settings["model"], "atomic_dipoles": True}
-    config = make_config(max_epochs=24, card=card, model=model)
+    config = make_config(max_epochs=24, card=card)
     result = train(config, report=lines.append)
     history = RunFolder(config.output).read_history()
     assert [row["epoch"] for row in history] == list(range(1, 25))
@@ -32,8 +31,7 @@ def test_training_learns_and_leaves_everything(make_config, settings, tmp_path):
     assert metrics["train"]["units"]["charges"] == "me"
     potential, written = load_model(result.model)
     assert written.name == "chain"
-    assert written.limits[0] == "tiny"
-    assert "contains them in an external field only" in written.limits[1]
+    assert written.limits == ("tiny",)
     assert written.charge_range == (0, 1)
     assert written.metrics["valid"] == metrics["valid"]["metrics"]
     assert written.training["config"]["max_epochs"] == 24
@@ -42,6 +40,14 @@ def test_training_learns_and_leaves_everything(make_config, settings, tmp_path):
     assert str(Path(__file__).parents[1]) not in json.dumps(written.to_dict())
     assert next(potential.parameters()).dtype == torch.float64
     assert any(line.startswith("epoch 24/24") for line in lines)
+
+
+def test_the_card_tells_what_dipoles_of_the_atoms_are(make_config, settings):
+    model = {**settings["model"], "atomic_dipoles": True}
+    config = make_config(max_epochs=1, card={"limits": ["tiny"]}, model=model)
+    written = load_model(train(config, report=lambda _: None).model)[1]
+    assert written.limits[0] == "tiny"
+    assert "contains them in an external field only" in written.limits[1]
 
 
 def test_pictures_show_something(tmp_path, rng):

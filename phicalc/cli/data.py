@@ -1,0 +1,156 @@
+"""Verbs about data to train on: ``label``, ``data``."""
+
+import argparse
+import json
+from typing import Any
+
+from phicalc.cli.arguments import Verbs, add_verb
+from phicalc.labelling import CalculatorSpec, DynamicsSampler, RattleSampler, label
+from phicalc.labelling.calculators import XTB_METHODS
+from phicalc.labelling.sampling import SAMPLERS, Sampler
+from phicalc.structures import read_structures
+from phicalc.training import inspect_files
+from phicalc.training.config import KeysConfig
+
+
+def add_label(verbs: Verbs) -> argparse.ArgumentParser:
+    """Labels from any ASE calculator."""
+    verb = add_verb(
+        verbs,
+        "label",
+        _label,
+        "Energies, forces, charges, dipoles and stresses from any ASE calculator, over the "
+        "structures of a file or what is sampled from them. Started again, it goes on.",
+    )
+    verb.add_argument("input", help="structure file: extxyz, CIF, POSCAR, …")
+    verb.add_argument("--index", default=":", help="which structures of the file, as in ASE")
+    verb.add_argument("--output", default="labelled.extxyz", help="extended XYZ file")
+    verb.add_argument("--overwrite", action="store_true", help="replace the file of another run")
+    verb.add_argument("--charge", type=float, help="total charge in e (default: of the file, or 0)")
+    verb.add_argument("--workers", type=int, default=1, help="processes, one thread each")
+    verb.add_argument(
+        "--max-force", type=float, default=100.0, help="eV/Å: frames with more count as failed"
+    )
+    _add_calculator(verb)
+    _add_sampling(verb)
+    return verb
+
+
+def _add_calculator(verb: argparse.ArgumentParser) -> None:
+    group = verb.add_argument_group("calculator")
+    group.add_argument(
+        "--calculator",
+        default="gfn2-xtb",
+        help=f"{', '.join(XTB_METHODS)}, or package.module:Class of an ASE calculator",
+    )
+    group.add_argument(
+        "--arguments", type=_json_object, default={}, metavar="JSON", help="keyword arguments"
+    )
+    group.add_argument(
+        "--charge-argument",
+        help="keyword argument for the total charge (package.module:Class), or info: it reads it",
+    )
+    group.add_argument(
+        "--dipole-origin",
+        default="coordinates",
+        choices=("coordinates", "centre_of_mass"),
+        help="what the dipoles of ions refer to (package.module:Class)",
+    )
+
+
+def _add_sampling(verb: argparse.ArgumentParser) -> None:
+    group = verb.add_argument_group("sampling")
+    group.add_argument(
+        "--sample",
+        default="none",
+        choices=tuple(SAMPLERS),
+        help="none: the structures; md: Langevin dynamics with the same calculator; rattle: "
+        "displaced atoms and strained cells",
+    )
+    dynamics, rattle = DynamicsSampler(), RattleSampler()
+    group.add_argument(
+        "--temperatures",
+        type=float,
+        nargs="+",
+        default=list(dynamics.temperatures),
+        help="md: K, one trajectory each",
+    )
+    for name, kind, default, text in (
+        ("frames", int, dynamics.frames, "md: frames of each trajectory"),
+        ("interval", int, dynamics.interval, "md: time steps between frames"),
+        ("timestep", float, dynamics.timestep, "md: fs"),
+        ("thermostat-time", float, dynamics.thermostat_time, "md: 1/friction in fs"),
+        ("copies", int, None, "md: trajectories at each temperature (1); rattle: frames (20)"),
+        ("displacement", float, rattle.displacement, "rattle: standard deviation in Å"),
+        ("strain", float, rattle.strain, "rattle: standard deviation of components"),
+        ("seed", int, 0, "of all random numbers"),
+    ):
+        group.add_argument(f"--{name}", type=kind, default=default, help=text)
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    """Read the keyword arguments of a calculator."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f'expected an object such as {{"a": 1}}, got {text}')
+    return value
+
+
+def _sampler(options: argparse.Namespace) -> Sampler:
+    """Make the sampler that the options describe."""
+    kind = SAMPLERS[options.sample]
+    given = {name: getattr(options, name) for name in kind.__dataclass_fields__}
+    given = {name: value for name, value in given.items() if value is not None}
+    if "temperatures" in given:
+        given["temperatures"] = tuple(given["temperatures"])
+    return kind(**given)
+
+
+def _label(options: argparse.Namespace) -> None:
+    spec = CalculatorSpec(
+        options.calculator, options.arguments, options.charge_argument, options.dipole_origin
+    )
+    result = label(
+        read_structures(options.input, options.index),
+        spec,
+        options.output,
+        _sampler(options),
+        total_charge=options.charge,
+        workers=options.workers,
+        max_force=options.max_force,
+        overwrite=options.overwrite,
+    )
+    for failure in result.failures:
+        where = ", ".join(f"{key} {value}" for key, value in failure.items() if key != "error")
+        print(f"failed: {where}: {failure['error']}")
+    print(f"{result.n_frames} frames labelled, {len(result.failures)} failed")
+    print(f"written: {result.path}, {result.provenance}")
+
+
+def add_data(verbs: Verbs) -> argparse.ArgumentParser:
+    """Look for what is wrong with labelled structures."""
+    verb = add_verb(
+        verbs,
+        "data",
+        _data,
+        "Check labelled structures: sizes, label statistics, duplicates, outliers, missing labels, "
+        "sums of charges and forces, units and signs, overlapping atoms. The exit code is 1 if "
+        "something looks wrong.",
+    )
+    verb.add_argument("files", nargs="+", help="extended XYZ files, looked at together")
+    verb.add_argument("--output", help="folder for a page with pictures")
+    group = verb.add_argument_group("names of the labels in the files")
+    for name in KeysConfig.__dataclass_fields__:
+        choices = ("centre_of_mass", "coordinates") if name == "dipole_origin" else None
+        flag = f"--{name.replace('_', '-')}"
+        group.add_argument(flag, default=getattr(KeysConfig, name), choices=choices, help="key")
+    return verb
+
+
+def _data(options: argparse.Namespace) -> int:
+    keys = KeysConfig(**{name: getattr(options, name) for name in KeysConfig.__dataclass_fields__})
+    found = inspect_files(options.files, options.output, keys=keys)
+    return 0 if found.is_sound else 1

@@ -1,0 +1,25 @@
+"""Labels for one's own data: any ASE calculator over structures or over dynamics of its own.
+
+From Python::
+
+    from phicalc.labelling import CalculatorSpec, DynamicsSampler, label
+    label(structures, CalculatorSpec("gfn2-xtb"), "labelled.extxyz", DynamicsSampler(frames=50))
+
+From the shell: ``phicalc label molecule.xyz --sample md --frames 50``.
+"""
+
+from phicalc.labelling.calculators import CalculatorSpec as CalculatorSpec
+from phicalc.labelling.run import LabellingResult as LabellingResult
+from phicalc.labelling.run import label as label
+from phicalc.labelling.sampling import DynamicsSampler as DynamicsSampler
+from phicalc.labelling.sampling import GivenStructures as GivenStructures
+from phicalc.labelling.sampling import RattleSampler as RattleSampler
+
+__all__ = [
+    "CalculatorSpec",
+    "DynamicsSampler",
+    "GivenStructures",
+    "LabellingResult",
+    "RattleSampler",
+    "label",
+]

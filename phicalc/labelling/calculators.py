@@ -1,0 +1,139 @@
+"""The calculator that labels: described by plain data, so that every process can make its own."""
+
+from dataclasses import dataclass, field
+from functools import partial
+from importlib import import_module
+from importlib.metadata import packages_distributions, version
+from typing import Any
+
+from ase import Atoms
+from ase.calculators.calculator import Calculator
+
+#: Calculators that have a name of their own, and tblite's name for the method.
+XTB_METHODS = {"gfn2-xtb": "GFN2-xTB", "gfn1-xtb": "GFN1-xTB"}
+
+
+@dataclass(frozen=True)
+class CalculatorSpec:
+    """Which calculator labels, and how it is told the total charge.
+
+    xTB (through tblite, the extra ``label``) takes the total charge of a structure, its
+    ``info["multiplicity"]`` (2S + 1) if there is one, and no magnetic moments: `ase.build.molecule`
+    sets some that xTB refuses. Its periodic cells are computed at the Γ point only.
+
+    Raises
+    ------
+    ValueError
+        For a name that is neither known nor an import path.
+    """
+
+    name: str = "gfn2-xtb"
+    """``gfn2-xtb``, ``gfn1-xtb``, or an import path ``package.module:Class``."""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the calculator; what JSON can hold."""
+    charge_argument: str | None = None
+    """For import paths: the keyword argument that takes the total charge, or ``info`` if the
+    calculator reads ``atoms.info["charge"]``; None if it computes neutral structures only."""
+    dipole_origin: str = "coordinates"
+    """For import paths: what the dipoles of ions refer to: ``coordinates`` (their origin) or
+    ``centre_of_mass``."""
+
+    def __post_init__(self) -> None:
+        """Refuse names that mean nothing."""
+        package, colon, name = self.name.partition(":")
+        if self.name not in XTB_METHODS and not (package and colon and name):
+            raise ValueError(
+                f"calculator must be one of {', '.join(XTB_METHODS)} or an import path "
+                f"package.module:Class, got {self.name!r}"
+            )
+        if self.dipole_origin not in ("coordinates", "centre_of_mass"):
+            raise ValueError(
+                f"dipole_origin must be 'coordinates' or 'centre_of_mass', got "
+                f"{self.dipole_origin!r}"
+            )
+
+    @property
+    def is_xtb(self) -> bool:
+        """Whether this is one of tblite's methods."""
+        return self.name in XTB_METHODS
+
+    def load(self) -> Any:
+        """Return what makes the calculator when it is called.
+
+        Raises
+        ------
+        ImportError
+            If it is not installed, saying what to install.
+        ValueError
+            If the import path leads nowhere.
+        """
+        if self.is_xtb:
+            return partial(_tblite(), method=XTB_METHODS[self.name], verbosity=0)
+        module, _, name = self.name.partition(":")
+        try:
+            return getattr(import_module(module), name)
+        except ModuleNotFoundError as error:
+            raise ImportError(
+                f"calculator {self.name!r}: {error}. Install it, or set PYTHONPATH to the folder "
+                "of the module"
+            ) from error
+        except AttributeError as error:
+            raise ValueError(f"calculator {self.name!r}: {error}; check the class") from error
+
+    def make(self, atoms: Atoms) -> Calculator:
+        """Make a new calculator for a structure, whose ``info["charge"]`` is its total charge.
+
+        Raises
+        ------
+        ImportError
+            If the calculator is not installed.
+        ValueError
+            For an ion, if the calculator cannot be told its charge.
+        """
+        charge = float(atoms.info["charge"])
+        arguments = dict(self.arguments)
+        if self.is_xtb:
+            arguments["charge"] = charge
+            if "multiplicity" in atoms.info:
+                arguments["multiplicity"] = int(atoms.info["multiplicity"])
+        elif self.charge_argument not in (None, "info"):
+            arguments[self.charge_argument] = charge
+        elif charge and self.charge_argument is None:
+            raise ValueError(
+                f"{atoms.get_chemical_formula()} has the total charge {charge:g} e, but nothing "
+                f"says how {self.name} is told: give charge_argument, the keyword argument that "
+                "takes it, or 'info' if the calculator reads atoms.info['charge']"
+            )
+        return self.load()(**arguments)
+
+    def prepare(self, atoms: Atoms) -> Atoms:
+        """Copy a structure as the calculator wants it: constraints and, for xTB, moments go."""
+        copy = atoms.copy()
+        copy.set_constraint()
+        if self.is_xtb:
+            for name in ("initial_magmoms", "initial_charges"):
+                copy.arrays.pop(name, None)
+        return copy
+
+    def record(self) -> dict[str, Any]:
+        """Say what labels, for the file of provenance: name, arguments, package and version."""
+        package = "tblite" if self.is_xtb else self.name.partition(":")[0].partition(".")[0]
+        distributions = packages_distributions().get(package, [])
+        return {
+            "name": self.name,
+            "arguments": self.arguments,
+            "charge_argument": "charge" if self.is_xtb else self.charge_argument,
+            "package": package,
+            "version": version(distributions[0]) if distributions else "unknown",
+        }
+
+
+def _tblite() -> Any:
+    """Return tblite's ASE calculator."""
+    try:
+        from tblite.ase import TBLite
+    except ImportError as error:
+        raise ImportError(
+            "xTB labels need tblite: pip install 'phicalc[label]' (or tblite)"
+        ) from error
+    return TBLite

@@ -1,0 +1,322 @@
+"""A run of labelling: chains of frames over processes, kept as they come, written at the end."""
+
+import hashlib
+import json
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import asdict
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from ase import Atoms
+from tqdm import tqdm
+
+from phicalc import __version__
+from phicalc.labelling.calculators import CalculatorSpec
+from phicalc.labelling.journal import Journal
+from phicalc.labelling.labels import UNITS, defined_labels, label_structure, with_labels
+from phicalc.labelling.sampling import SAMPLERS, Chain, GivenStructures, Sampler
+from phicalc.structures import write_structures
+
+
+class LabellingResult(NamedTuple):
+    """What a run leaves behind."""
+
+    path: Path
+    """Extended XYZ file with the labelled frames."""
+    provenance: Path
+    """JSON file that says where they come from."""
+    n_frames: int
+    failures: list[dict[str, Any]]
+    """Frames that could not be labelled: structure, frame, error, frames lost with it."""
+
+
+class Task(NamedTuple):
+    """One frame to make and to label; everything that a process needs."""
+
+    atoms: Atoms
+    """The structure in the state of the frame before."""
+    chain: Chain
+    frame: int
+    sampler: Sampler
+    spec: CalculatorSpec
+    max_force: float
+
+
+def label(
+    structures: Sequence[Atoms],
+    spec: CalculatorSpec,
+    output: str | Path,
+    sampler: Sampler = GivenStructures(),  # noqa: B008 - frozen
+    *,
+    total_charge: float | None = None,
+    workers: int = 1,
+    max_force: float = 100.0,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> LabellingResult:
+    """Label structures, or what a sampler makes of them, and write an extended XYZ file.
+
+    A run can be killed at any moment and started again: frames that were labelled are kept, and
+    the file at the end is the same. The number of processes changes nothing. Frames that fail (an
+    SCF that does not converge) are recorded and left out, with the rest of their trajectory.
+
+    Beside ``output.extxyz`` stands ``output.provenance.json``: calculator, version, arguments,
+    sampler, units, failures. Labels follow `phicalc.training`: dipoles of ions about the centre of
+    mass, ``info["charge"]``, stress only where a cell is periodic in three directions.
+
+    Parameters
+    ----------
+    structures
+        Where to start; ``info["charge"]`` is their total charge in e (0 if missing).
+    spec
+        The calculator.
+    output
+        The file.
+    sampler
+        Which frames are labelled; by default the structures themselves.
+    total_charge
+        Charge in e of every structure, in place of their own.
+    workers
+        Processes, with one thread each; 1 computes in this process.
+    max_force
+        Frames with a larger force, in eV/Å, count as failed.
+    overwrite
+        Whether to replace the result of another run.
+    progress
+        Whether to show a progress bar (on terminals only).
+
+    Raises
+    ------
+    ValueError
+        If there are no structures, or the calculator does not suit them.
+    ImportError
+        If the calculator is not installed.
+    FileExistsError
+        If the file is the result of another run.
+    RuntimeError
+        If every frame failed.
+    """
+    structures = [_with_charge(atoms, total_charge) for atoms in structures]
+    if not structures or not all(map(len, structures)):
+        raise ValueError("there is nothing to label: every structure needs at least one atom")
+    if workers < 1:
+        raise ValueError(f"workers must be ≥ 1, got {workers}")
+    for atoms in structures:  # here, once, and not as a failure of every frame
+        defined_labels(atoms, spec.make(atoms))
+    path = Path(output)
+    settings = _settings(structures, spec, sampler, max_force)
+    finished = _finished(path, settings)
+    if finished is not None:
+        return finished
+    journal = Journal(path.with_name(f"{path.name}.journal"), settings)
+    if path.exists() and not overwrite and not journal.path.exists():
+        raise FileExistsError(
+            f"{path} exists and is not the result of this run: choose another output, or ask to "
+            "overwrite it"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    chains = sampler.chains(structures)
+    entries = _kept(journal.open())
+    template = Task(structures[0], chains[0], 0, sampler, spec, max_force)
+    tasks = _first_tasks(structures, chains, entries, template)
+    total = sum(chain.n_frames for chain in chains)
+    bar = tqdm(total=total, initial=len(entries), unit="frame", disable=None if progress else True)
+
+    def record(key: tuple[int, int], entry: dict[str, Any]) -> None:
+        entries[key] = entry
+        journal.append({"chain": key[0], "frame": key[1], **entry})
+        bar.update()
+
+    with bar, _executor(workers) as executor:
+        _work(tasks, executor, workers, record)
+    result = _write(path, structures, chains, entries, settings)
+    journal.path.unlink()
+    return result
+
+
+def _with_charge(atoms: Atoms, total_charge: float | None) -> Atoms:
+    """Copy a structure that knows its total charge."""
+    copy = atoms.copy()
+    charge = atoms.info.get("charge", 0) if total_charge is None else total_charge
+    copy.info["charge"] = float(charge)
+    return copy
+
+
+def _settings(
+    structures: Sequence[Atoms], spec: CalculatorSpec, sampler: Sampler, max_force: float
+) -> dict[str, Any]:
+    """Everything that decides the result, as JSON types."""
+    kinds = {kind: name for name, kind in SAMPLERS.items()}
+    digest = hashlib.sha256()
+    for atoms in structures:
+        momenta = atoms.get_momenta()
+        parts = (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, momenta)
+        for part in (*parts, atoms.info["charge"], atoms.info.get("multiplicity", 0)):
+            digest.update(np.ascontiguousarray(part).tobytes())
+    settings = {
+        "phicalc_version": __version__,
+        "calculator": spec.record(),
+        "sampler": {"name": kinds[type(sampler)], **asdict(sampler)},
+        "structures": {"number": len(structures), "sha256": digest.hexdigest()},
+        "max_force": max_force,
+    }
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(settings, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"arguments of the calculator must be what JSON holds: {error}") from error
+    return plain
+
+
+def _provenance_of(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.provenance.json")
+
+
+def _finished(path: Path, settings: dict[str, Any]) -> LabellingResult | None:
+    """Return the result of this very run if it is there already."""
+    provenance = _provenance_of(path)
+    if not (path.exists() and provenance.exists()):
+        return None
+    found = json.loads(provenance.read_text(encoding="utf-8"))
+    if any(found.get(key) != value for key, value in settings.items()):
+        return None
+    return LabellingResult(path, provenance, found["frames"], found["failures"])
+
+
+def _kept(lines: list[dict[str, Any]]) -> dict[tuple[int, int], dict[str, Any]]:
+    """Entries of the journal by chain and frame."""
+    return {(line.pop("chain"), line.pop("frame")): line for line in lines}
+
+
+def _first_tasks(
+    structures: Sequence[Atoms],
+    chains: Sequence[Chain],
+    entries: dict[tuple[int, int], dict[str, Any]],
+    template: Task,
+) -> deque[tuple[int, Task]]:
+    """Where each chain goes on."""
+    tasks: deque[tuple[int, Task]] = deque()
+    for number, chain in enumerate(chains):
+        task = template._replace(atoms=structures[chain.structure], chain=chain)
+        while (entry := entries.get((number, task.frame))) is not None and "state" in entry:
+            task = _following(task, entry)
+        if task.frame < chain.n_frames and (number, task.frame) not in entries:
+            tasks.append((number, task))
+    return tasks
+
+
+def _following(task: Task, entry: dict[str, Any]) -> Task:
+    """Return the task after the one that gave this entry."""
+    return task._replace(atoms=_restored(task.atoms, entry["state"]), frame=task.frame + 1)
+
+
+def _restored(atoms: Atoms, state: dict[str, Any]) -> Atoms:
+    """Copy a structure in another state."""
+    copy = atoms.copy()
+    copy.set_constraint()
+    copy.set_cell(state["cell"])
+    copy.positions = np.array(state["positions"])
+    copy.set_momenta(np.array(state["momenta"]))
+    return copy
+
+
+def perform(task: Task) -> dict[str, Any]:
+    """Make and label one frame; a failure is a result, too."""
+    try:
+        atoms = task.sampler.advance(task.chain, task.frame, task.atoms, task.spec)
+        labels = label_structure(atoms, task.spec, task.max_force)
+    except Exception as error:  # calculators raise whatever they like
+        return {"error": " ".join(f"{type(error).__name__}: {error}".split())}
+    state = {
+        "positions": atoms.positions.tolist(),
+        "momenta": atoms.get_momenta().tolist(),
+        "cell": atoms.cell.array.tolist(),
+    }
+    return {"state": state, "labels": labels}
+
+
+def _work(
+    tasks: deque[tuple[int, Task]],
+    executor: Executor,
+    workers: int,
+    record: Callable[[tuple[int, int], dict[str, Any]], None],
+) -> None:
+    """Do all tasks, and those that follow from them."""
+    running: dict[Future[dict[str, Any]], tuple[int, Task]] = {}
+    while tasks or running:
+        while tasks and len(running) < 2 * workers:  # one waits behind each that is worked on
+            number, task = tasks.popleft()
+            running[executor.submit(perform, task)] = number, task
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            number, task = running.pop(future)
+            entry = future.result()
+            record((number, task.frame), entry)
+            if "state" in entry and task.frame + 1 < task.chain.n_frames:
+                tasks.append((number, _following(task, entry)))
+
+
+class _ThisProcess(Executor):
+    """Computes at once, where it is asked."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
+@contextmanager
+def _executor(workers: int) -> Iterator[Executor]:
+    """Offer processes with one thread each for the time of the block."""
+    if workers == 1:
+        yield _ThisProcess()
+        return
+    # Libraries read this when they are loaded, in the new processes; here it is put back.
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    # Started anew, not forked: threads of numerical libraries do not survive a fork.
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before
+
+
+def _write(
+    path: Path,
+    structures: Sequence[Atoms],
+    chains: Sequence[Chain],
+    entries: dict[tuple[int, int], dict[str, Any]],
+    settings: dict[str, Any],
+) -> LabellingResult:
+    """Write frames in the order of the chains, and where they come from."""
+    frames, failures = [], []
+    for (number, index), entry in sorted(entries.items()):
+        chain = chains[number]
+        if "error" in entry:
+            lost = chain.n_frames - index - 1
+            failures.append({"structure": chain.structure, **chain.note, "frame": index,
+                             "error": entry["error"], "frames_lost_after": lost})  # fmt: skip
+            continue
+        atoms = with_labels(_restored(structures[chain.structure], entry["state"]), entry["labels"])
+        atoms.info |= {"structure": chain.structure, **chain.note}
+        frames.append(atoms)
+    if not frames:
+        raise RuntimeError(f"every frame failed; the first: {failures[0]['error']}")
+    provenance = _provenance_of(path)
+    document = {**settings, "units": UNITS, "frames": len(frames), "failures": failures}
+    new = path.with_name(f"{path.name}.tmp")
+    write_structures(new, frames)
+    new.replace(path)
+    new = provenance.with_name(f"{provenance.name}.tmp")
+    new.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    new.replace(provenance)
+    return LabellingResult(path, provenance, len(frames), failures)

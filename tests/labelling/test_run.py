@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import json
+import multiprocessing
+
+import ase.io
+import numpy as np
+import pytest
+from ase.build import bulk, molecule
+from ase.calculators.emt import EMT
+
+from phicalc.labelling import CalculatorSpec, DynamicsSampler, RattleSampler, label
+from phicalc.labelling import run as run_module
+from phicalc.labelling.journal import Journal
+
+SPEC = CalculatorSpec("ase.calculators.emt:EMT")
+DYNAMICS = DynamicsSampler(temperatures=(300.0, 600.0), frames=4, interval=2)
+
+
+@pytest.fixture
+def structures():
+    return [molecule("N2"), bulk("Cu", cubic=True)]
+
+
+def run(structures, path, sampler=DYNAMICS, **changes):
+    return label(structures, SPEC, path, sampler, progress=False, **changes)
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing catches it."""
+
+
+@pytest.mark.parametrize("moment", ["before", "within", "after"])
+def test_killed_runs_end_like_whole_ones(structures, tmp_path, monkeypatch, moment):
+    whole = run(structures, tmp_path / "whole.extxyz")
+    original, calls = Journal.append, 0
+
+    def torn(self, entry):
+        nonlocal calls
+        calls += 1
+        if calls % 3:
+            return original(self, entry)
+        if moment == "within":
+            with self.path.open("a") as stream:
+                stream.write(json.dumps(entry)[:40])
+        elif moment == "after":
+            original(self, entry)
+        raise Killed
+
+    monkeypatch.setattr(Journal, "append", torn)
+    kills = 0
+    for _ in range(30):
+        try:
+            result = run(structures, tmp_path / "torn.extxyz")
+        except Killed:
+            kills += 1
+            continue
+        break
+    assert kills >= 3
+    assert calls <= 16 + 2 * kills  # nothing that was kept is computed again
+    assert result.path.read_bytes() == whole.path.read_bytes()
+    assert result.provenance.read_bytes() == whole.provenance.read_bytes()
+    assert not (tmp_path / "torn.extxyz.journal").exists()
+
+
+def test_finished_runs_are_not_repeated(structures, tmp_path, monkeypatch):
+    result = run(structures, tmp_path / "data.extxyz")
+    monkeypatch.setattr(run_module, "perform", None)
+    assert run(structures, tmp_path / "data.extxyz") == result
+    monkeypatch.undo()
+    with pytest.raises(FileExistsError, match="not the result of this run"):
+        run(structures, tmp_path / "data.extxyz", RattleSampler(copies=1))
+    run(structures, tmp_path / "data.extxyz", RattleSampler(copies=1), overwrite=True)
+    assert len(ase.io.read(tmp_path / "data.extxyz", ":")) == 2
+
+
+def test_other_settings_do_not_continue_a_run(structures, tmp_path, monkeypatch):
+    def kill(*_):
+        raise Killed
+
+    monkeypatch.setattr(run_module, "_write", kill)
+    with pytest.raises(Killed):
+        run(structures, tmp_path / "data.extxyz")
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match=r"other settings \(max_force: 100.0 → 90.0\)"):
+        run(structures, tmp_path / "data.extxyz", max_force=90.0)
+    moved = [atoms.copy() for atoms in structures]
+    moved[0].positions[0, 0] += 1e-9
+    with pytest.raises(ValueError, match="structures: "):
+        run(moved, tmp_path / "data.extxyz")
+    monkeypatch.setattr(run_module, "perform", None)
+    assert run(structures, tmp_path / "data.extxyz").n_frames == 16
+
+
+def test_processes_give_the_same_file(structures, tmp_path):
+    one = run(structures, tmp_path / "one.extxyz")
+    two = run(structures, tmp_path / "two.extxyz", workers=2)
+    assert one.path.read_bytes() == two.path.read_bytes()
+    assert multiprocessing.get_start_method(allow_none=True) in (None, "fork")  # left alone
+
+
+def test_failures_are_recorded_and_left_out(structures, tmp_path, monkeypatch):
+    original, calls = EMT.calculate, 0
+
+    def fragile(self, atoms, *arguments):
+        nonlocal calls
+        calls += 1
+        if calls == 8:
+            raise RuntimeError("SCF not\nconverged")
+        return original(self, atoms, *arguments)
+
+    monkeypatch.setattr(EMT, "calculate", fragile)
+    result = run(structures, tmp_path / "data.extxyz")
+    (failure,) = result.failures
+    assert failure["error"] == "RuntimeError: SCF not converged"
+    assert result.n_frames == 16 - 1 - failure["frames_lost_after"]
+    assert len(ase.io.read(result.path, ":")) == result.n_frames
+    document = json.loads(result.provenance.read_text())
+    assert document["failures"] == result.failures
+    assert document["frames"] == result.n_frames
+    assert document["sampler"] == {
+        "name": "md", "temperatures": [300.0, 600.0], "frames": 4, "interval": 2,
+        "timestep": 0.5, "thermostat_time": 100.0, "copies": 1, "seed": 0,
+    }  # fmt: skip
+    monkeypatch.setattr(EMT, "calculate", lambda *_: 1 / 0)
+    with pytest.raises(RuntimeError, match="every frame failed; the first: ZeroDivisionError"):
+        run(structures, tmp_path / "none.extxyz")
+
+
+def test_frames_keep_order_charge_and_origin(structures, tmp_path):
+    structures[0].info["charge"] = -1
+    structures[0].info["split"] = "val"
+    spec = CalculatorSpec("ase.calculators.emt:EMT", charge_argument="info")
+    path = tmp_path / "new" / "data.extxyz"
+    label(structures, spec, path, DYNAMICS, progress=False)
+    frames = ase.io.read(path, ":")
+    found = [(f.info["structure"], f.info["temperature"], f.info["charge"]) for f in frames]
+    assert found == [(0, 300, -1)] * 4 + [(0, 600, -1)] * 4 + [(1, 300, 0)] * 4 + [(1, 600, 0)] * 4
+    assert frames[0].info["split"] == "val"
+    assert not np.allclose(frames[0].positions, frames[1].positions)
+    label(structures, spec, path, total_charge=2.0, overwrite=True, progress=False)
+    assert [f.info["charge"] for f in ase.io.read(path, ":")] == [2, 2]
+
+
+def test_what_makes_no_sense_is_refused_at_once(structures, tmp_path):
+    with pytest.raises(ValueError, match="nothing to label"):
+        run([], tmp_path / "data.extxyz")
+    with pytest.raises(ValueError, match="workers must be ≥ 1, got 0"):
+        run(structures, tmp_path / "data.extxyz", workers=0)
+    spec = CalculatorSpec("ase.calculators.calculator:Calculator")
+    with pytest.raises(ValueError, match="Calculator gives no energy and no forces"):
+        label(structures, spec, tmp_path / "data.extxyz")
+    spec = CalculatorSpec(SPEC.name, {"asap_cutoff": object()})
+    with pytest.raises(ValueError, match="what JSON holds"):
+        label(structures, spec, tmp_path / "data.extxyz")
+    assert not list(tmp_path.iterdir())

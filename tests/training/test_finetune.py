@@ -1,0 +1,114 @@
+"""Training that starts from the weights of a model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import ase.io
+import numpy as np
+import pytest
+import torch
+
+from phicalc.checkpoint import load_model, read_card
+from phicalc.training import run as run_module
+from phicalc.training import train, train_committee
+from phicalc.training.dataset import make_samples
+from phicalc.training.frames import read_frames
+from phicalc.training.initialization import inherited_potential
+from phicalc.training.run_folder import RunFolder
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch):
+    for name in ("plot_curves", "plot_parity"):
+        monkeypatch.setattr(run_module, name, lambda *_: None)
+
+
+def quiet(_: str) -> None:
+    pass
+
+
+@pytest.fixture
+def parent(make_config, tmp_path):
+    """Folder of a model trained for a moment."""
+    return str(train(make_config(max_epochs=4, output=str(tmp_path / "parent")), None, quiet).model)
+
+
+def test_weights_are_those_of_the_parent_and_its_digest_is_on_the_card(make_config, parent):
+    lines: list[str] = []
+    idle = {"optimizer": {"lr": 1e-300, "ema_decay": 0.0}, "max_epochs": 1}
+    result = train(make_config(init=parent, **idle), report=lines.append)
+    old, new = (load_model(folder)[0] for folder in (parent, result.model))
+    for one, other in zip(old.parameters(), new.parameters(), strict=True):
+        assert torch.equal(one, other)
+    card = read_card(parent)
+    assert read_card(result.model).training["parent"] == {"name": "model", "sha256": card.sha256}
+    assert any("starting from the weights of model (SHA-256 " in line for line in lines)
+    history = RunFolder(parent[: -len("/model")]).read_history()
+    before = min(row["valid_forces_rmse"] for row in history)
+    assert result.metrics["valid"]["metrics"]["forces_rmse"] == pytest.approx(before, rel=0.02)
+
+
+def test_other_levels_of_theory_are_shifted_and_absent_elements_keep_their_energies(
+    make_config, parent, carbon_chain, tmp_path
+):
+    images = ase.io.read(carbon_chain, ":")
+    for atoms in images:
+        count = np.array([(atoms.numbers == z).sum() for z in (1, 6)])
+        atoms.calc.results["energy"] += count @ [-3.0, 1000.0]
+    ase.io.write(tmp_path / "shifted.xyz", images, format="extxyz")
+    config = make_config()
+    found = {}
+    for name in (str(carbon_chain), str(tmp_path / "shifted.xyz")):
+        samples = make_samples(read_frames(name, config.data.keys), config.model.cutoff)
+        potential, notes = inherited_potential(parent, config.model, samples, dtype=torch.float64)
+        assert any("reference energies" in note for note in notes)
+        found[name] = np.array(potential.config.reference_energies)
+    one, other = found.values()
+    np.testing.assert_allclose(other - one, [-3.0, 1000.0], atol=1e-6)
+    given = {"H": -1.0, "C": -2.0}
+    potential, _ = inherited_potential(parent, config.model, samples, given_references=given)
+    assert potential.config.reference_energies == (-1.0, -2.0)
+
+
+def test_continued_run_needs_its_parent_no_more(make_config, parent, tmp_path, monkeypatch):
+    config = make_config(init=parent, checkpoint={"every_steps": 1})
+
+    def kill(self, row):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunFolder, "append", kill)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, report=quiet)
+    monkeypatch.undo()
+    digest = read_card(parent).sha256
+    (tmp_path / "parent" / "model").rename(tmp_path / "parent" / "gone")
+    assert read_card(train(config, report=quiet).model).training["parent"]["sha256"] == digest
+
+
+def test_another_network_or_new_elements_are_refused(make_config, settings, parent):
+    model = {**settings["model"], "channels": 6}
+    with pytest.raises(ValueError, match="another network: model.channels is 6, the parent's 4"):
+        train(make_config(init=parent, model=model), report=quiet)
+    config = make_config(init=parent)
+    more = replace(config.model, elements=("H", "C", "O"), reference_energies=())
+    with pytest.raises(ValueError, match=r"elements is \['H', 'C', 'O'\].*cannot learn new"):
+        inherited_potential(parent, more, [])
+    with pytest.raises(FileNotFoundError, match="no model 'nothing'"):
+        train(make_config(init="nothing"), report=quiet)
+
+
+def test_committee_differs_in_its_seeds_only(make_config, tmp_path):
+    config = make_config(max_epochs=1, seed=7)
+    results = train_committee(config, 2, report=quiet)
+    assert [r.model.parent.name for r in results] == ["member_0", "member_1"]
+    weights = [next(load_model(r.model)[0].parameters()) for r in results]
+    assert not torch.equal(*weights)
+    cards = [read_card(r.model) for r in results]
+    assert [card.training["config"]["seed"] for card in cards] == [7, 8]
+    assert cards[0].data == cards[1].data
+    assert (tmp_path / "run" / "committee.json").is_file()
+    alone = train(replace(config, output=str(tmp_path / "alone")), report=quiet)
+    assert read_card(alone.model).sha256 == cards[0].sha256
+    with pytest.raises(ValueError, match="at least 2 members, got 1"):
+        train_committee(config, 1, report=quiet)
