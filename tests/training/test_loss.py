@@ -198,7 +198,7 @@ def test_parts_of_a_batch_add_up_to_the_whole():
         zero = torch.zeros(batch.graph.n_structures, dtype=F64)
         prediction = Prediction(
             zero, torch.zeros(n, dtype=F64), torch.zeros(n, 3, dtype=F64), None,
-            torch.zeros(n, dtype=F64), {},
+            torch.zeros(n, dtype=F64), None, {},
         )  # fmt: skip
         found = errors(prediction, batch.labels, batch.graph)
         return loss_value(found, batch.graph, config, 0.5, counts).total.item()
