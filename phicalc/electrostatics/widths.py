@@ -1,5 +1,6 @@
 """Gaussian widths of the charges, fixed or trained within bounds."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -33,7 +34,8 @@ class GaussianWidths(nn.Module):
         start = self._start_of(element)
         if self.raw is None:
             return start
-        return start * RANGE ** torch.tanh(self.raw.double()[self._index(element)])
+        exponent = torch.tanh(self.raw.double()[self._index(element)])
+        return start * torch.exp(math.log(RANGE) * exponent)  # the compiler knows no RANGE ** x
 
     def widest(self, element: Int64[Tensor, " n_atoms"]) -> Float64[Tensor, " n_atoms"]:
         """Width of each atom that training cannot exceed."""

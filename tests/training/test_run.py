@@ -335,14 +335,21 @@ def test_short_runs_are_not_compiled(make_config, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("head", ["qeq", "solve"])
+@pytest.mark.parametrize(
+    "head",
+    [
+        {"head": "qeq", "hardness": "environment", "smearing": "trained", "gate": False},
+        {"head": "solve"},
+    ],
+    ids=lambda head: head["head"],
+)
 def test_compiled_training_step_equals_the_plain_one(
     make_config, settings, carbon_chain, monkeypatch, head
 ):
     monkeypatch.setenv("JAXTYPING_DISABLE", "1")
     model = {
         **settings["model"],
-        "head": head,
+        **head,
         "l_max": 0,
         "correlation": 1,
     }  # the compiler takes minutes otherwise
