@@ -78,7 +78,7 @@ class Inspection(NamedTuple):
         return not any(finding.is_wrong for finding in self.findings)
 
 
-def inspect(frames: Sequence[LabelledAtoms]) -> Inspection:
+def inspect_frames(frames: Sequence[LabelledAtoms]) -> Inspection:
     """Check labelled structures.
 
     Looked for are exact and near duplicates (of the same atoms in the same order), energies that
@@ -197,6 +197,7 @@ def _outliers(frames: Sequence[LabelledAtoms], series: dict[str, np.ndarray]) ->
     """Energies and forces far from those of the rest."""
     residuals = series["energy"]
     far = np.abs(_deviation(residuals, 0.005))
+    far[[len(frame.atoms) == 1 for frame in frames]] = 0.0  # free atoms are not bound: no error
     yield from _worst(
         frames, far, OUTLIER,
         "frames have energies per atom far from what energies of the elements explain",
