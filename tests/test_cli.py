@@ -70,6 +70,18 @@ def test_predict_takes_the_total_charge_and_leaves_out_stress(box, model):
     assert "stress" not in frame.calc.results
 
 
+def test_train_starts_from_a_model_and_trains_committees(monkeypatch):
+    calls = []
+    monkeypatch.setattr(cli.models, "train_from_yaml", lambda *a: calls.append(a))
+    monkeypatch.setattr(cli.models, "train_committee_from_yaml", lambda *a: calls.append(a))
+    assert run("train", "own.yaml", "seed=3", "--finetune", "models: old/water") == 0
+    assert run("train", "own.yaml", "--members", "4") == 0
+    assert calls == [
+        ("own.yaml", ["seed=3", 'init="models: old/water"']),
+        ("own.yaml", [], 4),
+    ]
+
+
 def test_relax_writes_a_structure_of_lower_energy(box, model, capsys):
     options = ("--cell", "--steps", "2", "--optimizer", "fire", "--trajectory", "path.extxyz")
     assert run("relax", box, "--model", model, *options) == 0

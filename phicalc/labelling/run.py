@@ -107,7 +107,8 @@ def label(
         raise ValueError("there is nothing to label: every structure needs at least one atom")
     if workers < 1:
         raise ValueError(f"workers must be ≥ 1, got {workers}")
-    for atoms in structures:  # here, once, and not as a failure of every frame
+    # here, once for each charge, and not as a failure of every frame
+    for atoms in {atoms.info["charge"]: atoms for atoms in structures}.values():
         defined_labels(atoms, spec.make(atoms))
     path = Path(output)
     settings = _settings(structures, spec, sampler, max_force)

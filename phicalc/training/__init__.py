@@ -17,7 +17,7 @@ from phicalc.training.config import config_from_dict as config_from_dict
 from phicalc.training.config import load_config as load_config
 from phicalc.training.evaluate import evaluate_model as evaluate_model
 from phicalc.training.inspection import Inspection as Inspection
-from phicalc.training.inspection import inspect as inspect
+from phicalc.training.inspection import inspect_frames as inspect_frames
 from phicalc.training.inspection_page import inspect_files as inspect_files
 from phicalc.training.run import TrainingResult as TrainingResult
 from phicalc.training.run import train as train
@@ -31,7 +31,7 @@ __all__ = [
     "TrainingResult",
     "config_from_dict",
     "evaluate_model",
-    "inspect",
+    "inspect_frames",
     "inspect_files",
     "load_config",
     "train",

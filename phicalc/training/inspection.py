@@ -78,7 +78,7 @@ class Inspection(NamedTuple):
         return not any(finding.is_wrong for finding in self.findings)
 
 
-def inspect(frames: Sequence[LabelledAtoms]) -> Inspection:
+def inspect_frames(frames: Sequence[LabelledAtoms]) -> Inspection:
     """Check labelled structures.
 
     Looked for are exact and near duplicates (of the same atoms in the same order), energies that
@@ -196,33 +196,32 @@ def _duplicates(frames: Sequence[LabelledAtoms], pairs: Sequence[Pair]) -> Itera
 def _outliers(frames: Sequence[LabelledAtoms], series: dict[str, np.ndarray]) -> Iterator[Finding]:
     """Energies and forces far from those of the rest."""
     residuals = series["energy"]
-    far = _deviation(residuals, 0.005)
+    far = np.abs(_deviation(residuals, 0.005))
+    far[[len(frame.atoms) == 1 for frame in frames]] = 0.0  # free atoms are not bound: no error
     yield from _worst(
-        frames, far, OUTLIER, True,
+        frames, far, OUTLIER,
         "frames have energies per atom far from what energies of the elements explain",
         lambda i: f"{residuals[i]:+.3f} eV/atom",
     )  # fmt: skip
     far = _deviation(np.log10(np.maximum(series["force"], 1e-6)), 0.1)
-    far[series["force"] < np.nanmedian(series["force"])] = 0.0  # frames at rest are no outliers
     yield from _worst(
-        frames, far, OUTLIER, True, "frames have much larger forces than the others",
+        frames, far, OUTLIER, "frames have much larger forces than the others",
         lambda i: f"up to {series['force'][i]:.1f} eV/Å",
     )  # fmt: skip
 
 
 def _deviation(values: np.ndarray, smallest: float) -> np.ndarray:
-    """Distances from the median in robust standard deviations, of at least `smallest`."""
+    """Deviations from the median over the robust standard deviation, of at least `smallest`."""
     if not np.isfinite(values).any():
         return np.zeros(len(values))
-    distances = np.abs(values - np.nanmedian(values))
-    return distances / max(1.4826 * float(np.nanmedian(distances)), smallest)
+    deviations = values - np.nanmedian(values)
+    return deviations / max(1.4826 * float(np.nanmedian(np.abs(deviations))), smallest)
 
 
 def _worst(
     frames: Sequence[LabelledAtoms],
     values: np.ndarray,
-    limit: float | np.ndarray,
-    is_wrong: bool,
+    limit: float,
     text: str,
     describe: Any,
 ) -> Iterator[Finding]:
@@ -231,14 +230,14 @@ def _worst(
     chosen = [i for i in order if values[i] > limit]
     if chosen:
         origins = [f"{frames[i].origin} ({describe(i)})" for i in chosen]
-        yield Finding(is_wrong, f"{len(chosen)} {text}", origins)
+        yield Finding(True, f"{len(chosen)} {text}", origins)
 
 
 def _sums(frames: Sequence[LabelledAtoms], series: dict[str, np.ndarray]) -> Iterator[Finding]:
     """Charges and forces that do not add up."""
     charges = series["charge_sum"]
     yield from _worst(
-        frames, np.abs(charges), CHARGE_SUM, True,
+        frames, np.abs(charges), CHARGE_SUM,
         f"frames have charges that do not sum to the total charge (by more than {CHARGE_SUM} e)",
         lambda i: f"{charges[i]:+.3f} e",
     )  # fmt: skip
@@ -246,7 +245,7 @@ def _sums(frames: Sequence[LabelledAtoms], series: dict[str, np.ndarray]) -> Ite
     in_field = [any("field" in key for key in frame.atoms.info) for frame in frames]
     net = np.where(in_field, 0.0, series["net_force"] / [len(f.atoms) for f in frames])
     yield from _worst(
-        frames, net, max(NET_FORCE * rms, 1e-3), True,
+        frames, net, max(NET_FORCE * rms, 1e-3),
         "frames have forces that do not sum to zero",
         lambda i: f"{net[i]:.3f} eV/Å per atom",
     )  # fmt: skip
@@ -254,7 +253,7 @@ def _sums(frames: Sequence[LabelledAtoms], series: dict[str, np.ndarray]) -> Ite
 
 def _overlaps(frames: Sequence[LabelledAtoms], closeness: np.ndarray) -> Iterator[Finding]:
     yield from _worst(
-        frames, -closeness, -OVERLAP, True,
+        frames, -closeness, -OVERLAP,
         f"frames have atoms nearer than {OVERLAP} of the sum of their covalent radii",
         lambda i: f"{closeness[i]:.2f}",
     )  # fmt: skip
@@ -281,7 +280,7 @@ def _units(frames: Sequence[LabelledAtoms], pairs: Sequence[Pair]) -> Iterator[F
         (fit_forces(pairs), _FORCE_SLOPES, "forces"),
         (fit_stress(pairs), _STRESS_SLOPES, "stresses"),
     ):
-        if fit is None or abs(fit.correlation) < 0.8 or 0.75 < fit.slope < 1.35:
+        if fit is None or abs(fit.correlation) < 0.8 or 0.65 < fit.slope < 1.5:
             continue
         text_of = {
             abs(np.log(fit.slope / slope)): text

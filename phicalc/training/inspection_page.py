@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from phicalc.training.config import KeysConfig
 from phicalc.training.frames import find_data_file, read_frames
-from phicalc.training.inspection import CHARGE_SUM, OVERLAP, Inspection, inspect
+from phicalc.training.inspection import CHARGE_SUM, OVERLAP, Inspection, inspect_frames
 from phicalc.training.pairs import FAR, NEAR
 from phicalc.training.state import write_atomically
 
@@ -45,7 +45,7 @@ def inspect_files(
         For files that cannot be read, and labels that are not finite.
     """
     frames = [frame for name in paths for frame in read_frames(find_data_file(name), keys)]
-    found = inspect(frames)
+    found = inspect_frames(frames)
     width = max(map(len, found.table))
     for name, text in found.table.items():
         report(f"{name:<{width}}  {text}")

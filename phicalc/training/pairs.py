@@ -20,8 +20,8 @@ from phicalc.training.frames import LabelledAtoms
 #: Frames whose atoms differ by less (root mean square, Å) are near duplicates.
 NEAR = 0.01
 
-#: Pairs that differ by more (root mean square, Å) say nothing about units.
-FAR = 0.3
+#: Pairs that differ by more (root mean square, Å) say nothing about units; nor do fewer pairs.
+FAR, ENOUGH = 0.2, 10
 
 #: Partners that are looked at for each frame, and atoms between which distances are compared first.
 _PARTNERS, _ANCHORS = 5, 6
@@ -160,8 +160,8 @@ def _fit(rows: list[tuple[float, float]]) -> Fit | None:
     """Slope through the origin, robust, and correlation, of the nearer half of the pairs."""
     table = np.array([row for row in rows if np.isfinite(row).all()]).reshape(-1, 2)
     table = table[np.abs(table[:, 0]) > 1e-6]
-    table = table[: max(5, len(table) // 2)]  # the rule errs by the third power of the distance
-    if len(table) < 5:
+    table = table[: max(ENOUGH, len(table) // 2)]  # the rule errs by the cube of the distance
+    if len(table) < ENOUGH:
         return None
     slope = float(np.median(table[:, 1] / table[:, 0]))
     size = float(np.linalg.norm(table[:, 0]) * np.linalg.norm(table[:, 1]))

@@ -11,7 +11,7 @@ from matplotlib.image import imread
 from phicalc import cli
 from phicalc.training.config import KeysConfig
 from phicalc.training.frames import label_atoms
-from phicalc.training.inspection import inspect
+from phicalc.training.inspection import inspect_frames
 from phicalc.training.inspection_page import inspect_files
 
 from .near_frames import crystals, labelled, molecules
@@ -27,14 +27,14 @@ def texts(images, wrong=True) -> list[str]:
     frames = [label_atoms(a, KeysConfig(), origin=f"frame {i}") for i, a in enumerate(images)]
     return [
         f"{finding.text}: {'; '.join(finding.origins)}"
-        for finding in inspect(frames).findings
+        for finding in inspect_frames(frames).findings
         if finding.is_wrong == wrong
     ]
 
 
 def test_sound_data_have_nothing_wrong(images):
     frames = [label_atoms(atoms, KeysConfig()) for atoms in images]
-    found = inspect(frames)
+    found = inspect_frames(frames)
     assert found.is_sound
     assert found.findings == []
     assert found.table["frames"] == "30"
@@ -136,7 +136,7 @@ def test_what_may_be_meant_is_noted(images):
 )
 def test_units_are_told_by_comparison(rng, factors, message):
     frames = [labelled(atoms, **factors) for atoms in molecules(rng, 20)]
-    found = [finding.text for finding in inspect(frames).findings]
+    found = [finding.text for finding in inspect_frames(frames).findings]
     assert any(message in text for text in found), found
 
 
@@ -146,7 +146,7 @@ def test_units_are_told_by_comparison(rng, factors, message):
 )
 def test_units_of_stress(factor, message):
     frames = [labelled(atoms, stress=factor) for atoms in crystals(20, strain=0.01)]
-    found = [finding.text for finding in inspect(frames).findings if finding.is_wrong]
+    found = [finding.text for finding in inspect_frames(frames).findings if finding.is_wrong]
     assert any(message in text for text in found) if message else not found, found
 
 
@@ -177,4 +177,4 @@ def test_keys_and_nothing(carbon_chain):
     assert found.table["charges (e)"] == "none"
     assert any(line.startswith("frames ") for line in lines)
     with pytest.raises(ValueError, match="no frames to inspect"):
-        inspect([])
+        inspect_frames([])
