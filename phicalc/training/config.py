@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from phicalc.potential import PotentialConfig
-from phicalc.training.schema import apply_override, build, check_keys, parse_yaml, to_plain
+from phicalc.schema import apply_override, build, check_keys, parse_yaml, to_plain
 
 #: Fields of `PotentialConfig` that training fits to the data and that YAML may not set.
 FITTED = ("average_neighbors", "energy_scale", "reference_energies")

@@ -13,6 +13,7 @@ from ase.data import chemical_symbols
 from phicalc.checkpoint import load_model, resolve_device, resolve_dtype
 from phicalc.derivatives import Prediction, predict
 from phicalc.potential import Potential
+from phicalc.state import write_atomically
 from phicalc.training.config import LABELS, KeysConfig
 from phicalc.training.dataset import (
     Sample,
@@ -25,7 +26,6 @@ from phicalc.training.dataset import (
 from phicalc.training.frames import find_data_file, label_atoms, read_frames
 from phicalc.training.loss import UNITS, ErrorSums, errors
 from phicalc.training.plots import plot_parity
-from phicalc.training.state import write_atomically
 
 
 class Evaluation(NamedTuple):

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from phicalc.checkpoint import ModelCard, resolve_device, resolve_dtype, save_model
 from phicalc.potential import Potential, PotentialConfig, build_potential
+from phicalc.state import State, write_atomically
 from phicalc.system import keep_freed_memory, thread_count
 from phicalc.training.config import TrainingConfig, load_config
 from phicalc.training.dataset import (
@@ -25,7 +26,6 @@ from phicalc.training.initialization import initial_potential
 from phicalc.training.loss import UNITS
 from phicalc.training.plots import plot_curves, plot_parity
 from phicalc.training.run_folder import RunFolder
-from phicalc.training.state import State, write_atomically
 from phicalc.training.trainer import Trainer
 
 
