@@ -167,7 +167,7 @@ def _has_begun(folder: Path) -> bool:
     if any((folder / name).exists() for name in (FINAL_FILE, LAST_GOOD_FILE)):
         return True
     log = folder / LOG_FILE
-    return log.exists() and len(log.read_bytes().splitlines()) > 2
+    return log.exists() and log.read_bytes().count(b"\n") > 2
 
 
 class _Run:

@@ -28,6 +28,10 @@ ENSEMBLES = {
     },
 }  # fmt: skip
 
+#: Where the springs are at rest, in Å.
+SITES = 2.2 * np.concatenate([np.eye(3), -np.eye(3)]) + 5
+SITES += np.random.default_rng(3).normal(scale=0.2, size=(6, 3))
+
 
 class Springs(Calculator):
     """A spring between every two atoms, and forces that remember how many came before.
@@ -36,7 +40,8 @@ class Springs(Calculator):
     """
 
     implemented_properties = ["energy", "free_energy", "forces", "stress"]
-    stiffness, length = 0.5, 2.5  # eV/Å², Å
+    stiffness = 0.5  # eV/Å²
+    lengths = np.linalg.norm(SITES[:, None] - SITES, axis=2)
 
     def __init__(self, memory: float = 1e-5) -> None:
         super().__init__()
@@ -50,7 +55,7 @@ class Springs(Calculator):
         super().calculate(atoms, properties, system_changes)
         vectors = atoms.positions[:, None] - atoms.positions
         distances = np.linalg.norm(vectors, axis=2) + np.eye(len(atoms))
-        stretch = (distances - self.length) * (1 - np.eye(len(atoms)))
+        stretch = (distances - self.lengths) * (1 - np.eye(len(atoms)))
         forces = -self.stiffness * (stretch / distances)[:, :, None] * vectors
         virial = np.einsum("nma,nmb->ab", forces, vectors) / 2
         energy = float(self.stiffness * (stretch**2).sum() / 4)
@@ -77,8 +82,7 @@ class NoInteraction(Calculator):
 
 def cluster(calculator: Calculator | None = None) -> Atoms:
     """Six argon atoms on springs, in a box."""
-    positions = np.random.default_rng(3).normal(scale=1.5, size=(6, 3)) + 5
-    atoms = Atoms("Ar6", positions, cell=[10.0, 11.0, 12.0], pbc=True)
+    atoms = Atoms("Ar6", SITES, cell=[10.0, 11.0, 12.0], pbc=True)
     atoms.calc = calculator or Springs()
     return atoms
 

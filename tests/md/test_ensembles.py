@@ -6,32 +6,27 @@ import numpy as np
 import pytest
 from ase import Atoms, units
 from ase.build import bulk, molecule
-from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms, FixBondLengths
 
 from phicalc.md import MDConfig, read_log, run_md
-from phicalc.md.ensembles import build_integrator, degrees_of_freedom, initialise_velocities
+from phicalc.md.ensembles import build_integrator
 from phicalc.md.log import temperature
+from phicalc.md.velocities import degrees_of_freedom, initialise_velocities
+
+from .systems import NoInteraction, gas
 
 METHODS = {
     "nve": {"ensemble": "nve"},
     "langevin": {"thermostat": "langevin"},
     "bussi": {"thermostat": "bussi"},
     "nose-hoover": {"thermostat": "nose-hoover"},
+    "berendsen": {"thermostat": "berendsen"},
     "npt": {"ensemble": "npt", "barostat_time": 300.0},
+    "npt full": {"ensemble": "npt", "barostat_time": 300.0, "cell_motion": "full"},
+    "npt axes": {"ensemble": "npt", "barostat_time": 300.0, "cell_motion": "axes", "axes": "bc"},
+    "npt berendsen": {"ensemble": "npt", "thermostat": "berendsen"},
 }
-
-
-class NoInteraction(Calculator):
-    """An ideal gas."""
-
-    implemented_properties = ["energy", "free_energy", "forces", "stress"]
-
-    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
-        super().calculate(atoms, properties, system_changes)
-        zero = np.zeros((len(atoms), 3))
-        self.results = {"energy": 0.0, "free_energy": 0.0, "forces": zero, "stress": np.zeros(6)}
 
 
 def copper() -> Atoms:
@@ -40,23 +35,17 @@ def copper() -> Atoms:
     return atoms
 
 
-def gas(n_atoms: int, volume_per_atom: float = 1000.0) -> Atoms:
-    edge = (n_atoms * volume_per_atom) ** (1 / 3)
-    positions = np.random.default_rng(5).uniform(0, edge, (n_atoms, 3))
-    atoms = Atoms(f"Ar{n_atoms}", positions, cell=[edge] * 3, pbc=True)
-    atoms.calc = NoInteraction()
-    return atoms
-
-
 def advance(atoms: Atoms, config: MDConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Temperature, total and conserved energy after every step."""
     rng = np.random.default_rng(config.seed)
     initialise_velocities(atoms, config.temperature, rng)
-    dynamics, conserved_energy, n_free = build_integrator(atoms, config, rng)
-    rows = [
-        (temperature(atoms, n_free), atoms.get_total_energy(), conserved_energy())
-        for _ in dynamics.irun(config.steps)
-    ]
+    integrator = build_integrator(atoms, config, rng)
+    dynamics, rows = integrator.dynamics, []
+    for _ in dynamics.irun(config.steps):
+        kelvin = temperature(atoms, integrator.degrees_of_freedom)
+        rows.append((kelvin, atoms.get_total_energy(), integrator.conserved_energy()))
+        if config.is_ramp:
+            integrator.aim(*config.targets(dynamics.nsteps + 1))
     return tuple(np.array(rows).T)
 
 
@@ -122,7 +111,7 @@ def test_npt_gas_fills_the_volume_of_the_ideal_gas_law():
     )  # fmt: skip
     initialise_velocities(atoms, 300.0, np.random.default_rng(2))
     atoms.set_cell(atoms.cell * 0.9, scale_atoms=True)  # 27 % too dense
-    dynamics, *_ = build_integrator(atoms, config, np.random.default_rng(2))
+    dynamics = build_integrator(atoms, config, np.random.default_rng(2)).dynamics
     volumes = [atoms.get_volume() for _ in dynamics.irun(config.steps)]
     expected = len(atoms) * units.kB * 300.0 / (pressure * units.bar)
     assert np.mean(volumes[500:]) == pytest.approx(expected, rel=0.1)
