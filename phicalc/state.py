@@ -40,15 +40,22 @@ def write_state(path: Path, state: State) -> None:
     write_atomically(path, save(tensors, metadata={"state": text}))
 
 
-def read_state(path: Path) -> State:
+def read_state(path: Path, advice: str | None = None) -> State:
     """Read a state file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    advice
+        What to do if it is damaged; by default to remove it.
 
     Raises
     ------
     ValueError
         When the file is damaged or has another layout.
     """
-    advice = f"remove {path.name} to start the run anew"
+    advice = advice or f"remove {path.name} to start the run anew"
     try:
         with safe_open(path, framework="pt") as file:
             document = json.loads((file.metadata() or {})["state"])

@@ -146,10 +146,7 @@ def _find_checkpoint(folder: Path, restart: bool, overwrite: bool) -> Checkpoint
     """Return the state to continue from; do not tread on an earlier run."""
     path = folder / CHECKPOINT_FILE
     if restart and path.exists():
-        try:
-            return Checkpoint.load(path)
-        except ValueError as error:
-            raise ValueError(f"{error}, or give overwrite") from error
+        return Checkpoint.load(path)
     earlier = earlier_files(folder)
     if restart and not _has_begun(folder):
         return None

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -77,7 +78,7 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         _take_lock(descriptor, folder)
         os.truncate(descriptor, 0)
-        os.write(descriptor, f"process {os.getpid()} on {os.uname().nodename}\n".encode())
+        os.write(descriptor, f"process {os.getpid()} on {platform.node()}\n".encode())
         yield
     finally:
         os.close(descriptor)

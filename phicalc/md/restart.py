@@ -80,7 +80,7 @@ class Checkpoint(NamedTuple):
         ValueError
             When it is damaged or of another version.
         """
-        tensors, document = read_state(path)
+        tensors, document = read_state(path, advice="start the run anew with overwrite")
         arrays = {key: value.numpy() for key, value in tensors.items()}
         motion = {key: arrays.pop(key) for key in _MOTION if key in arrays}
         integrator = {key.removeprefix(_PREFIX): value for key, value in arrays.items()}

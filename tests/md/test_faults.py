@@ -23,6 +23,9 @@ from phicalc.structures import write_structures
 
 from .systems import Springs, cluster, save_tiny_model, tiny_potential, waters
 
+# Python 3.12 and later warn of what torch's threads might do in a child; these use none.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+
 CONFIG = MDConfig(
     timestep=2.0, steps=60, log_interval=1, trajectory_interval=1, checkpoint_interval=10
 )
@@ -105,6 +108,7 @@ def test_growing_file_takes_back_what_did_not_fit(tmp_path):
     file._file = Full(file._file)
     with pytest.raises(OSError, match="No space"):
         file.append(b"this does not fit\n")
+    file.close()
     assert (tmp_path / "a").read_bytes() == b"whole\n"
 
 
