@@ -11,6 +11,7 @@ from __future__ import annotations
 import multiprocessing
 import random
 import time
+import warnings
 from pathlib import Path
 
 import ase.io
@@ -43,6 +44,7 @@ KILLS = 3  # of each
 
 def start(config: MDConfig, folder: Path) -> None:
     """Start or continue the run."""
+    warnings.simplefilter("ignore")  # random weights lead atoms together, and are warned of
     model = PotentialConfig(
         elements=("H", "O"), cutoff=3.0, layers=1, channels=4, l_max=1, correlation=1
     )
