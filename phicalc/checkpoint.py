@@ -23,6 +23,7 @@ from phicalc import __version__
 from phicalc.card import DTYPES, FORMAT_VERSION
 from phicalc.card import ModelCard as ModelCard
 from phicalc.potential import Potential, PotentialConfig, build_potential
+from phicalc.state import sync_folder, write_atomically
 
 CARD_FILE = "card.json"
 WEIGHTS_FILE = "weights.safetensors"
@@ -112,10 +113,10 @@ def save_model(folder: str | os.PathLike[str], potential: Potential, card: Model
     folder = Path(folder).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     _finish_interrupted_save(folder)
-    _write_atomically(folder / PENDING_WEIGHTS_FILE, weights)
-    _write_atomically(folder / CARD_FILE, f"{text}\n".encode())
+    write_atomically(folder / PENDING_WEIGHTS_FILE, weights)
+    write_atomically(folder / CARD_FILE, f"{text}\n".encode())
     (folder / PENDING_WEIGHTS_FILE).replace(folder / WEIGHTS_FILE)
-    _sync_folder(folder)
+    sync_folder(folder)
     return card
 
 
@@ -264,31 +265,6 @@ def _finish_interrupted_save(folder: Path) -> None:
         wanted = _read_json(card).get("sha256")
         if hashlib.sha256(pending.read_bytes()).hexdigest() == wanted:
             pending.replace(folder / WEIGHTS_FILE)
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that its name always stands for the old or the new content, whole."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make renames in a folder survive a power cut (POSIX; elsewhere folders cannot be opened)."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -233,11 +233,19 @@ def ase_errors() -> Iterator[None]:
     """Turn the errors of the layers below into those that ASE's users expect."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        raise CalculationFailed(
-            f"out of memory: use a smaller structure, dtype='float32' or device='cpu' ({error})"
-        ) from error
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise CalculationFailed(_out_of_memory(error)) from error
     except (np.linalg.LinAlgError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
         raise CalculationFailed(f"charge equilibration failed: {error}") from error
+    except RuntimeError as error:
+        if "allocate memory" not in str(error):  # torch has no kind of its own for it on the CPU
+            raise
+        raise CalculationFailed(_out_of_memory(error)) from error
     except ValueError as error:
         raise InputError(str(error)) from error
+
+
+def _out_of_memory(error: Exception) -> str:
+    """Say what helps."""
+    advice = "use a smaller structure, dtype='float32' or device='cpu'"
+    return f"out of memory: {advice} ({error})" if str(error) else f"out of memory: {advice}"

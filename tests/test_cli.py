@@ -184,7 +184,7 @@ def test_interruption_is_no_error_message(monkeypatch, capsys):
     assert "interrupted" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [(), ("fly",), ("md", "x", "--thermostat", "berendsen")])
+@pytest.mark.parametrize("arguments", [(), ("fly",), ("md", "x", "--thermostat", "andersen")])
 def test_wrong_usage_shows_the_usage(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
         run(*arguments)

@@ -20,6 +20,8 @@ PACKAGE = ROOT / "phicalc"
 LINE = (
     "units",
     "system",
+    "schema",
+    "state",
     "structures",
     "neighbors",
     "skin",

@@ -12,6 +12,7 @@ from phicalc.cli.data import add_data, add_label
 from phicalc.cli.dynamics import add_md
 from phicalc.cli.models import add_evaluate, add_info, add_train
 from phicalc.cli.structures import add_predict, add_relax
+from phicalc.md import MDInterrupted
 from phicalc.system import keep_freed_memory, thread_count
 
 #: What adds a verb to the parser and returns it, in the order of the help.
@@ -33,7 +34,8 @@ USER_ERRORS = (ValueError, OSError, RuntimeError, ImportError)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code.
 
-    That is 0, or 2 after an error of the user; ``data`` gives 1 if something looks wrong.
+    That is 0, 2 after an error of the user, 128 + the number of a signal; ``data`` gives 1 if
+    something looks wrong.
     """
     options = _parser().parse_args(arguments)
     keep_freed_memory()
@@ -45,6 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"phicalc {options.verb}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except MDInterrupted as error:
+        print(f"phicalc {options.verb}: {error}", file=sys.stderr)
+        return error.exit_code
     except KeyboardInterrupt:
         print(f"phicalc {options.verb}: interrupted; what was written stays", file=sys.stderr)
         return 130

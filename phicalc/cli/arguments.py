@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Mapping
+from typing import Any
 
 from phicalc.calculator import PhiCalculator
 from phicalc.compiled import Mode
@@ -43,15 +44,21 @@ def add_structure(verb: argparse.ArgumentParser, index: str) -> None:
     )
 
 
+def calculator_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """Parameters of the calculator among the options of `add_structure`, as far as given."""
+    settings = {
+        "model": options.model,
+        "device": options.device,
+        "dtype": options.dtype,
+        "total_charge": options.charge,
+        "compile": None if options.compile is None else COMPILE_MODES[options.compile],
+    }
+    return {name: value for name, value in settings.items() if value is not None}
+
+
 def calculator_of(options: argparse.Namespace) -> PhiCalculator:
     """Make the calculator that the options of `add_structure` describe."""
-    return PhiCalculator(
-        options.model,
-        device=options.device,
-        dtype=options.dtype,
-        total_charge=options.charge,
-        compile=COMPILE_MODES[options.compile],
-    )
+    return PhiCalculator(**calculator_settings(options))
 
 
 def print_table(rows: Mapping[str, str]) -> None:

@@ -1,65 +1,127 @@
 """The verb of molecular dynamics: ``md``."""
 
 import argparse
+import math
+from pathlib import Path
 
-from phicalc.cli.arguments import Verbs, add_structure, add_verb, calculator_of
-from phicalc.md import MDConfig, make_report, run_md
-from phicalc.md.config import THERMOSTATS
+from phicalc.calculator import PhiCalculator
+from phicalc.cli.arguments import Verbs, add_structure, add_verb, calculator_settings
+from phicalc.md import MDConfig, MDResult, make_report, run_md
+from phicalc.md.config import (
+    CELL_MOTIONS,
+    THERMOSTATS,
+    TRAJECTORY_FORMATS,
+    RunDescription,
+    read_description,
+)
+from phicalc.md.folder import CONFIG_FILE
 from phicalc.structures import read_structures
+
+#: Settings that are numbers or words, and what the help says of them.
+_TEXTS = {
+    "temperature": "K",
+    "temperature_end": "K: the target goes there in a straight line",
+    "pressure": "bar",
+    "pressure_end": "bar: the target goes there in a straight line",
+    "axes": "with cell-motion axes: vectors whose lengths move, c, ab, …",
+    "compressibility": "1/bar, for Berendsen's barostat",
+    "timestep": "fs",
+    "steps": "number of time steps",
+    "seed": "of velocities and noise",
+    "thermostat_time": "relaxation time in fs (Langevin: 1/friction)",
+    "barostat_time": "fs",
+    "log_interval": "steps between lines of the log",
+    "trajectory_interval": "steps between frames",
+    "checkpoint_interval": "steps between states to restart from",
+    "max_force": "eV/Å: a larger force ends the run",
+    "max_temperature": "K: a higher temperature ends the run",
+}
+#: Settings that are one of a few words.
+_CHOICES = {
+    "ensemble": tuple(THERMOSTATS),
+    "thermostat": tuple(sorted({name for names in THERMOSTATS.values() for name in names})),
+    "cell_motion": CELL_MOTIONS,
+    "trajectory_format": TRAJECTORY_FORMATS,
+}
 
 
 def add_md(verbs: Verbs) -> argparse.ArgumentParser:
     """Molecular dynamics."""
     verb = add_verb(verbs, "md", _md, "Molecular dynamics: NVE, NVT or NPT.")
     add_structure(verb, "-1")
-    default = MDConfig()
-    thermostats = [name for names in THERMOSTATS.values() for name in names]
-    verb.add_argument("--ensemble", default="nvt", choices=tuple(THERMOSTATS), help="ensemble")
+    # What is not given here comes from the file, and then from the defaults of the settings.
+    verb.set_defaults(model=None, device=None, dtype=None, compile=None)
+    verb.add_argument("--config", help="YAML file with settings; arguments go before it")
+    for name, choices in _CHOICES.items():
+        verb.add_argument(_flag(name), choices=choices, help=_help(name, "which"))
+    defaults = MDConfig()
+    for name, text in _TEXTS.items():
+        default = getattr(defaults, name)
+        kind = float if default is None else type(default)
+        verb.add_argument(_flag(name), type=kind, help=_help(name, text))
     verb.add_argument(
-        "--thermostat", choices=sorted(set(thermostats)), help="of nvt (langevin if not given)"
+        "--log-pressure", action="store_const", const=True, help="log the pressure in nve, nvt"
     )
-    for name, text in (
-        ("temperature", "K"),
-        ("pressure", "bar"),
-        ("timestep", "fs"),
-        ("thermostat_time", "relaxation time in fs (Langevin: 1/friction)"),
-        ("barostat_time", "fs"),
-        ("max_force", "eV/Å: a larger force ends the run"),
-        ("max_temperature", "K: a higher temperature ends the run"),
-    ):
-        _add_number(verb, name, float, default, text)
-    for name, text in (
-        ("steps", "number of time steps"),
-        ("seed", "of velocities and noise"),
-        ("log_interval", "steps between lines of the log"),
-        ("trajectory_interval", "steps between frames"),
-    ):
-        _add_number(verb, name, int, default, text)
-    verb.add_argument("--log-pressure", action="store_true", help="log the pressure in nve, nvt")
     verb.add_argument("--output", default="md", help="folder for log, trajectory and picture")
+    verb.add_argument("--restart", action="store_true", help="continue the run in that folder")
     verb.add_argument("--overwrite", action="store_true", help="replace a run in that folder")
     verb.add_argument("--no-report", action="store_true", help="draw no picture")
     verb.add_argument("--quiet", action="store_true", help="no progress bar")
     return verb
 
 
-def _add_number(
-    verb: argparse.ArgumentParser, name: str, kind: type, default: MDConfig, text: str
-) -> None:
-    flag = "--" + name.replace("_", "-")
-    verb.add_argument(flag, type=kind, default=getattr(default, name), help=text)
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _help(name: str, text: str) -> str:
+    """Help with the default, which the parser does not know."""
+    default = getattr(MDConfig(), name)
+    return text if default is None else f"{text} (default: {default})"
 
 
 def _md(options: argparse.Namespace) -> None:
+    described = _described(options)
     atoms = read_structures(options.input, options.index)[-1]
-    names = MDConfig.__dataclass_fields__
-    config = MDConfig(**{name: getattr(options, name) for name in names if name in options})
-    atoms.calc = calculator_of(options)
+    given = {name: getattr(options, name) for name in MDConfig.__dataclass_fields__}
+    given = {name: value for name, value in given.items() if value is not None}
+    config = MDConfig(**{**described.settings, **given})
+    atoms.calc = PhiCalculator(**{**described.calculator, **calculator_settings(options)})
     result = run_md(
-        atoms, config, options.output, overwrite=options.overwrite, progress=not options.quiet
+        atoms,
+        config,
+        options.output,
+        restart=options.restart,
+        overwrite=options.overwrite,
+        progress=not options.quiet,
     )
-    print(f"{config.steps} steps in {result.seconds:.1f} s ({result.ns_per_day:.3g} ns/day)")
-    for name in ("log", "trajectory", "final"):
-        print(f"{name}: {getattr(result, name)}")
+    _print_result(result, config)
     if not options.no_report:
         print(f"picture: {make_report(options.output)}")
+
+
+def _described(options: argparse.Namespace) -> RunDescription:
+    """Read the file with settings; a run that goes on has its own."""
+    own = Path(options.output) / CONFIG_FILE
+    path = options.config or (own if options.restart and own.is_file() else None)
+    if path is None:
+        return RunDescription({}, {})
+    settings, calculator = read_description(path)
+    # What a run notes about its calculator beside the parameters: checkpoints compare it.
+    parameters = {k: v for k, v in calculator.items() if k not in ("name", "sha256")}
+    return RunDescription(settings, parameters)
+
+
+def _print_result(result: MDResult, config: MDConfig) -> None:
+    """Say what was done, and where it is."""
+    if config.steps and result.first_step == config.steps:
+        print(f"finished before: all {config.steps} steps are done; more --steps lengthen the run")
+    else:
+        if result.first_step:
+            print(f"continued after step {result.first_step}")
+        done = config.steps - result.first_step
+        print(f"{done} steps in {result.seconds:.1f} s ({result.ns_per_day:.3g} ns/day)")
+    if not math.isnan(result.drift):
+        print(f"drift of the conserved energy: {result.drift:+.3g} meV/atom/ps")
+    for name in ("log", "trajectory", "final"):
+        print(f"{name}: {getattr(result, name)}")

@@ -1,15 +1,17 @@
-"""Molecular dynamics: ensembles on ASE's integrators, guard rails, logs and pictures."""
+"""Molecular dynamics: ensembles on ASE's integrators, exact restarts, guard rails, pictures."""
 
 from phicalc.md.config import MDConfig
 from phicalc.md.driver import MDResult, run_md
-from phicalc.md.ensembles import initialise_velocities
 from phicalc.md.guard import MDError
 from phicalc.md.log import read_log
 from phicalc.md.report import make_report
+from phicalc.md.signals import MDInterrupted
+from phicalc.md.velocities import initialise_velocities
 
 __all__ = [
     "MDConfig",
     "MDError",
+    "MDInterrupted",
     "MDResult",
     "initialise_velocities",
     "make_report",

@@ -1,14 +1,21 @@
 """What a molecular-dynamics run is told: one frozen record, checked when it is made."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from phicalc.schema import build, check_keys, parse_yaml, to_plain
 
 #: Thermostats offered by each ensemble; the first is the default.
 THERMOSTATS: dict[str, tuple[str, ...]] = {
     "nve": (),
-    "nvt": ("langevin", "bussi", "nose-hoover"),
-    "npt": ("nose-hoover",),
+    "nvt": ("langevin", "bussi", "nose-hoover", "berendsen"),
+    "npt": ("nose-hoover", "berendsen"),
 }
+#: How the cell of ``"npt"`` may move.
+CELL_MOTIONS = ("isotropic", "full", "axes")
+#: Formats of trajectories.
+TRAJECTORY_FORMATS = ("extxyz", "traj")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,13 +31,26 @@ class MDConfig:
     """
 
     ensemble: str = "nvt"
-    """``"nve"``, ``"nvt"`` or ``"npt"`` (isotropic Martyna–Tobias–Klein)."""
+    """``"nve"``, ``"nvt"`` or ``"npt"``."""
     thermostat: str | None = None
-    """For ``"nvt"``: ``"langevin"`` (the default), ``"bussi"`` or ``"nose-hoover"``."""
+    """For ``"nvt"``: ``"langevin"`` (the default), ``"bussi"``, ``"nose-hoover"``, ``"berendsen"``;
+    for ``"npt"``, with its barostat: ``"nose-hoover"`` (Martyna–Tobias–Klein, the default),
+    ``"berendsen"``. Berendsen's equilibrate fast but sample no ensemble."""
     temperature: float = 300.0
     """K: the thermostat's target, and of the velocities drawn when the atoms have none."""
+    temperature_end: float | None = None
+    """K: the target goes there in a straight line over the run."""
     pressure: float = 1.0
     """bar: target of ``"npt"``."""
+    pressure_end: float | None = None
+    """bar: the target goes there in a straight line over the run."""
+    cell_motion: str = "isotropic"
+    """Of ``"npt"``: ``"isotropic"`` keeps the shape of the cell, ``"full"`` lets lengths and angles
+    move, ``"axes"`` the lengths of `axes` alone."""
+    axes: str = "abc"
+    """Lattice vectors whose lengths move with ``"axes"``: ``"c"``, ``"ab"``, …"""
+    compressibility: float = 4.6e-5
+    """1/bar, for Berendsen's barostat: a guess will do (this is water's)."""
     timestep: float = 0.5
     """fs."""
     steps: int = 1000
@@ -38,13 +58,18 @@ class MDConfig:
     seed: int = 0
     """Of the initial velocities and of the thermostat's noise."""
     thermostat_time: float = 100.0
-    """fs: 1/friction of Langevin, relaxation time of Bussi, period of the Nosé–Hoover chain."""
+    """fs: 1/friction of Langevin, relaxation time of Bussi and Berendsen, period of the Nosé–Hoover
+    chain."""
     barostat_time: float = 1000.0
-    """fs: period of the barostat."""
+    """fs: period of the barostat, relaxation time of Berendsen's."""
     log_interval: int = 10
     """Steps between lines of the log."""
     trajectory_interval: int = 20
     """Steps between frames of the trajectory."""
+    trajectory_format: str = "extxyz"
+    """``"extxyz"`` or ``"traj"`` (ASE's own, binary)."""
+    checkpoint_interval: int = 200
+    """Steps between states to restart from; each costs one more evaluation."""
     log_pressure: bool = False
     """Log the pressure outside ``"npt"`` too, which makes the calculator compute stress."""
     max_force: float = 100.0
@@ -53,35 +78,129 @@ class MDConfig:
     """K: a higher temperature ends the run."""
 
     def __post_init__(self) -> None:
-        if self.ensemble not in THERMOSTATS:
-            raise ValueError(f"ensemble must be one of {tuple(THERMOSTATS)}, got {self.ensemble!r}")
-        offered = THERMOSTATS[self.ensemble]
-        if self.thermostat is not None and self.thermostat not in offered:
-            choice = f"one of {offered}" if offered else "left out"
+        """Refuse what makes no sense."""
+        self._check_names()
+        self._check_numbers()
+        self._check_targets()
+
+    def _check_names(self) -> None:
+        """Check everything that is one of a few words."""
+        offered = {
+            "ensemble": tuple(THERMOSTATS),
+            "cell_motion": CELL_MOTIONS,
+            "trajectory_format": TRAJECTORY_FORMATS,
+        }
+        for name, choices in offered.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")
+        thermostats = THERMOSTATS[self.ensemble]
+        if self.thermostat is not None and self.thermostat not in thermostats:
+            choice = f"one of {thermostats}" if thermostats else "left out"
             raise ValueError(
                 f"with ensemble {self.ensemble!r} the thermostat must be {choice}, "
                 f"got {self.thermostat!r}"
             )
-        for name in ("timestep", "thermostat_time", "barostat_time", "max_force",
-                     "max_temperature", "log_interval", "trajectory_interval"):  # fmt: skip
-            if not getattr(self, name) > 0:
+        if not self.axes or set(self.axes) - set("abc") or len(set(self.axes)) < len(self.axes):
+            raise ValueError(f"axes must name some of the vectors 'abc', got {self.axes!r}")
+        if self.axes != "abc" and self.cell_motion != "axes":
+            raise ValueError(f"axes={self.axes!r} needs cell_motion 'axes'")
+        if self.cell_motion != "isotropic" and self.ensemble != "npt":
+            raise ValueError(f"cell_motion {self.cell_motion!r} needs ensemble 'npt'")
+        if self.cell_motion == "full" and self.method == "npt-berendsen":
+            raise ValueError("berendsen moves no angles: use cell_motion 'isotropic' or 'axes'")
+
+    def _check_numbers(self) -> None:
+        """Check the ranges."""
+        for name in ("timestep", "thermostat_time", "barostat_time", "compressibility",
+                     "max_force", "max_temperature",
+                     "log_interval", "trajectory_interval", "checkpoint_interval"):  # fmt: skip
+            if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        for name in ("steps", "seed", "temperature"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        if self.method not in ("nve", "langevin") and self.temperature == 0:
+        for name in ("steps", "seed", "temperature", "temperature_end"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < float("inf"):
+                raise ValueError(f"{name} must not be negative, got {value}")
+        for name in ("pressure", "pressure_end"):
+            value = getattr(self, name)
+            if value is not None and not abs(value) < float("inf"):
+                raise ValueError(f"{name} must be a finite number of bar, got {value}")
+
+    def _check_targets(self) -> None:
+        """Check that targets are reachable, and asked of something that has them."""
+        if self.method not in ("nve", "langevin") and 0 in (self.temperature, self.temperature_end):
             raise ValueError(
                 f"temperature must be above 0 K for {self.method}; use thermostat 'langevin' to "
                 "cool to 0 K, or phicalc.relax to find a minimum"
             )
+        if self.temperature_end is not None and self.ensemble == "nve":
+            raise ValueError("temperature_end needs a thermostat: use ensemble 'nvt' or 'npt'")
+        if self.pressure_end is not None and self.ensemble != "npt":
+            raise ValueError("pressure_end needs a barostat: use ensemble 'npt'")
 
     @property
     def method(self) -> str:
-        """What integrates the motion: ``"nve"``, ``"npt"`` or the name of the NVT thermostat."""
-        if self.ensemble != "nvt":
-            return self.ensemble
-        return self.thermostat or THERMOSTATS["nvt"][0]
+        """What integrates the motion: the thermostat of NVT, or nve, npt, npt-berendsen."""
+        if self.ensemble == "nvt":
+            return self.thermostat or THERMOSTATS["nvt"][0]
+        return "npt-berendsen" if self.thermostat == "berendsen" else self.ensemble
+
+    @property
+    def needs_pressure(self) -> bool:
+        """Whether the pressure is computed."""
+        return self.ensemble == "npt" or self.log_pressure
+
+    @property
+    def is_ramp(self) -> bool:
+        """Whether a target changes over the run."""
+        return self.temperature_end is not None or self.pressure_end is not None
+
+    def targets(self, step: int) -> tuple[float, float]:
+        """Return the targets of a step, temperature in K and pressure in bar."""
+        part = step / max(self.steps, 1)
+        ends = (self.temperature, self.temperature_end), (self.pressure, self.pressure_end)
+        temperature, pressure = (
+            start if end is None else start + part * (end - start) for start, end in ends
+        )
+        return temperature, pressure
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain values for a JSON file."""
-        return asdict(self)
+        values: dict[str, Any] = to_plain(self)
+        return values
+
+
+class RunDescription(NamedTuple):
+    """A run as a file describes it."""
+
+    settings: dict[str, Any]
+    """Those of `MDConfig` that the file holds."""
+    calculator: dict[str, Any]
+    """Parameters of the calculator."""
+
+
+def read_description(path: str | Path) -> RunDescription:
+    """Read a YAML file with settings of `MDConfig` and, under ``calculator``, of the calculator.
+
+    The ``config.json`` of a run is such a file.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file; for unknown keys, duplicates and wrong types.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no configuration file {path}: check the name and the folder")
+    try:
+        settings = parse_yaml(path.read_text(encoding="utf-8"))
+        settings = {} if settings is None else settings
+        if not isinstance(settings, dict):
+            raise ValueError(f"expected keys and values, got {settings!r}")
+        check_keys(settings, [*MDConfig.__dataclass_fields__, "calculator"], "")
+        calculator = settings.pop("calculator", None) or {}
+        if not isinstance(calculator, dict):
+            raise ValueError(f"'calculator' must be a section of keys, got {calculator!r}")
+        config = build(MDConfig, settings)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return RunDescription({name: getattr(config, name) for name in settings}, calculator)

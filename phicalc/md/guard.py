@@ -1,15 +1,26 @@
-"""Guard rails: stop a run that has gone wrong, and keep the last state that had not."""
+"""Guard rails: stop a run that has gone wrong, keep its last good state, warn before."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
+import torch
 from ase import Atoms
+from ase.data import covalent_radii
 
-from phicalc.structures import write_structures
+from phicalc.md.output import frame_text
+from phicalc.neighbors import neighbor_list
+from phicalc.state import write_atomically
+
+#: Atoms nearer than this part of the sum of their covalent radii are in no training data: the
+#: closest pairs in nature, H₂ and the hydrogen bond's O–H, stand at 1.2 and 1.0 times it.
+PLAUSIBLE_DISTANCE = 0.6
+#: Charges beyond this (e), or beyond the charge of the nucleus, are not those of ions in matter.
+PLAUSIBLE_CHARGE = 4.0
 
 
 class MDError(RuntimeError):
-    """A run was stopped because its state is no longer physical."""
+    """A run was stopped because its state is no longer physical, or because it cannot go on."""
 
 
 class Guard:
@@ -31,6 +42,7 @@ class Guard:
         self._max_temperature = max_temperature
         self._good: Atoms | None = None
         self._good_step = 0
+        self._warned: set[str] = set()
 
     def check(self, step: int, temperature: float) -> None:
         """Accept the state of `step`, or raise `MDError`."""
@@ -51,6 +63,21 @@ class Guard:
             )
         self._remember(step)
 
+    def warn_of_extrapolation(self, step: int) -> None:
+        """Warn, once in a run, of atoms so near or so charged that no model can know them."""
+        if "distance" not in self._warned and (text := _too_near(self._atoms)):
+            self._warn("distance", step, text)
+        if "charge" not in self._warned and (text := _too_charged(self._atoms)):
+            self._warn("charge", step, text)
+
+    def _warn(self, kind: str, step: int, text: str) -> None:
+        self._warned.add(kind)
+        warnings.warn(
+            f"step {step}: {text}. The model extrapolates: look at the structure before trusting "
+            "what follows",
+            stacklevel=2,
+        )
+
     def _remember(self, step: int) -> None:
         """Keep positions, velocities and cell: three small copies per step."""
         if self._good is None:
@@ -65,8 +92,45 @@ class Guard:
         if self._good is None:
             return "No good state was reached: relax the structure first (phicalc relax)."
         self._good.info["step"] = self._good_step
-        write_structures(path, [self._good])
+        try:
+            write_atomically(path, frame_text(self._good))
+        except OSError as error:
+            return f"The last good state could not be written ({error.strerror})."
         return (
             f"The last good state (step {self._good_step}) is in {path}. "
             "Relax the starting structure, or use a shorter timestep."
         )
+
+
+def _too_near(atoms: Atoms) -> str:
+    """Say which two atoms are implausibly near each other; empty if none are."""
+    radii = PLAUSIBLE_DISTANCE * torch.from_numpy(covalent_radii[atoms.numbers])
+    positions, cell = torch.from_numpy(atoms.positions), torch.from_numpy(atoms.cell.array)
+    cutoff = 2 * float(radii.max())
+    index, shifts = neighbor_list(positions, cell, torch.from_numpy(atoms.pbc), cutoff, half=True)
+    if not index.shape[1]:
+        return ""
+    first, second = index
+    distances = (positions[second] - positions[first] + shifts.to(cell) @ cell).norm(dim=1)
+    excess = distances - radii[first] - radii[second]
+    pair = int(excess.argmin())
+    if excess[pair] >= 0:
+        return ""
+    one, other = int(first[pair]), int(second[pair])
+    return (
+        f"atoms {one} ({atoms.symbols[one]}) and {other} ({atoms.symbols[other]}) are "
+        f"{float(distances[pair]):.2f} Å apart, less than {PLAUSIBLE_DISTANCE} times the sum of "
+        "their covalent radii"
+    )
+
+
+def _too_charged(atoms: Atoms) -> str:
+    """Say which atom has an implausible charge; empty if none has."""
+    charges = atoms.calc.results.get("charges")
+    if charges is None:
+        return ""
+    excess = np.abs(charges) - np.minimum(atoms.numbers, PLAUSIBLE_CHARGE)
+    atom = int(excess.argmax())
+    if excess[atom] <= 0:
+        return ""
+    return f"the charge of atom {atom} ({atoms.symbols[atom]}) is {charges[atom]:+.2f} e"

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from phicalc.md.driver import CONFIG_FILE, LOG_FILE, REPORT_FILE, TRAJECTORY_FILE
+from phicalc.md.folder import CONFIG_FILE, LOG_FILE, REPORT_FILE, trajectory_of
 from phicalc.md.log import PRESSURE_COLUMN, read_log
 from phicalc.md.rdf import informative_pair, pair_distribution
 
@@ -81,10 +81,11 @@ def make_report(
 
 def _load(folder: Path, pair: tuple[str, str] | None) -> _Run:
     """Read settings, log and the second half of the trajectory."""
-    for name in (CONFIG_FILE, LOG_FILE, TRAJECTORY_FILE):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder} holds no run of phicalc: it has no {name}")
-    frames: list[Atoms] = list(ase.io.iread(folder / TRAJECTORY_FILE, index=":"))
+    trajectory = trajectory_of(folder)
+    for path in (folder / CONFIG_FILE, folder / LOG_FILE, trajectory):
+        if not path.is_file():
+            raise FileNotFoundError(f"{folder} holds no run of phicalc: it has no {path.name}")
+    frames: list[Atoms] = list(ase.io.iread(trajectory, index=":"))
     frames = frames[len(frames) // 2 :]
     frames = frames[:: max(1, len(frames) // MOST_FRAMES)]
     config = json.loads((folder / CONFIG_FILE).read_text())

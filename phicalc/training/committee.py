@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from phicalc.state import write_atomically
 from phicalc.training.config import TrainingConfig, load_config
 from phicalc.training.run import TrainingResult, say, train
-from phicalc.training.state import write_atomically
 
 
 def train_committee(

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from phicalc.potential import PotentialConfig
+from phicalc.schema import apply_override, build, check_keys, parse_yaml, to_plain
 from phicalc.training.objective import LossConfig, PenaltyConfig
-from phicalc.training.schema import apply_override, build, check_keys, parse_yaml, to_plain
 
 #: Fields of `PotentialConfig` that training fits to the data and that YAML may not set.
 FITTED = ("average_neighbors", "energy_scale", "reference_energies")

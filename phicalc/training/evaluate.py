@@ -14,6 +14,7 @@ from phicalc.checkpoint import load_model, resolve_device, resolve_dtype
 from phicalc.derivatives import Prediction, predict
 from phicalc.potential import Potential
 from phicalc.response import born_effective_charges
+from phicalc.state import write_atomically
 from phicalc.training.config import KeysConfig
 from phicalc.training.dataset import (
     Sample,
@@ -32,7 +33,6 @@ from phicalc.training.frames import (
 )
 from phicalc.training.loss import UNITS, ErrorSums, errors
 from phicalc.training.plots import plot_parity
-from phicalc.training.state import write_atomically
 
 
 class Evaluation(NamedTuple):

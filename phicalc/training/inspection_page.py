@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from phicalc.state import write_atomically
 from phicalc.training.config import KeysConfig
 from phicalc.training.frames import find_data_file, read_frames
 from phicalc.training.inspection import CHARGE_SUM, OVERLAP, Inspection, inspect_frames
 from phicalc.training.pairs import FAR, NEAR
-from phicalc.training.state import write_atomically
 
 #: Frames that are named for each finding on the terminal, and on the page.
 _NAMED, _LISTED = 3, 50

@@ -15,6 +15,7 @@ from phicalc.checkpoint import (
     save_model,
 )
 from phicalc.potential import Potential, PotentialConfig, build_potential
+from phicalc.state import State, write_atomically
 from phicalc.system import keep_freed_memory, thread_count
 from phicalc.training.config import TrainingConfig, load_config
 from phicalc.training.dataset import (
@@ -32,7 +33,6 @@ from phicalc.training.initialization import inherited_potential, initial_potenti
 from phicalc.training.loss import UNITS
 from phicalc.training.plots import plot_curves, plot_parity
 from phicalc.training.run_folder import RunFolder
-from phicalc.training.state import State, write_atomically
 from phicalc.training.team import Team, joined
 from phicalc.training.trainer import Trainer
 

@@ -5,9 +5,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from phicalc.schema import differences, dump_yaml
+from phicalc.state import State, read_state, write_atomically, write_state
 from phicalc.training.config import TrainingConfig, config_from_dict
-from phicalc.training.schema import dump_yaml
-from phicalc.training.state import State, read_state, write_atomically, write_state
 
 #: Settings in which a continued run may differ: they do not touch the numbers.
 _FREE = ("output", "threads")
@@ -55,12 +55,7 @@ class RunFolder:
     def _check_same(self, before: dict[str, Any], now: dict[str, Any]) -> None:
         """Refuse to continue a run with other settings."""
         # read anew, so that settings which did not exist then get the values they stood for
-        old, new = flatten(config_from_dict(before).to_dict()), flatten(now)
-        changed = [
-            f"{key}: {old.get(key)!r} → {new.get(key)!r}"
-            for key in sorted(old.keys() | new.keys())
-            if old.get(key) != new.get(key) and key not in _FREE
-        ]
+        changed = differences(config_from_dict(before).to_dict(), now, skip=_FREE)
         if changed:
             raise ValueError(
                 f"{self.path} holds a run with other settings ({'; '.join(changed)}). Choose "
@@ -95,12 +90,3 @@ class RunFolder:
         kept = [row for row in self.read_history() if row["epoch"] <= epochs]
         text = "".join(json.dumps(row) + "\n" for row in kept)
         write_atomically(self.history, text.encode())
-
-
-def flatten(settings: dict[str, Any], where: str = "") -> dict[str, Any]:
-    """Turn nested sections into ``section.key`` → value."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        path = f"{where}.{key}" if where else key
-        flat |= flatten(value, path) if isinstance(value, dict) else {path: value}
-    return flat

@@ -11,6 +11,7 @@ import torch
 from tqdm import tqdm
 
 from phicalc.potential import Potential
+from phicalc.state import State
 from phicalc.training.config import TrainingConfig
 from phicalc.training.dataset import Sample, batch_plan, batches, join
 from phicalc.training.engine import Engine
@@ -20,7 +21,6 @@ from phicalc.training.optimization import MovingAverage, Schedule, copy_weights,
 from phicalc.training.penalties import penalized
 from phicalc.training.position import Position, describe_epoch
 from phicalc.training.state import (
-    State,
     pack_optimizer,
     pack_random_state,
     unpack_optimizer,

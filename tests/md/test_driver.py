@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import ase.io
 import numpy as np
 import pytest
@@ -16,6 +14,7 @@ import phicalc.calculator
 import phicalc.md.driver as driver
 from phicalc.calculator import PhiCalculator
 from phicalc.md import MDConfig, MDError, read_log, run_md
+from phicalc.md.config import read_description
 from phicalc.potential import PotentialConfig, build_potential
 from phicalc.structures import water_box
 
@@ -79,7 +78,9 @@ def test_run_leaves_log_trajectory_settings_and_final_structure(tmp_path):
     np.testing.assert_allclose(frames[-1].get_forces(), atoms.get_forces(), atol=1e-7)
     final = ase.io.read(result.final)
     np.testing.assert_allclose(final.get_momenta(), atoms.get_momenta(), atol=1e-7)
-    assert MDConfig(**json.loads((tmp_path / "new/folder/config.json").read_text())) == config
+    described = read_description(tmp_path / "new/folder/config.json")
+    assert MDConfig(**described.settings) == config
+    assert described.calculator["name"] == "Scripted"
     assert result.ns_per_day == pytest.approx(25 * 2e-6 * 86400 / result.seconds)
 
 

@@ -4,34 +4,30 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.stats
 from ase import Atoms, units
 from ase.build import bulk, molecule
-from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms, FixBondLengths
 
 from phicalc.md import MDConfig, read_log, run_md
-from phicalc.md.ensembles import build_integrator, degrees_of_freedom, initialise_velocities
+from phicalc.md.ensembles import build_integrator
 from phicalc.md.log import temperature
+from phicalc.md.velocities import degrees_of_freedom, initialise_velocities
+
+from .systems import NoInteraction, Springs, cluster, gas
 
 METHODS = {
     "nve": {"ensemble": "nve"},
     "langevin": {"thermostat": "langevin"},
     "bussi": {"thermostat": "bussi"},
     "nose-hoover": {"thermostat": "nose-hoover"},
+    "berendsen": {"thermostat": "berendsen"},
     "npt": {"ensemble": "npt", "barostat_time": 300.0},
+    "npt full": {"ensemble": "npt", "barostat_time": 300.0, "cell_motion": "full"},
+    "npt axes": {"ensemble": "npt", "barostat_time": 300.0, "cell_motion": "axes", "axes": "bc"},
+    "npt berendsen": {"ensemble": "npt", "thermostat": "berendsen"},
 }
-
-
-class NoInteraction(Calculator):
-    """An ideal gas."""
-
-    implemented_properties = ["energy", "free_energy", "forces", "stress"]
-
-    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
-        super().calculate(atoms, properties, system_changes)
-        zero = np.zeros((len(atoms), 3))
-        self.results = {"energy": 0.0, "free_energy": 0.0, "forces": zero, "stress": np.zeros(6)}
 
 
 def copper() -> Atoms:
@@ -40,23 +36,17 @@ def copper() -> Atoms:
     return atoms
 
 
-def gas(n_atoms: int, volume_per_atom: float = 1000.0) -> Atoms:
-    edge = (n_atoms * volume_per_atom) ** (1 / 3)
-    positions = np.random.default_rng(5).uniform(0, edge, (n_atoms, 3))
-    atoms = Atoms(f"Ar{n_atoms}", positions, cell=[edge] * 3, pbc=True)
-    atoms.calc = NoInteraction()
-    return atoms
-
-
 def advance(atoms: Atoms, config: MDConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Temperature, total and conserved energy after every step."""
     rng = np.random.default_rng(config.seed)
     initialise_velocities(atoms, config.temperature, rng)
-    dynamics, conserved_energy, n_free = build_integrator(atoms, config, rng)
-    rows = [
-        (temperature(atoms, n_free), atoms.get_total_energy(), conserved_energy())
-        for _ in dynamics.irun(config.steps)
-    ]
+    integrator = build_integrator(atoms, config, rng)
+    dynamics, rows = integrator.dynamics, []
+    for _ in dynamics.irun(config.steps):
+        kelvin = temperature(atoms, integrator.degrees_of_freedom)
+        rows.append((kelvin, atoms.get_total_energy(), integrator.conserved_energy()))
+        if config.is_ramp:
+            integrator.aim(*config.targets(dynamics.nsteps + 1))
     return tuple(np.array(rows).T)
 
 
@@ -114,15 +104,78 @@ def test_nose_hoover_counts_only_the_motion_that_is_there():
     assert kelvin[300:].mean() == pytest.approx(300.0, rel=0.1)  # with 3 N it would be 400 K
 
 
-def test_npt_gas_fills_the_volume_of_the_ideal_gas_law():
+@pytest.mark.parametrize("method", ["langevin", "bussi", "nose-hoover"])
+def test_kinetic_energy_is_distributed_canonically(method):
+    """Atoms on springs: n quadratic terms follow a gamma distribution of shape n/2."""
+    config = MDConfig(thermostat=method, timestep=10.0, steps=3000, seed=1)
+    kelvin = advance(cluster(Springs(memory=0.0)), config)[0][300:]
+    n_free = 18 if method == "langevin" else 15
+    assert kelvin.mean() == pytest.approx(300.0, rel=0.1)  # about three sigma
+    assert kelvin.var() == pytest.approx(300.0**2 * 2 / n_free, rel=0.45)
+    canonical = scipy.stats.gamma(n_free / 2, scale=300.0 * 2 / n_free)
+    assert scipy.stats.kstest(kelvin[::30], canonical.cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("method", ["langevin", "bussi", "nose-hoover", "berendsen", "npt full"])
+def test_ramps_lead_there_and_their_work_is_counted(method):
+    settings = METHODS[method] | {"temperature": 200.0, "temperature_end": 600.0}
+    if method == "npt full":
+        settings |= {"pressure": 0.0, "pressure_end": 100.0}
+    config = MDConfig(**settings, timestep=5.0, steps=1500, thermostat_time=50.0)
+    kelvin, _, conserved = advance(cluster(Springs(memory=0.0)), config)
+    assert kelvin[-300:].mean() == pytest.approx(560.0, rel=0.2)
+    assert np.ptp(conserved) < 0.05  # the heat that went in is about 0.7 eV
+
+
+def test_berendsen_brings_a_gas_to_pressure_and_temperature():
+    atoms = gas(50)
+    config = MDConfig(
+        ensemble="npt", thermostat="berendsen", pressure=60.0, temperature=350.0, timestep=5.0,
+        steps=800, thermostat_time=100.0, barostat_time=200.0, compressibility=1 / 60.0,
+    )  # fmt: skip
+    kelvin, _, conserved = advance(atoms, config)
+    expected = len(atoms) * units.kB * 350.0 / (60.0 * units.bar)
+    assert kelvin[-100:].mean() == pytest.approx(350.0, rel=0.02)
+    assert atoms.get_volume() == pytest.approx(expected, rel=0.1)
+    assert np.ptp(conserved) < 1e-6
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"cell_motion": "axes", "axes": "b"},
+        {"cell_motion": "axes", "axes": "b", "thermostat": "berendsen"},
+    ],
+)
+def test_only_the_axes_that_were_named_move(settings):
+    atoms = gas(20)
+    config = MDConfig(ensemble="npt", pressure=80.0, steps=100, timestep=5.0, **settings)
+    before = atoms.cell.cellpar()
+    advance(atoms, config)
+    after = atoms.cell.cellpar()
+    assert abs(after[1] - before[1]) > 1e-3
+    np.testing.assert_allclose(np.delete(after, 1), np.delete(before, 1), atol=1e-9)
+
+
+def test_berendsen_refuses_axes_of_skewed_cells(rng):
+    atoms = bulk("Cu")
+    atoms.calc = EMT()
+    initialise_velocities(atoms, 300.0, rng)
+    config = MDConfig(ensemble="npt", thermostat="berendsen", cell_motion="axes")
+    with pytest.raises(ValueError, match="lattice vectors along x, y and z"):
+        build_integrator(atoms, config, rng)
+
+
+@pytest.mark.parametrize("cell_motion", ["isotropic", "full", "axes"])
+def test_npt_gas_fills_the_volume_of_the_ideal_gas_law(cell_motion):
     atoms, pressure = gas(100), 41.4  # bar: 1000 Å³ per atom at 300 K
     config = MDConfig(
         ensemble="npt", pressure=pressure, temperature=300.0, timestep=5.0, steps=3000,
-        thermostat_time=100.0, barostat_time=500.0,
+        thermostat_time=100.0, barostat_time=500.0, cell_motion=cell_motion,
     )  # fmt: skip
     initialise_velocities(atoms, 300.0, np.random.default_rng(2))
     atoms.set_cell(atoms.cell * 0.9, scale_atoms=True)  # 27 % too dense
-    dynamics, *_ = build_integrator(atoms, config, np.random.default_rng(2))
+    dynamics = build_integrator(atoms, config, np.random.default_rng(2)).dynamics
     volumes = [atoms.get_volume() for _ in dynamics.irun(config.steps)]
     expected = len(atoms) * units.kB * 300.0 / (pressure * units.bar)
     assert np.mean(volumes[500:]) == pytest.approx(expected, rel=0.1)
@@ -190,7 +243,7 @@ def test_langevin_holds_fixed_atoms(rng):
     assert np.isfinite(kelvin).all()
 
 
-@pytest.mark.parametrize("method", ["nose-hoover", "npt"])
+@pytest.mark.parametrize("method", ["nose-hoover", "npt", "npt full", "npt berendsen"])
 def test_constraints_that_would_be_ignored_are_refused(method, rng):
     atoms = copper()
     atoms.set_constraint(FixAtoms([0]))

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from phicalc.potential import PotentialConfig
+from phicalc.schema import apply_override, dump_yaml, parse_yaml
 from phicalc.training.config import (
     FITTED,
     DataConfig,
@@ -14,7 +15,6 @@ from phicalc.training.config import (
     load_config,
 )
 from phicalc.training.objective import LossConfig, TermConfig
-from phicalc.training.schema import apply_override, dump_yaml, parse_yaml
 
 MINIMAL = """
 data:

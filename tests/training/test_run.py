@@ -14,6 +14,8 @@ import torch
 from phicalc.checkpoint import load_model
 from phicalc.derivatives import predict
 from phicalc.potential import build_potential
+from phicalc.schema import dump_yaml
+from phicalc.state import read_state
 from phicalc.training import TrainingDiverged, train, train_from_yaml
 from phicalc.training import engine as engine_module
 from phicalc.training import run as run_module
@@ -23,8 +25,6 @@ from phicalc.training.engine import Engine
 from phicalc.training.frames import read_frames
 from phicalc.training.optimization import MovingAverage
 from phicalc.training.run_folder import RunFolder
-from phicalc.training.schema import dump_yaml
-from phicalc.training.state import read_state
 
 
 @pytest.fixture(autouse=True)

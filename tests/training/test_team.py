@@ -12,10 +12,10 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from phicalc.schema import dump_yaml
 from phicalc.training import run as run_module
 from phicalc.training import train_from_yaml
 from phicalc.training.run_folder import RunFolder
-from phicalc.training.schema import dump_yaml
 from phicalc.training.team import Team
 
 

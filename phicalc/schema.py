@@ -8,7 +8,7 @@ import dataclasses
 import difflib
 import re
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
@@ -144,6 +144,27 @@ def to_plain(value: Any) -> Any:
 def dump_yaml(settings: Mapping[str, Any]) -> str:
     """Write settings as YAML text in their own order."""
     return yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True, width=100)
+
+
+def differences(
+    before: Mapping[str, Any], now: Mapping[str, Any], skip: Collection[str] = ()
+) -> list[str]:
+    """Say where two nested settings differ, ``section.key: before → now``, except in `skip`."""
+    old, new = flatten(before), flatten(now)
+    return [
+        f"{key}: {old.get(key)!r} → {new.get(key)!r}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key) and key not in skip
+    ]
+
+
+def flatten(settings: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    """Turn nested sections into ``section.key`` → value."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        path = _join(where, key)
+        flat |= flatten(value, path) if isinstance(value, Mapping) else {path: value}
+    return flat
 
 
 def _join(where: str, key: str) -> str:
