@@ -50,7 +50,7 @@ BRANCHES = {
     "testing": "md",
     "integrations": "md",
 }
-FOR_THE_COMMAND_LINE = {"info", "relax", "training"}
+FOR_THE_COMMAND_LINE = {"info", "integrations", "relax", "training"}
 MAX_LINES = 400
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 

@@ -43,6 +43,15 @@ def add_structure(verb: argparse.ArgumentParser, index: str) -> None:
     )
 
 
+def add_scheduler(verb: argparse.ArgumentParser) -> None:
+    """Arguments of the verbs that can spread structures over processes and machines."""
+    verb.add_argument(
+        "--scheduler",
+        help="spread structures by dask: local, or the address of a scheduler (tcp://host:8786)",
+    )
+    verb.add_argument("--workers", type=int, help="processes of a local scheduler")
+
+
 def calculator_of(options: argparse.Namespace) -> PhiCalculator:
     """Make the calculator that the options of `add_structure` describe."""
     return PhiCalculator(

@@ -2,7 +2,8 @@
 
 import argparse
 
-from phicalc.cli.arguments import Verbs, add_structure, add_verb, calculator_of
+from phicalc.cli.arguments import Verbs, add_scheduler, add_structure, add_verb, calculator_of
+from phicalc.cli.many import run_each, wants_scheduler
 from phicalc.md import MDConfig, make_report, run_md
 from phicalc.md.config import THERMOSTATS
 from phicalc.structures import read_structures
@@ -40,6 +41,10 @@ def add_md(verbs: Verbs) -> argparse.ArgumentParser:
     verb.add_argument("--overwrite", action="store_true", help="replace a run in that folder")
     verb.add_argument("--no-report", action="store_true", help="draw no picture")
     verb.add_argument("--quiet", action="store_true", help="no progress bar")
+    verb.add_argument(
+        "--replicas", type=int, default=1, help="runs of each structure, with seeds of their own"
+    )
+    add_scheduler(verb)
     return verb
 
 
@@ -51,9 +56,13 @@ def _add_number(
 
 
 def _md(options: argparse.Namespace) -> None:
-    atoms = read_structures(options.input, options.index)[-1]
+    frames = read_structures(options.input, options.index)
     names = MDConfig.__dataclass_fields__
     config = MDConfig(**{name: getattr(options, name) for name in names if name in options})
+    if len(frames) > 1 or options.replicas != 1 or wants_scheduler(options):
+        run_each(frames, config, options)
+        return
+    atoms = frames[0]
     atoms.calc = calculator_of(options)
     result = run_md(
         atoms, config, options.output, overwrite=options.overwrite, progress=not options.quiet
