@@ -35,7 +35,7 @@ class Precision(NamedTuple):
     """Of finite differences, in Å; of strains a tenth."""
 
 
-PRECISIONS = {"double": Precision(1e-8, 1e-4, 1e-4), "single": Precision(1e-4, 1e-2, 2e-2)}
+PRECISIONS = {"double": Precision(1e-8, 1e-4, 1e-4), "single": Precision(1e-4, 2e-2, 5e-3)}
 
 
 @cache
