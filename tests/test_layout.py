@@ -55,7 +55,7 @@ BRANCHES = {
     "testing": "md",
     "integrations": "md",
 }
-FOR_THE_COMMAND_LINE = {"info", "labelling", "relax", "training"}
+FOR_THE_COMMAND_LINE = {"info", "integrations", "labelling", "relax", "training"}
 MAX_LINES = 400
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 

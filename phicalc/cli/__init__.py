@@ -1,4 +1,4 @@
-"""The command line: ``phicalc predict | relax | md | train | evaluate | label | data | info``.
+"""The command line: ``phicalc predict | relax | md | serve | train | label | …``.
 
 Parsing and printing only; every verb calls one function of the package.
 """
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from phicalc import __version__
 from phicalc.cli.data import add_data, add_label
 from phicalc.cli.dynamics import add_md
+from phicalc.cli.engines import add_serve
 from phicalc.cli.models import add_evaluate, add_info, add_train
 from phicalc.cli.structures import add_predict, add_relax
 from phicalc.md import MDInterrupted
@@ -20,6 +21,7 @@ ADD_VERBS = (
     add_predict,
     add_relax,
     add_md,
+    add_serve,
     add_train,
     add_evaluate,
     add_label,

@@ -56,6 +56,15 @@ def calculator_settings(options: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None}
 
 
+def add_scheduler(verb: argparse.ArgumentParser) -> None:
+    """Arguments of the verbs that can spread structures over processes and machines."""
+    verb.add_argument(
+        "--scheduler",
+        help="spread structures by dask: local, or the address of a scheduler (tcp://host:8786)",
+    )
+    verb.add_argument("--workers", type=int, help="processes of a local scheduler")
+
+
 def calculator_of(options: argparse.Namespace) -> PhiCalculator:
     """Make the calculator that the options of `add_structure` describe."""
     return PhiCalculator(**calculator_settings(options))

