@@ -20,6 +20,7 @@ PACKAGE = ROOT / "phicalc"
 LINE = (
     "units",
     "system",
+    "pictures",
     "structures",
     "neighbors",
     "skin",
@@ -39,6 +40,7 @@ LINE = (
     "batch",
     "parameters",
     "calculator",
+    "analysis",
     "md",
     "cli",
 )

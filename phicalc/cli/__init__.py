@@ -1,4 +1,4 @@
-"""The command line: ``phicalc predict | relax | md | train | evaluate | info``.
+"""The command line: ``phicalc predict | relax | md | analyse | train | evaluate | info``.
 
 Parsing and printing only; every verb calls one function of the package.
 """
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from phicalc import __version__
-from phicalc.cli.dynamics import add_md
+from phicalc.cli.dynamics import add_analyse, add_md
 from phicalc.cli.models import add_evaluate, add_info, add_train
 from phicalc.cli.structures import add_predict, add_relax
 from phicalc.system import keep_freed_memory, thread_count
@@ -18,6 +18,7 @@ ADD_VERBS = (
     add_predict,
     add_relax,
     add_md,
+    add_analyse,
     add_train,
     add_evaluate,
     add_info,

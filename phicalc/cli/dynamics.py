@@ -1,10 +1,11 @@
-"""The verb of molecular dynamics: ``md``."""
+"""Verbs of molecular dynamics: ``md`` and ``analyse``."""
 
 import argparse
 
 from phicalc.cli.arguments import Verbs, add_structure, add_verb, calculator_of
-from phicalc.md import MDConfig, make_report, run_md
+from phicalc.md import MDConfig, analyse_run, make_report, run_md
 from phicalc.md.config import THERMOSTATS
+from phicalc.md.report import cells
 from phicalc.structures import read_structures
 
 
@@ -63,3 +64,24 @@ def _md(options: argparse.Namespace) -> None:
         print(f"{name}: {getattr(result, name)}")
     if not options.no_report:
         print(f"picture: {make_report(options.output)}")
+
+
+def add_analyse(verbs: Verbs) -> argparse.ArgumentParser:
+    """Everything that a run says."""
+    text = "Averages, structure, diffusion, dielectric constant and spectra of a finished run."
+    verb = add_verb(verbs, "analyse", _analyse, text)
+    verb.add_argument("folder", help="output folder of phicalc md")
+    verb.add_argument("--output", help="folder for table, picture and page (default: the run's)")
+    verb.add_argument("--discard", type=float, default=0.2, help="fraction of the run to leave out")
+    verb.add_argument("--stride", type=int, default=1, help="take every so many frames")
+    return verb
+
+
+def _analyse(options: argparse.Namespace) -> None:
+    found = analyse_run(
+        options.folder, output=options.output, discard=options.discard, stride=options.stride
+    )
+    for quantity, value, unit, note in map(cells, found.rows):
+        print(f"{quantity:<32} {value:>18} {unit:<12} {note}")
+    for name in ("table", "picture", "page"):
+        print(f"{name}: {getattr(found, name)}")

@@ -44,6 +44,7 @@ def write_run(folder, **settings):
         if seed < 2:
             frame.positions *= 0.8  # the first half must not enter
         charges = np.where(frame.symbols == "O", -0.8, 0.4)
+        frame.info["time_fs"] = 500.0 * seed
         frame.calc = SinglePointCalculator(frame, energy=0.0, charges=charges)
         frames.append(frame)
     ase.io.write(folder / "trajectory.extxyz", frames)
@@ -69,11 +70,11 @@ def test_four_panels_show_what_the_files_say(tmp_path, figures):
     assert path == tmp_path / "report.png"
     assert path.read_bytes().startswith(b"\x89PNG")
     (figure,) = figures
-    titles = [axes.get_title() for axes in figure.axes]
-    assert set(titles) == {
-        "temperature: 310 ± 0 K (second half)",
-        "conserved energy: drift +0.500 meV/atom/ps (second half)",
-        "O–O pair distribution: highest at 3.15 Å",
+    titles = {axes.get_title() for axes in figure.axes}
+    assert titles - {""} == {
+        "temperature: 310 K",
+        "conserved energy: drift +0.500 ± 0.000 meV/atom/ps",
+        "O–O pair distribution: peak 3.15 Å, 6 within 3.76 Å",
         "mean charges: H +0.40, O −0.80 e",
     }
     assert figure.get_suptitle() == "64 H₂O (192 atoms) · NVT, 300 K · 2 ps"
@@ -86,11 +87,11 @@ def test_every_axis_has_a_label_with_its_unit(tmp_path, figures):
     labels = {axes.get_ylabel() for axes in figure.axes} | {a.get_xlabel() for a in figure.axes}
     assert labels == {
         "time (ps)", "temperature (K)", "change (meV/atom)", "density (g/cm³)", "pressure (kbar)",
-        "O–O distance (Å)", "g(r)", "charge (e)", "density (1/e)",
+        "O–O distance (Å)", "g(r)", "neighbours within r", "charge (e)", "density (1/e)", "",
     }  # fmt: skip
     titles = [axes.get_title() for axes in figure.axes]
-    assert "density: 0.950 g/cm³ (second half)" in titles
-    assert "pressure: −2.00 kbar (second half)" in titles
+    assert "density: 0.95 g/cm³" in titles
+    assert "pressure: −2 kbar" in titles
     assert figure.get_suptitle() == "mine"
 
 
@@ -102,6 +103,7 @@ def test_texts_do_not_overlap(tmp_path, figures):
     texts = [figure._suptitle]
     for axes in figure.axes:
         texts += [axes.title, axes.xaxis.label, axes.yaxis.label]
+    texts = [text for text in texts if text.get_text()]
     boxes = [text.get_window_extent() for text in texts]
     for i, box in enumerate(boxes):
         assert figure.bbox.x0 <= box.x0 <= box.x1 <= figure.bbox.x1
