@@ -49,10 +49,12 @@ BRANCHES = {
     "info": "checkpoint",
     "training": "checkpoint",
     "relax": "calculator",
+    "properties": "calculator",
+    "doctor": "calculator",
     "testing": "md",
     "integrations": "md",
 }
-FOR_THE_COMMAND_LINE = {"info", "relax", "training"}
+FOR_THE_COMMAND_LINE = {"doctor", "info", "properties", "relax", "training"}
 MAX_LINES = 400
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 

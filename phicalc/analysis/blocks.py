@@ -92,6 +92,7 @@ def jackknife(
 def mean_of_blocks(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard error over the first axis: one entry for each of some long blocks."""
     values = np.asarray(values, dtype=float)
+    mean = np.asarray(values.mean(axis=0))
     if len(values) < 2:
-        return values.mean(axis=0), np.full(values.shape[1:], np.nan)
-    return values.mean(axis=0), values.std(axis=0, ddof=1) / np.sqrt(len(values))
+        return mean, np.full_like(mean, np.nan)
+    return mean, np.asarray(values.std(axis=0, ddof=1) / np.sqrt(len(values)))

@@ -13,6 +13,8 @@ NANO_SI_PER_SQUARE_ANGSTROM_PER_FS = 1e4
 FIT_WINDOW = (0.1, 0.5)
 #: Pieces of the run that are taken for independent of one another.
 N_BLOCKS = 4
+#: Displacements that grow as t to the power of 1 ± this are those of diffusion.
+DIFFUSIVE = 0.2
 
 
 class Diffusion(NamedTuple):
@@ -27,6 +29,13 @@ class Diffusion(NamedTuple):
     """Its standard error, (n_lags,)."""
     coefficient: Estimate
     """Diffusion coefficient in 1e-9 m²/s."""
+    exponent: float
+    """Power of time by which displacements grow where the slope was taken; 1 for diffusion."""
+
+    @property
+    def diffusive(self) -> bool:
+        """Whether displacements grow in proportion to time, as the coefficient supposes."""
+        return abs(self.exponent - 1) < DIFFUSIVE
 
 
 def diffusion(trajectory: Trajectory) -> list[Diffusion]:
@@ -69,8 +78,16 @@ def diffusion(trajectory: Trajectory) -> list[Diffusion]:
         value, error = mean_of_blocks(slopes * unit)
         displacement, spread = mean_of_blocks(curves)
         coefficient = Estimate(float(value), float(error))
-        found.append(Diffusion(symbol, lags, displacement, spread, coefficient))
+        exponent = _exponent(lags[fitted], displacement[fitted])
+        found.append(Diffusion(symbol, lags, displacement, spread, coefficient, exponent))
     return found
+
+
+def _exponent(lags: np.ndarray, displacement: np.ndarray) -> float:
+    """Slope of the logarithms."""
+    if not np.all(displacement > 0):
+        return 0.0
+    return float(np.polyfit(np.log(lags), np.log(displacement), 1)[0])
 
 
 def _refuse_undefined(trajectory: Trajectory, n_lags: int) -> None:

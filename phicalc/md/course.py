@@ -84,12 +84,7 @@ def potential_energy(run: RecordedRun) -> Section:
     """Potential energy per atom."""
     values = run.log["potential_energy_eV"]
     change = (values - values[0]) / len(run.atoms) * 1000
-    mean = run.average("potential_energy_eV")
-    per_atom = Estimate(mean.value / len(run.atoms), mean.error / len(run.atoms), mean.converged)
-    draw = _against_time(run, change, "change (meV/atom)")
-    return Section(
-        [row("potential energy", per_atom, "eV/atom")], [Panel("potential energy", draw)]
-    )
+    return Section([], [Panel("potential energy", _against_time(run, change, "change (meV/atom)"))])
 
 
 def row(quantity: str, estimate: Estimate, unit: str, note: str = "") -> Row:

@@ -26,6 +26,8 @@ from phicalc.pictures import BLUE, GREY, RED, element_color, signed, with_error
 MOST_FRAMES = 400
 #: g(r) is cut at this multiple of the highest value outside molecules.
 CLIPPED = 1.35
+#: Part of a spectrum's integral that its picture must hold.
+SHOWN = 0.997
 
 
 def pairs(run: RecordedRun, chosen: list[tuple[str, str]] | None = None) -> Section:
@@ -130,9 +132,16 @@ def motion(run: RecordedRun) -> Section:
         found = diffusion(run.trajectory)
     except ValueError as error:
         return not_applicable("diffusion", str(error))
-    unit = "1e-9 m²/s"
-    note = "of the box: no correction for its finite size (Yeh–Hummer: needs the viscosity)"
-    rows = [row(f"diffusion coefficient of {e.symbol}", e.coefficient, unit, note) for e in found]
+    unit, rows = "1e-9 m²/s", []
+    for element in found:
+        note = "of the box: no correction for its finite size (Yeh–Hummer: needs the viscosity)"
+        if not element.diffusive:
+            note = (
+                f"NOT diffusive: displacements grow as t^{element.exponent:.2f}; longer run? {note}"
+            )
+        rows.append(
+            row(f"diffusion coefficient of {element.symbol}", element.coefficient, unit, note)
+        )
 
     def draw(axes: Axes) -> None:
         for element in found:
@@ -256,8 +265,8 @@ def _draw_spectra(spectra: dict[str, Spectrum], label: str) -> Callable[[Axes], 
             axes.plot(found.wavenumbers, found.values, color=color, linewidth=1.3, label=symbol)
         first = next(iter(spectra.values()))
         total = np.sum([found.values for found in spectra.values()], axis=0)
-        seen = first.wavenumbers[total > 0.002 * total.max(initial=0.0)]
-        axes.set_xlim(0, 1.15 * max(seen[-1] if len(seen) else 0.0, 100.0))
+        seen = first.wavenumbers[np.cumsum(total) < SHOWN * total.sum()]
+        axes.set_xlim(0, 1.1 * max(seen[-1] if len(seen) else 0.0, 100.0))
         axes.set_ylim(bottom=0)
         axes.set_xlabel("wavenumber (cm⁻¹)")
         axes.set_ylabel(label)

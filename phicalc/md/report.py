@@ -15,6 +15,7 @@ from phicalc.md import course, matter
 from phicalc.md.driver import REPORT_FILE
 from phicalc.md.record import Panel, RecordedRun, Row, Section, read_run
 from phicalc.pictures import GREY, new_figure, with_error
+from phicalc.structures import write_text
 
 #: Files of an analysis, inside the folder of the run.
 TABLE_FILE, PICTURE_FILE, PAGE_FILE = "analysis.json", "analysis.png", "analysis.html"
@@ -23,7 +24,6 @@ TABLE_FILE, PICTURE_FILE, PAGE_FILE = "analysis.json", "analysis.png", "analysis
 QUANTITIES: tuple[Callable[[RecordedRun], Section], ...] = (
     course.temperature,
     course.conserved_energy,
-    course.potential_energy,
     course.pressure,
     course.density,
     matter.pairs,
@@ -189,10 +189,3 @@ def cells(line: Row) -> tuple[str, str, str, str]:
         return line.quantity, "–", "", f"not applicable: {line.note}"
     error = math.nan if line.error is None else line.error
     return line.quantity, with_error(line.value, error), line.unit, line.note
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
