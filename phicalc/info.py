@@ -12,7 +12,7 @@ from phicalc.neighbors import ENGINES, available_engines
 
 #: Distributions whose versions matter to results or speed.
 DISTRIBUTIONS = ("torch", "numpy", "scipy", "ase", "vesin", "safetensors", "torch-cluster",
-                 "matscipy")  # fmt: skip
+                 "matscipy", "pymatgen", "spglib", "phonopy")  # fmt: skip
 
 
 def describe_installation() -> dict[str, str]:

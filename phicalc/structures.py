@@ -207,15 +207,20 @@ def _evaluate_batch(frames: Sequence[Atoms], calculator: Any, stress: bool) -> l
 
 
 def write_structures(path: str | Path, frames: Sequence[Atoms]) -> Path:
-    """Write structures with their results: JSON if the name ends so, else extended XYZ.
+    """Write structures: with results as JSON if the name ends so, as CIF or POSCAR without them.
 
-    The folder is created if needed. The JSON is a list with one object per structure: symbols,
+    Every other name gets extended XYZ, with results. A POSCAR holds the last structure. The folder
+    is created if needed. The JSON is a list with one object per structure: symbols,
     positions (Å), cell (Å), pbc and the results under ASE's names and in ASE's units.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".json":
         write_text(path, json.dumps([_as_record(frame) for frame in frames], indent=1) + "\n")
+    elif path.suffix == ".cif":
+        ase.io.write(path, list(frames), format="cif")
+    elif path.suffix in (".vasp", ".poscar") or path.name in ("POSCAR", "CONTCAR"):
+        ase.io.write(path, frames[-1], format="vasp", direct=True)
     else:
         ase.io.write(path, list(frames), format="extxyz")
     return path

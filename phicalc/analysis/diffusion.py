@@ -15,6 +15,8 @@ FIT_WINDOW = (0.1, 0.5)
 N_BLOCKS = 4
 #: Displacements that grow as t to the power of 1 ± this are those of diffusion.
 DIFFUSIVE = 0.2
+#: Å²: smaller mean squared displacements may be those of atoms that rattle among their neighbours.
+OUT_OF_PLACE = 1.0
 
 
 class Diffusion(NamedTuple):
@@ -34,8 +36,9 @@ class Diffusion(NamedTuple):
 
     @property
     def diffusive(self) -> bool:
-        """Whether displacements grow in proportion to time, as the coefficient supposes."""
-        return abs(self.exponent - 1) < DIFFUSIVE
+        """Whether atoms have left their places, and displacements grow in proportion to time."""
+        left = bool(self.displacement[-1] > OUT_OF_PLACE)
+        return left and abs(self.exponent - 1) < DIFFUSIVE
 
 
 def diffusion(trajectory: Trajectory) -> list[Diffusion]:

@@ -55,15 +55,23 @@ def group_charges(trajectory: Trajectory) -> np.ndarray:
     assert trajectory.charges is not None  # callers have looked
     groups, numbers = trajectory.molecules.wholes, trajectory.atoms.numbers
     charges = _sums(trajectory.charges.mean(axis=0)[None], groups)[0]
-    kinds = np.array([str(sorted(numbers[groups == g])) for g in range(len(charges))])
-    mean = np.array([charges[kinds == kind].mean() for kind in kinds])
+    order, starts = _blocks(groups)
+    members = np.split(numbers[order], starts[1:])
+    kinds = np.unique([str(sorted(group.tolist())) for group in members], return_inverse=True)[1]
+    mean = (np.bincount(kinds, charges) / np.bincount(kinds))[kinds]
     return np.where(np.abs(mean) < NEUTRAL, 0.0, mean)
 
 
 def _sums(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Sum over the atoms (second axis) of each group."""
-    matrix = (groups[None] == np.arange(groups.max() + 1)[:, None]).astype(float)
-    return np.einsum("gn,fn...->fg...", matrix, values)
+    order, starts = _blocks(groups)
+    return np.add.reduceat(values[:, order], starts, axis=1)
+
+
+def _blocks(groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Order of the atoms by group, and where each group starts in it."""
+    order = np.argsort(groups, kind="stable")
+    return order, np.searchsorted(groups[order], np.arange(groups.max() + 1))
 
 
 def dielectric_constant(trajectory: Trajectory, dipole: np.ndarray, temperature: float) -> Estimate:

@@ -96,7 +96,8 @@ def phonons(
     engine.generate_displacements(distance=delta)
     engine.forces = [_forces(cell, atoms) for cell in engine.supercells_with_displacements]
     engine.produce_force_constants()
-    before = float(np.abs(engine.get_frequencies([0, 0, 0]))[_acoustic(engine)].max())
+    engine.run_qpoints([[0, 0, 0]])
+    before = float(np.sort(np.abs(engine.qpoints.frequencies[0]))[2])  # the three acoustic ones
     engine.symmetrize_force_constants()
     primitive = Atoms(
         engine.primitive.symbols,
@@ -154,11 +155,6 @@ def _forces(cell: Any, atoms: Atoms) -> np.ndarray:
     )  # fmt: skip
     displaced.info = dict(atoms.info)
     return displaced.get_forces()
-
-
-def _acoustic(engine: Any) -> np.ndarray:
-    """Which three modes at Γ are closest to zero."""
-    return np.argsort(np.abs(engine.get_frequencies([0, 0, 0])))[:3]
 
 
 def _draw(result: PhononResult, name: str, path: Path) -> None:

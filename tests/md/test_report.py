@@ -13,7 +13,7 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from matplotlib.figure import Figure
 
-from phicalc.md import MDConfig, make_report, run_md
+from phicalc.md import MDConfig, analyse_run, make_report, run_md
 from phicalc.structures import water_box
 
 TIMES = np.linspace(0, 2, 41)
@@ -124,6 +124,38 @@ def test_pair_can_be_chosen(tmp_path, figures):
     write_run(tmp_path)
     make_report(tmp_path, pair=("O", "H"))
     assert "O–H distance (Å)" in {axes.get_xlabel() for axes in figures[0].axes}
+
+
+def test_analysis_holds_every_quantity_with_unit_and_error(tmp_path, figures):
+    write_run(tmp_path)
+    found = analyse_run(tmp_path, output=tmp_path / "new", discard=0.5)
+    rows = {line.quantity: line for line in found.rows}
+    assert rows["temperature"].value == pytest.approx(310)
+    assert rows["pressure"].value == pytest.approx(-2000)
+    assert rows["drift of the conserved energy"].value == pytest.approx(0.5)
+    assert rows["O–H coordination"].value == pytest.approx(2)
+    assert rows["charge of O"].value == pytest.approx(-0.8)
+    for name in ("diffusion", "vibrational density of states", "dielectric constant"):
+        assert rows[name].value is None
+        assert "too few" in rows[name].note
+    record = json.loads(found.table.read_text())
+    assert record["title"] == "64 H₂O (192 atoms) · NVT, 300 K · 2 ps"
+    assert len(record["quantities"]) == len(found.rows)
+    page = found.page.read_text()
+    assert "data:image/png;base64," in page
+    assert "not applicable: 2 frames are too few" in page
+    assert all('src="http' not in line for line in page.splitlines())
+    titles = {axes.get_title() for axes in figures[0].axes}
+    assert "diffusion: not applicable" in titles
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"), [({"discard": 1.0}, "discard must be"), ({"stride": 0}, "stride must")]
+)
+def test_senseless_analyses_are_refused(settings, message, tmp_path):
+    write_run(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        analyse_run(tmp_path, **settings)
 
 
 def test_folder_without_a_run_is_refused(tmp_path):
