@@ -17,6 +17,7 @@ from phicalc.units import WAVENUMBER_PER_INVERSE_FS
 WAVENUMBER_PER_THZ = WAVENUMBER_PER_INVERSE_FS / 1000
 #: THz: smaller imaginary frequencies are noise around zero.
 NOISE = 0.05
+SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
 class PhononResult(NamedTuple):
@@ -162,11 +163,15 @@ def _draw(result: PhononResult, name: str, path: Path) -> None:
     grid = bands.get_gridspec()
     grid.set_width_ratios([3, 1])
     distances, ticks, labels = result.path.get_linear_kpoint_axis()
+    breaks = np.flatnonzero(np.diff(distances) == 0) + 1  # where the path goes on elsewhere
     for band in result.bands.T:
-        bands.plot(distances, band, color=BLUE, linewidth=1.3)
-    for tick in ticks:
+        bands.plot(np.insert(distances, breaks, np.nan), np.insert(band, breaks, np.nan),
+                   color=BLUE, linewidth=1.3)  # fmt: skip
+    names: dict[float, list[str]] = {}
+    for tick, label in zip(ticks, labels, strict=True):
         bands.axvline(tick, color=GREY, linewidth=0.8)
-    bands.set_xticks(ticks, [label.replace("G", "Γ") for label in labels])
+        names.setdefault(float(tick), []).append(label.replace("G", "Γ").translate(SUBSCRIPTS))
+    bands.set_xticks(list(names), ["|".join(texts) for texts in names.values()])
     bands.set_xlim(distances[0], distances[-1])
     bands.set_ylabel("frequency (THz)")
     dos.fill_betweenx(result.frequencies, result.density, color=BLUE, alpha=0.2, linewidth=0)
