@@ -10,6 +10,7 @@ from phicalc.md.log import PRESSURE_COLUMN, VOLUME_COLUMNS
 from phicalc.md.record import Panel, RecordedRun, Row, Section
 from phicalc.pictures import BLUE, GREY, RED, signed, with_error
 
+NO_VOLUME = "a structure with open directions has no volume"
 SHORT = "the run is too short to tell how large the error is"
 
 
@@ -25,9 +26,9 @@ def temperature(run: RecordedRun) -> Section:
 def pressure(run: RecordedRun) -> Section:
     """Pressure, where it was logged."""
     if PRESSURE_COLUMN not in run.log:
-        return not_applicable(
-            "pressure", "not logged (--log-pressure; periodic structures under npt log it)"
-        )
+        periodic = bool(run.atoms.pbc.all())
+        reason = "not logged: --log-pressure" if periodic else NO_VOLUME
+        return not_applicable("pressure", reason)
     mean = run.average(PRESSURE_COLUMN)
     target = run.config["pressure"] / 1000 if run.config["ensemble"] == "npt" else None
     kilobar = Estimate(mean.value / 1000, mean.error / 1000)
@@ -43,7 +44,7 @@ def density(run: RecordedRun) -> Section:
     """Mass density; its picture only where the volume moves."""
     column = VOLUME_COLUMNS[1]
     if column not in run.log:
-        return not_applicable("density", "a structure with open directions has no volume")
+        return not_applicable("density", NO_VOLUME)
     mean = run.average(column)
     if run.config["ensemble"] != "npt":
         return Section([row("density", mean, "g/cm³", "fixed volume")], [])

@@ -109,7 +109,7 @@ def phonons(
     path = primitive.cell.bandpath(npoints=n_points)
     engine.run_qpoints(path.kpts)
     bands = np.array(engine.qpoints.frequencies)
-    engine.run_mesh(mesh)
+    engine.run_mesh(mesh, is_gamma_center=True)
     engine.run_total_dos()
     dos = engine.total_dos
     lowest = float(min(bands.min(), engine.mesh.frequencies.min()))
@@ -132,6 +132,7 @@ def _engine(atoms: Atoms, supercell: tuple[int, int, int] | None) -> Any:
     try:
         from phonopy import Phonopy
         from phonopy.structure.atoms import PhonopyAtoms
+        from phonopy.structure.cells import guess_primitive_matrix
     except ImportError as error:
         raise ImportError(
             f"phonons need phonopy ({error}): pip install 'phicalc[phonons]'"
@@ -145,7 +146,8 @@ def _engine(atoms: Atoms, supercell: tuple[int, int, int] | None) -> Any:
         scaled_positions=atoms.get_scaled_positions(),
         masses=atoms.get_masses(),
     )
-    return Phonopy(cell, supercell_matrix=np.diag(supercell), primitive_matrix="auto")
+    primitive = guess_primitive_matrix(cell)
+    return Phonopy(cell, supercell_matrix=np.diag(supercell), primitive_matrix=primitive)
 
 
 def _forces(cell: Any, atoms: Atoms) -> np.ndarray:
