@@ -2,16 +2,17 @@
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import torch
 
 from phicalc import __version__
-from phicalc.checkpoint import available_models, find_model, read_card
+from phicalc.checkpoint import WEIGHTS_FILE, available_models, find_model, read_card
 from phicalc.neighbors import ENGINES, available_engines
 
 #: Distributions whose versions matter to results or speed.
 DISTRIBUTIONS = ("torch", "numpy", "scipy", "ase", "vesin", "safetensors", "torch-cluster",
-                 "matscipy")  # fmt: skip
+                 "matscipy", "pymatgen", "spglib", "phonopy")  # fmt: skip
 
 
 def describe_installation() -> dict[str, str]:
@@ -56,6 +57,35 @@ def describe_model(model: str) -> dict[str, str]:
     rows |= {f"data {name}": _short(value) for name, value in card.data.items()}
     rows |= {f"limit {number}": text for number, text in enumerate(card.limits, start=1)}
     return {name: text for name, text in rows.items() if text}
+
+
+def list_models() -> list[dict[str, str]]:
+    """Shipped and registered models: name, elements, errors, size, license and folder of each."""
+    return [_in_short(name, folder) for name, folder in sorted(available_models().items())]
+
+
+def _in_short(name: str, folder: Path) -> dict[str, str]:
+    """One line about a model; one that cannot be read says why."""
+    try:
+        card = read_card(folder)
+    except (OSError, ValueError) as error:
+        return {"name": name, "elements": f"cannot be read: {error}", "folder": str(folder)}
+    errors = card.metrics.get("test") or card.metrics.get("valid") or {}
+    units = card.metrics.get("units", {})
+    named = [
+        f"{kind} {errors[f'{kind}_mae']:.3g} {units.get(kind, '')}".strip()
+        for kind in ("energy", "forces")
+        if f"{kind}_mae" in errors
+    ]
+    return {
+        "name": name,
+        "elements": " ".join(card.potential.get("elements", ())),
+        "mean absolute errors": ", ".join(named) or "unknown",
+        "electrostatics": str(card.potential.get("head", "")),
+        "size": f"{(folder / WEIGHTS_FILE).stat().st_size / 1000:.0f} kB",
+        "license": card.license or "unknown",
+        "folder": str(folder),
+    }
 
 
 def _version(distribution: str) -> str:

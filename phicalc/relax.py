@@ -1,16 +1,21 @@
 """Find a minimum of the energy with ASE's optimisers: positions, or positions and cell."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import ase.io
 import numpy as np
 from ase import Atoms, units
+from ase.calculators.calculator import Calculator
+from ase.constraints import FixSymmetry
 from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS, FIRE, LBFGS
+from ase.optimize.optimize import Optimizer
 
-from phicalc.structures import snapshot
+from phicalc.structures import Structure, like, snapshot, to_atoms
 
 #: A force that ASE's own test of convergence never finds small enough, in eV/Å.
 _NEVER = 1e-30
@@ -30,26 +35,33 @@ class RelaxResult(NamedTuple):
     """Largest force on an atom, in eV/Å."""
     max_stress: float | None = None
     """With a free cell: largest component of the stress and the pressure together, in bar."""
+    structure: Structure = None
+    """The relaxed structure, of the kind that was given."""
 
 
 def relax(
-    atoms: Atoms,
+    structure: Structure,
+    calculator: Calculator | None = None,
     *,
     fmax: float = 0.02,
     smax: float = 500.0,
     steps: int = 500,
     cell: bool = False,
+    symmetry: bool = False,
     pressure: float = 0.0,
     optimizer: str = "lbfgs",
     log: str | Path | None = None,
     trajectory: str | Path | None = None,
 ) -> RelaxResult:
-    """Move the atoms, in place, downhill to a minimum of the energy.
+    """Move the atoms downhill to a minimum of the energy.
 
     Parameters
     ----------
-    atoms
-        Structure with a calculator.
+    structure
+        Atoms, which are moved in place, or a structure of pymatgen, which is left alone: the
+        relaxed one is in the result.
+    calculator
+        Any ASE calculator; that of the atoms by default.
     fmax
         Convergence: largest force on an atom, in eV/Å.
     smax
@@ -59,6 +71,8 @@ def relax(
         Give up after so many.
     cell
         Relax the lattice vectors too; needs three periodic directions.
+    symmetry
+        Keep the space group: what breaks it is removed from the start, and from every step.
     pressure
         With `cell`: external pressure in bar.
     optimizer
@@ -72,7 +86,12 @@ def relax(
     ------
     ValueError
         For an unknown optimiser, a missing calculator, or `cell` without a periodic cell.
+    ImportError
+        With `symmetry` without spglib (the extra ``materials``).
     """
+    atoms = to_atoms(structure)
+    if calculator is not None:
+        atoms.calc = calculator
     if optimizer not in OPTIMIZERS:
         raise ValueError(f"optimizer must be one of {tuple(OPTIMIZERS)}, got {optimizer!r}")
     if atoms.calc is None:
@@ -85,26 +104,61 @@ def relax(
         raise ValueError(
             f"relaxing the cell needs three periodic directions, got pbc={atoms.pbc.tolist()}"
         )
-    target = FrechetCellFilter(atoms, scalar_pressure=pressure * units.bar) if cell else atoms
-    with warnings.catch_warnings(), OPTIMIZERS[optimizer](target, logfile=log) as dynamics:
-        # The filter takes matrix logarithms of tiny strains; scipy worries at errors of 1e-13.
-        warnings.filterwarnings("ignore", "logm result may be inaccurate", RuntimeWarning)
-        if trajectory is not None:
-            path = Path(trajectory)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.unlink(missing_ok=True)
-            dynamics.attach(
-                lambda: ase.io.write(path, snapshot(atoms), format="extxyz", append=True)
-            )
-        converged = False
-        for _ in dynamics.irun(fmax=_NEVER, steps=steps):
-            stress = _largest_stress(atoms, pressure) if cell else None
-            converged = _largest_force(atoms) < fmax and (stress is None or stress < smax)
-            if converged:
-                break
-        n_steps = dynamics.nsteps
+    with _symmetry_kept(atoms, symmetry):
+        target = FrechetCellFilter(atoms, scalar_pressure=pressure * units.bar) if cell else atoms
+        with _quiet_logarithms(), OPTIMIZERS[optimizer](target, logfile=log) as dynamics:
+            _save_steps(dynamics, atoms, trajectory)
+            converged = False
+            for _ in dynamics.irun(fmax=_NEVER, steps=steps):
+                stress = _largest_stress(atoms, pressure) if cell else None
+                force = _largest_force(atoms)
+                converged = force < fmax and (stress is None or stress < smax)
+                if converged:
+                    break
     energy = float(atoms.get_potential_energy())
-    return RelaxResult(converged, n_steps, energy, _largest_force(atoms), stress)
+    return RelaxResult(converged, dynamics.nsteps, energy, force, stress, like(structure, atoms))
+
+
+@contextmanager
+def _symmetry_kept(atoms: Atoms, wanted: bool) -> Iterator[None]:
+    """Constrain atoms to their space group inside the block."""
+    if not wanted:
+        yield
+        return
+    if not atoms.pbc.all():
+        raise ValueError(
+            f"keeping the space group needs three periodic directions, got pbc={atoms.pbc.tolist()}"
+        )
+    constraints = list(atoms.constraints)
+    try:
+        kept = FixSymmetry(atoms)
+    except ImportError as error:
+        raise ImportError(
+            f"keeping the space group needs spglib ({error}): pip install 'phicalc[materials]'"
+        ) from error
+    atoms.set_constraint([*constraints, kept])
+    try:
+        yield
+    finally:
+        atoms.set_constraint(constraints)
+
+
+@contextmanager
+def _quiet_logarithms() -> Iterator[None]:
+    """Silence scipy: the filter takes logarithms of tiny strains, and it worries at 1e-13."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "logm result may be inaccurate", RuntimeWarning)
+        yield
+
+
+def _save_steps(dynamics: Optimizer, atoms: Atoms, trajectory: str | Path | None) -> None:
+    """Append every step to a file."""
+    if trajectory is None:
+        return
+    path = Path(trajectory)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    dynamics.attach(lambda: ase.io.write(path, snapshot(atoms), format="extxyz", append=True))
 
 
 def _largest_force(atoms: Atoms) -> float:

@@ -11,9 +11,13 @@ from ase import Atoms
 from ase.build import molecule
 from ase.calculators.calculator import Calculator
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.geometry import complete_cell
 from scipy.spatial.transform import Rotation
 
 from phicalc.units import GRAM_PER_CC_PER_AMU_PER_CUBIC_ANGSTROM
+
+#: `ase.Atoms`, or a `Structure` or `Molecule` of pymatgen (optional: hence no narrower type).
+Structure = Any
 
 #: Results of calculators that are written into files if they are there.
 RESULTS = ("energy", "forces", "stress", "charges", "dipole")
@@ -66,6 +70,75 @@ def read_structures(path: str | Path, index: str = ":") -> list[Atoms]:
     return frames
 
 
+def to_atoms(structure: Structure) -> Atoms:
+    """Return ASE's atoms of a structure: themselves, or made from pymatgen's objects.
+
+    A net charge that pymatgen's object has been given is found in ``info["charge"]``.
+
+    Raises
+    ------
+    TypeError
+        If it is none of these.
+    """
+    if isinstance(structure, Atoms):
+        return structure
+    if not hasattr(structure, "sites"):  # before the import: without pymatgen it cannot be one
+        raise _stranger(structure)
+    core, adaptor = _pymatgen()
+    if not isinstance(structure, core.SiteCollection):
+        raise _stranger(structure)
+    made = adaptor.get_atoms(structure, msonable=False)
+    atoms = Atoms(made.symbols, made.positions, cell=made.cell, pbc=made.pbc)
+    if structure.charge:
+        atoms.info["charge"] = float(structure.charge)
+    return atoms
+
+
+def to_pymatgen(atoms: Atoms) -> Structure:
+    """Return pymatgen's `Molecule` of atoms without periodic directions, else its `Structure`.
+
+    ``info["charge"]`` becomes the charge; constraints, velocities and results are left behind.
+
+    Raises
+    ------
+    ImportError
+        Without pymatgen (the extra ``materials``).
+    """
+    core, _ = _pymatgen()
+    symbols, charge = atoms.get_chemical_symbols(), float(atoms.info.get("charge", 0.0))
+    if not atoms.pbc.any():
+        # The spin is not ours to know: the least that the number of electrons allows.
+        return core.Molecule(symbols, atoms.positions, charge=charge)
+    lattice = core.Lattice(complete_cell(atoms.cell), pbc=tuple(map(bool, atoms.pbc)))
+    return core.Structure(
+        lattice, symbols, atoms.positions, coords_are_cartesian=True, charge=charge or None
+    )
+
+
+def like(original: Structure, atoms: Atoms) -> Structure:
+    """Return atoms as the kind of structure that `original` is."""
+    return atoms if isinstance(original, Atoms) else to_pymatgen(atoms)
+
+
+def _stranger(structure: object) -> TypeError:
+    return TypeError(
+        "a structure must be ase.Atoms or a Structure or Molecule of pymatgen, "
+        f"got {type(structure).__name__}"
+    )
+
+
+def _pymatgen() -> tuple[Any, Any]:
+    """Import pymatgen's structures and its adaptor to ASE, or say how to get them."""
+    try:
+        from pymatgen import core
+        from pymatgen.io.ase import AseAtomsAdaptor
+    except ImportError as error:
+        raise ImportError(
+            f"structures of pymatgen need pymatgen ({error}): pip install 'phicalc[materials]'"
+        ) from error
+    return core, AseAtomsAdaptor
+
+
 def same_structure(first: Atoms | None, second: Atoms) -> bool:
     """Whether positions, elements and cell are the same: ASE's own comparison takes longer."""
     return first is not None and all(
@@ -96,19 +169,20 @@ def snapshot(atoms: Atoms, **info: Any) -> Atoms:
 
 
 def evaluate_structures(
-    frames: Sequence[Atoms], calculator: Calculator, *, stress: bool = True
+    frames: Sequence[Structure], calculator: Calculator, *, stress: bool = True
 ) -> list[Atoms]:
     """Return copies of the structures with the results of a calculator.
 
     Parameters
     ----------
     frames
-        Structures; they are left alone.
+        Structures of ASE or pymatgen; they are left alone.
     calculator
         Any ASE calculator.
     stress
         Compute the stress of those that are periodic in three directions, if the calculator can.
     """
+    frames = [to_atoms(frame) for frame in frames]
     if hasattr(calculator, "batch"):
         return _evaluate_batch(frames, calculator, stress)
     results = []
@@ -133,17 +207,32 @@ def _evaluate_batch(frames: Sequence[Atoms], calculator: Any, stress: bool) -> l
 
 
 def write_structures(path: str | Path, frames: Sequence[Atoms]) -> Path:
-    """Write structures with their results: JSON if the name ends so, else extended XYZ.
+    """Write structures: with results as JSON if the name ends so, as CIF or POSCAR without them.
 
-    The folder is created if needed. The JSON is a list with one object per structure: symbols,
+    Every other name gets extended XYZ, with results. A POSCAR holds the last structure. The folder
+    is created if needed. The JSON is a list with one object per structure: symbols,
     positions (Å), cell (Å), pbc and the results under ASE's names and in ASE's units.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".json":
-        path.write_text(json.dumps([_as_record(frame) for frame in frames], indent=1) + "\n")
+        write_text(path, json.dumps([_as_record(frame) for frame in frames], indent=1) + "\n")
+    elif path.suffix == ".cif":
+        ase.io.write(path, list(frames), format="cif")
+    elif path.suffix in (".vasp", ".poscar") or path.name in ("POSCAR", "CONTCAR"):
+        ase.io.write(path, frames[-1], format="vasp", direct=True)
     else:
         ase.io.write(path, list(frames), format="extxyz")
+    return path
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write a text file whole or not at all; the folder is created if needed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
     return path
 
 

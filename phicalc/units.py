@@ -17,3 +17,19 @@ GPA_PER_EV_PER_CUBIC_ANGSTROM = constants.e / constants.angstrom**3 / constants.
 GRAM_PER_CC_PER_AMU_PER_CUBIC_ANGSTROM = (
     constants.atomic_mass * constants.kilo / (constants.angstrom / constants.centi) ** 3
 )
+
+#: 1/fs in cm⁻¹ (33356.4…): the wavenumber of light that swings once in 1 fs.
+WAVENUMBER_PER_INVERSE_FS = constants.centi / constants.c / constants.femto
+
+#: 1 Å² cm⁻¹, a cross section integrated over wavenumbers, in km/mol (602.2…).
+KM_PER_MOL_PER_SQUARE_ANGSTROM_PER_CM = (
+    constants.N_A * constants.angstrom**2 / constants.centi / constants.kilo
+)
+
+#: Infrared intensity in km/mol of a mode with (∂μ/∂Q)² = 1 e²/amu (974.88…): N_A π k_e / 3 c².
+KM_PER_MOL_PER_SQUARE_CHARGE_PER_AMU = (
+    constants.N_A
+    * constants.e**2
+    / (12 * constants.epsilon_0 * constants.c**2 * constants.atomic_mass)
+    / constants.kilo
+)

@@ -9,6 +9,8 @@ import sys
 import ase.io
 import numpy as np
 import pytest
+from ase.build import bulk
+from ase.calculators.emt import EMT
 
 from phicalc import __version__, cli
 from phicalc.calculator import PhiCalculator
@@ -108,6 +110,55 @@ def test_md_does_what_it_is_told(box, model, capsys):
     printed = capsys.readouterr().out
     for name in ("log.csv", "trajectory.extxyz", "final.extxyz", "report.png"):
         assert f"out/{name}" in printed
+
+
+def test_analyse_writes_table_picture_and_page(box, model, capsys):
+    options = ("--steps", "4", "--trajectory-interval", "1", "--max-force", "1000", "--no-report")
+    assert run("md", box, "--model", model, "--output", "out", *options) == 0
+    assert run("analyse", "out", "--output", "page", "--discard", "0") == 0
+    printed = capsys.readouterr().out
+    for text in (
+        "temperature",
+        "O–H coordination",
+        "diffusion",
+        "not applicable: 5 frames are too",
+    ):
+        assert text in printed
+    with open("page/analysis.json", encoding="utf-8") as file:
+        assert json.load(file)["frames"] == 5
+    assert "analysis.html" in printed
+
+
+@pytest.fixture
+def copper(tmp_path, monkeypatch):
+    """CIF of copper, in the folder where the commands run; EMT instead of a model."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli.properties, "calculator_of", lambda _: EMT())
+    ase.io.write("copper.cif", bulk("Cu", a=3.59))
+    return "copper.cif"
+
+
+@pytest.mark.parametrize(
+    ("verb", "options", "texts"),
+    [
+        ("eos", ("--points", "5"), ("bulk modulus", "GPa", "eos.png")),
+        ("elastic", ("--clamped",), ("Fm-3m (225)", "Young's modulus", "stable")),
+        ("phonons", ("--supercell", "2", "2", "2", "--mesh", "4"), ("THz", "phonons.png")),
+        ("vibrations", (), ("zero-point energy", "3 rigid motions")),
+    ],
+)
+def test_properties_are_printed_and_saved(verb, options, texts, copper, capsys):
+    if verb == "phonons":
+        pytest.importorskip("phonopy")
+    if verb == "elastic":
+        pytest.importorskip("matscipy")
+    assert run(verb, copper, *options) == 0
+    printed = capsys.readouterr().out
+    for text in texts:
+        assert text in printed
+    with open(f"{verb}.json", encoding="utf-8") as file:
+        assert json.load(file)
+    assert f"written: {verb}.json" in printed
 
 
 def test_train_and_evaluate_pass_their_arguments_on(monkeypatch):

@@ -22,6 +22,7 @@ LINE = (
     "system",
     "schema",
     "state",
+    "pictures",
     "structures",
     "neighbors",
     "skin",
@@ -43,6 +44,7 @@ LINE = (
     "parameters",
     "calculator",
     "committee",
+    "analysis",
     "md",
     "cli",
 )
@@ -52,10 +54,14 @@ BRANCHES = {
     "info": "checkpoint",
     "training": "checkpoint",
     "relax": "calculator",
+    "properties": "calculator",
+    "doctor": "calculator",
     "testing": "md",
     "integrations": "md",
 }
-FOR_THE_COMMAND_LINE = {"info", "integrations", "labelling", "relax", "training"}
+FOR_THE_COMMAND_LINE = {
+    "doctor", "info", "integrations", "labelling", "properties", "relax", "training",
+}  # fmt: skip
 MAX_LINES = 400
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 

@@ -10,6 +10,7 @@ from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 
 from phicalc.relax import OPTIMIZERS, relax
+from phicalc.structures import to_pymatgen
 
 
 def rattled_copper(a: float = 3.6):
@@ -86,3 +87,34 @@ def test_senseless_requests_are_refused(settings, message):
 def test_atoms_without_a_calculator_are_refused():
     with pytest.raises(ValueError, match="needs a calculator"):
         relax(bulk("Cu"))
+
+
+def test_symmetry_is_kept_if_asked():
+    spglib = pytest.importorskip("spglib")
+    atoms = bulk("Cu", a=3.8, cubic=True)
+    atoms.set_cell(atoms.cell @ np.diag([1.0, 1.0, 1.04]), scale_atoms=True)
+    atoms.positions[1] += [0, 0, 1e-4]  # noise that the symmetry forbids
+    atoms.calc = EMT()
+    result = relax(atoms, fmax=0.002, cell=True, symmetry=True, steps=60)
+    found = spglib.get_symmetry_dataset(
+        (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers), symprec=1e-7
+    )
+    assert found.number in (139, 225)  # tetragonal, or cubic again
+    assert result.converged
+    assert atoms.constraints == []
+
+
+def test_symmetry_needs_a_crystal():
+    atoms = molecule("CO")
+    atoms.calc = EMT()
+    with pytest.raises(ValueError, match="space group needs three periodic directions"):
+        relax(atoms, symmetry=True)
+
+
+def test_structures_of_pymatgen_come_back_relaxed():
+    pytest.importorskip("pymatgen.core")
+    structure = to_pymatgen(bulk("Cu", a=3.7))
+    result = relax(structure, EMT(), fmax=0.002, cell=True)
+    assert type(result.structure) is type(structure)
+    assert structure.volume == pytest.approx(3.7**3 / 4)
+    assert result.structure.volume == pytest.approx(3.59**3 / 4, rel=0.01)

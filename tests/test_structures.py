@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import ase.io
 import numpy as np
 import pytest
-from ase.build import bulk, molecule
+from ase.build import bulk, fcc111, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from phicalc.structures import (
     evaluate_structures,
+    like,
     read_structures,
     snapshot,
+    to_atoms,
+    to_pymatgen,
     water_box,
     write_structures,
+    write_text,
 )
 
 
@@ -126,3 +131,70 @@ def test_evaluation_leaves_the_structures_alone():
     assert "stress" in results[0].calc.results
     (unstressed,) = evaluate_structures(frames[:1], EMT(), stress=False)
     assert set(unstressed.calc.results) >= {"energy", "forces"}
+
+
+def test_crystals_and_molecules_go_to_pymatgen_and_back():
+    core = pytest.importorskip("pymatgen.core")
+    crystal = bulk("NaCl", "rocksalt", a=5.64)
+    crystal.rattle(0.1, seed=1)
+    structure = to_pymatgen(crystal)
+    assert isinstance(structure, core.Structure)
+    again = to_atoms(structure)
+    assert again.get_chemical_symbols() == crystal.get_chemical_symbols()
+    np.testing.assert_allclose(again.positions, crystal.positions, atol=1e-9)
+    np.testing.assert_allclose(again.cell, crystal.cell, atol=1e-9)
+    assert again.pbc.all()
+    ion = molecule("OH")
+    ion.info["charge"] = -1.0
+    made = to_pymatgen(ion)
+    assert isinstance(made, core.Molecule)
+    assert made.charge == -1
+    back = to_atoms(made)
+    np.testing.assert_allclose(back.positions, ion.positions)
+    assert back.info["charge"] == -1.0
+    assert not back.pbc.any()
+
+
+def test_slabs_keep_their_open_direction_in_pymatgen():
+    pytest.importorskip("pymatgen.core")
+    slab = fcc111("Cu", (1, 1, 2), vacuum=4.0)
+    back = to_atoms(to_pymatgen(slab))
+    assert back.pbc.tolist() == [True, True, False]
+    np.testing.assert_allclose(back.positions, slab.positions, atol=1e-9)
+
+
+def test_functions_take_structures_of_pymatgen():
+    core = pytest.importorskip("pymatgen.core")
+    structure = to_pymatgen(bulk("Cu", a=3.6))
+    (found,) = evaluate_structures([structure], EMT())
+    atoms = bulk("Cu", a=3.6)
+    atoms.calc = EMT()
+    assert found.get_potential_energy() == pytest.approx(atoms.get_potential_energy())
+    assert isinstance(like(structure, found), core.Structure)
+    assert like(atoms, found) is found
+
+
+def test_strangers_are_no_structures():
+    with pytest.raises(TypeError, match=r"must be ase.Atoms or .* of pymatgen, got str"):
+        to_atoms("H2O")
+
+
+@pytest.mark.parametrize(
+    ("name", "form"), [("a.cif", "cif"), ("POSCAR", "vasp"), ("a.xyz", "extxyz")]
+)
+def test_files_of_crystals_are_written_and_read(name, form, tmp_path):
+    crystal = bulk("NaCl", "rocksalt", a=5.64, cubic=True)
+    write_structures(tmp_path / "new" / name, [crystal])
+    assert ase.io.formats.filetype(str(tmp_path / "new" / name)) == form
+    (found,) = read_structures(tmp_path / "new" / name)
+    assert found.get_chemical_formula() == "Cl4Na4"
+    np.testing.assert_allclose(found.cell.lengths(), 5.64)
+    assert found.pbc.all()
+
+
+def test_texts_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = write_text(tmp_path / "new" / "a.json", "old")
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        write_text(path, "new")
+    assert path.read_text() == "old"

@@ -1,4 +1,4 @@
-"""The command line: ``phicalc predict | relax | md | serve | train | label | …``.
+"""The command line: ``phicalc predict | relax | md | analyse | train | label | …``.
 
 Parsing and printing only; every verb calls one function of the package.
 """
@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 from phicalc import __version__
 from phicalc.cli.data import add_data, add_label
-from phicalc.cli.dynamics import add_md
+from phicalc.cli.dynamics import add_analyse, add_md
 from phicalc.cli.engines import add_serve
-from phicalc.cli.models import add_evaluate, add_info, add_train
+from phicalc.cli.models import add_doctor, add_evaluate, add_info, add_models, add_train
+from phicalc.cli.properties import add_elastic, add_eos, add_phonons, add_vibrations
 from phicalc.cli.structures import add_predict, add_relax
 from phicalc.md import MDInterrupted
 from phicalc.system import keep_freed_memory, thread_count
@@ -20,13 +21,20 @@ from phicalc.system import keep_freed_memory, thread_count
 ADD_VERBS = (
     add_predict,
     add_relax,
+    add_eos,
+    add_elastic,
+    add_phonons,
+    add_vibrations,
     add_md,
+    add_analyse,
     add_serve,
-    add_train,
-    add_evaluate,
     add_label,
     add_data,
+    add_train,
+    add_evaluate,
+    add_models,
     add_info,
+    add_doctor,
 )
 
 #: Errors that tell the user what to change; anything else is a defect and shows its traceback.

@@ -1,4 +1,4 @@
-"""The verb of molecular dynamics: ``md``."""
+"""Verbs of molecular dynamics: ``md`` and ``analyse``."""
 
 import argparse
 import math
@@ -13,7 +13,7 @@ from phicalc.cli.arguments import (
     calculator_settings,
 )
 from phicalc.cli.many import run_each, wants_scheduler
-from phicalc.md import MDConfig, MDResult, make_report, run_md
+from phicalc.md import MDConfig, MDResult, analyse_run, make_report, run_md
 from phicalc.md.config import (
     CELL_MOTIONS,
     THERMOSTATS,
@@ -22,6 +22,7 @@ from phicalc.md.config import (
     read_description,
 )
 from phicalc.md.folder import CONFIG_FILE
+from phicalc.md.report import cells
 from phicalc.structures import read_structures
 
 #: Settings that are numbers or words, and what the help says of them.
@@ -141,3 +142,24 @@ def _print_result(result: MDResult, config: MDConfig) -> None:
         print(f"drift of the conserved energy: {result.drift:+.3g} meV/atom/ps")
     for name in ("log", "trajectory", "final"):
         print(f"{name}: {getattr(result, name)}")
+
+
+def add_analyse(verbs: Verbs) -> argparse.ArgumentParser:
+    """Everything that a run says."""
+    text = "Averages, structure, diffusion, dielectric constant and spectra of a finished run."
+    verb = add_verb(verbs, "analyse", _analyse, text)
+    verb.add_argument("folder", help="output folder of phicalc md")
+    verb.add_argument("--output", help="folder for table, picture and page (default: the run's)")
+    verb.add_argument("--discard", type=float, default=0.2, help="fraction of the run to leave out")
+    verb.add_argument("--stride", type=int, default=1, help="take every so many frames")
+    return verb
+
+
+def _analyse(options: argparse.Namespace) -> None:
+    found = analyse_run(
+        options.folder, output=options.output, discard=options.discard, stride=options.stride
+    )
+    for quantity, value, unit, note in map(cells, found.rows):
+        print(f"{quantity:<32} {value:>18} {unit:<12} {note}")
+    for name in ("table", "picture", "page"):
+        print(f"{name}: {getattr(found, name)}")

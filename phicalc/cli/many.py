@@ -47,7 +47,7 @@ def relax_each(frames: Sequence[Atoms], options: argparse.Namespace) -> list[Any
         raise ValueError(
             f"--trajectory is for one structure, got {len(frames)}: choose it by --index"
         )
-    names = ("fmax", "smax", "steps", "cell", "pressure", "optimizer")
+    names = ("fmax", "smax", "steps", "cell", "symmetry", "pressure", "optimizer")
     settings = {name: getattr(options, name) for name in names}
     settings["log"] = "-" if options.verbose else None
     settings["trajectory"] = Path(options.trajectory).resolve() if options.trajectory else None

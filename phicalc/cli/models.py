@@ -1,10 +1,11 @@
-"""Verbs about models and the installation: ``train``, ``evaluate``, ``info``."""
+"""Verbs about models and the installation, from ``train`` to ``doctor``."""
 
 import argparse
 import json
 
 from phicalc.cli.arguments import Verbs, add_verb, print_table
-from phicalc.info import describe_installation, describe_model
+from phicalc.doctor import examine
+from phicalc.info import describe_installation, describe_model, list_models
 from phicalc.training import evaluate_model, train_committee_from_yaml, train_from_yaml
 
 
@@ -55,3 +56,37 @@ def add_info(verbs: Verbs) -> argparse.ArgumentParser:
 
 def _info(options: argparse.Namespace) -> None:
     print_table(describe_model(options.model) if options.model else describe_installation())
+
+
+def add_models(verbs: Verbs) -> argparse.ArgumentParser:
+    """List the models."""
+    text = "Shipped and registered models: elements, errors, size, license."
+    return add_verb(verbs, "models", _models, text)
+
+
+def _models(_: argparse.Namespace) -> None:
+    for model in list_models():
+        print(model.pop("name"))
+        for name, text in model.items():
+            print(f"  {name:<20} {text}")
+
+
+def add_doctor(verbs: Verbs) -> argparse.ArgumentParser:
+    """Examine the installation."""
+    text = "Check versions, device, compiler, and the models against reference values."
+    verb = add_verb(verbs, "doctor", _doctor, text)
+    verb.add_argument("--no-compile", action="store_true", help="leave out the compiler (seconds)")
+    verb.add_argument("--device", default="auto", help="where to try models: auto, cpu, cuda, …")
+    return verb
+
+
+def _doctor(options: argparse.Namespace) -> None:
+    failed = []
+    for check in examine(compiling=not options.no_compile, device=options.device):
+        print(f"{'OK' if check.ok else 'FAILED':<7} {check.name:<26} {check.detail}", flush=True)
+        if not check.ok:
+            print(f"{'':<7} → {check.advice}")
+            failed.append(check.name)
+    if failed:
+        raise RuntimeError(f"FAILED: {', '.join(failed)}; each says above what to do")
+    print("everything is as it should be")

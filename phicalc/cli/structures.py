@@ -68,6 +68,7 @@ def add_relax(verbs: Verbs) -> argparse.ArgumentParser:
     verb = add_verb(verbs, "relax", _relax, "Relax positions, and the cell if asked.")
     add_structure(verb, "-1")
     verb.add_argument("--cell", action="store_true", help="relax the lattice vectors too")
+    verb.add_argument("--symmetry", action="store_true", help="keep the space group")
     verb.add_argument("--fmax", type=float, default=0.02, help="largest force at the end, eV/Å")
     verb.add_argument(
         "--smax", type=float, default=500.0, help="with --cell: largest stress at the end, bar"

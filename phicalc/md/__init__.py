@@ -4,15 +4,17 @@ from phicalc.md.config import MDConfig
 from phicalc.md.driver import MDResult, run_md
 from phicalc.md.guard import MDError
 from phicalc.md.log import read_log
-from phicalc.md.report import make_report
+from phicalc.md.report import Analysis, analyse_run, make_report
 from phicalc.md.signals import MDInterrupted
 from phicalc.md.velocities import initialise_velocities
 
 __all__ = [
+    "Analysis",
     "MDConfig",
     "MDError",
     "MDInterrupted",
     "MDResult",
+    "analyse_run",
     "initialise_velocities",
     "make_report",
     "read_log",

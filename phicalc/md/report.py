@@ -1,46 +1,56 @@
-"""One picture of a run: temperature, conserved energy, pair distribution, charges."""
+"""Pictures and tables of a run: a short picture, and the whole analysis on one page."""
 
+import base64
+import html
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import ase.io
-import numpy as np
-from ase import Atoms
-from ase.data import atomic_numbers
-from ase.data.colors import jmol_colors
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from phicalc.md.folder import CONFIG_FILE, LOG_FILE, REPORT_FILE, trajectory_of
-from phicalc.md.log import PRESSURE_COLUMN, read_log
-from phicalc.md.rdf import informative_pair, pair_distribution
+from phicalc.md import course, matter
+from phicalc.md.folder import REPORT_FILE
+from phicalc.md.record import Panel, RecordedRun, Row, Section, read_run
+from phicalc.pictures import GREY, new_figure, with_error
+from phicalc.structures import write_text
 
-BLUE, RED, GREY = "#2f6db5", "#c8443a", "#8a8f98"
-#: Frames beyond this number are thinned out evenly before the pair distribution is taken.
-MOST_FRAMES = 400
+#: Files of an analysis, inside the folder of the run.
+TABLE_FILE, PICTURE_FILE, PAGE_FILE = "analysis.json", "analysis.png", "analysis.html"
+
+#: Every quantity of the whole analysis, in the order of the page.
+QUANTITIES: tuple[Callable[[RecordedRun], Section], ...] = (
+    course.temperature,
+    course.conserved_energy,
+    course.pressure,
+    course.density,
+    matter.pairs,
+    matter.charges,
+    matter.motion,
+    matter.dipole,
+    matter.vibrations,
+)
 
 
-class _Run(NamedTuple):
-    """What the panels draw."""
+class Analysis(NamedTuple):
+    """What `analyse_run` found, and where it wrote it."""
 
-    config: dict[str, Any]
-    log: dict[str, np.ndarray]
-    frames: list[Atoms]
-    """Frames of the second half of the run."""
-    pair: tuple[str, str] | None
-
-    @property
-    def n_atoms(self) -> int:
-        return len(self.frames[0])
+    rows: list[Row]
+    """The table."""
+    table: Path
+    """JSON."""
+    picture: Path
+    """PNG."""
+    page: Path
+    """One HTML file with both."""
 
 
 def make_report(
     folder: str | Path, *, pair: tuple[str, str] | None = None, title: str | None = None
 ) -> Path:
-    """Draw the picture of a finished run into its folder.
+    """Draw the short picture of a finished run into its folder.
 
     Temperature, conserved energy (with its drift), pair distribution and charges; for runs in which
     the volume moves, density and pressure too. Averages, drift, structure and charges are those of
@@ -60,164 +70,122 @@ def make_report(
     FileNotFoundError
         If the folder does not hold a run.
     """
-    folder = Path(folder)
-    run = _load(folder, pair)
-    panels: list[Callable[[Axes, _Run], None]] = [_temperature, _conserved_energy]
+    run = read_run(folder, discard=0.5)
+    sections = [course.temperature(run), course.conserved_energy(run)]
     if run.config["ensemble"] == "npt":
-        panels += [_density, _pressure]
-    panels += [_pairs, _charges if "charges" in run.frames[0].calc.results else _potential_energy]
+        sections += [course.density(run), course.pressure(run)]
+    sections.append(matter.leading_pair(run, pair))
+    has_charges = run.trajectory.charges is not None
+    sections.append(matter.charges(run) if has_charges else course.potential_energy(run))
+    panels = [panel for section in sections for panel in section.panels]
     n_columns = len(panels) // 2
-    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
-    figure = Figure(figsize=(4.9 * n_columns, 7.2), layout=layout, facecolor="white")
-    for axes, panel in zip(figure.subplots(2, n_columns).T.flat, panels, strict=True):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(color="#e6e8eb", linewidth=0.8)
-        axes.set_axisbelow(True)
-        panel(axes, run)
-    figure.suptitle(title or _title(run), fontsize=13, fontweight="bold")
-    figure.savefig(folder / REPORT_FILE, dpi=150)
-    return folder / REPORT_FILE
+    down_columns = [panels[2 * (i % n_columns) + i // n_columns] for i in range(len(panels))]
+    figure = _draw(down_columns, n_columns, title or run.title)
+    figure.savefig(Path(folder) / REPORT_FILE, dpi=150)
+    return Path(folder) / REPORT_FILE
 
 
-def _load(folder: Path, pair: tuple[str, str] | None) -> _Run:
-    """Read settings, log and the second half of the trajectory."""
-    trajectory = trajectory_of(folder)
-    for path in (folder / CONFIG_FILE, folder / LOG_FILE, trajectory):
-        if not path.is_file():
-            raise FileNotFoundError(f"{folder} holds no run of phicalc: it has no {path.name}")
-    frames: list[Atoms] = list(ase.io.iread(trajectory, index=":"))
-    frames = frames[len(frames) // 2 :]
-    frames = frames[:: max(1, len(frames) // MOST_FRAMES)]
-    config = json.loads((folder / CONFIG_FILE).read_text())
-    return _Run(config, read_log(folder / LOG_FILE), frames, pair or informative_pair(frames[0]))
+def analyse_run(
+    folder: str | Path,
+    *,
+    output: str | Path | None = None,
+    discard: float = 0.2,
+    stride: int = 1,
+) -> Analysis:
+    """Work out everything that a run says, with statistical errors, as a page and a table.
+
+    Temperature, pressure, density, drift of the conserved energy, pair distributions with
+    coordination numbers, charges, diffusion coefficients, dipole moment, dielectric constant,
+    vibrational density of states and infrared spectrum. What does not apply says why. Errors come
+    from blocks (`phicalc.analysis.block_average`, `jackknife`).
+
+    Parameters
+    ----------
+    folder
+        Output folder of `run_md`.
+    output
+        Folder for ``analysis.json``, ``.png`` and ``.html``; that of the run by default.
+    discard
+        Fraction of the run to leave out at its start, where it still remembers its preparation.
+    stride
+        Take every so many frames, which saves memory in long runs.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder does not hold a run.
+    ValueError
+        For a senseless `discard` or `stride`, or a run without frames at equal intervals.
+    """
+    run = read_run(folder, discard=discard, stride=stride)
+    sections = [quantity(run) for quantity in QUANTITIES]
+    rows = [line for section in sections for line in section.rows]
+    panels = [panel for section in sections for panel in section.panels]
+    output = Path(folder if output is None else output)
+    output.mkdir(parents=True, exist_ok=True)
+    found = Analysis(rows, output / TABLE_FILE, output / PICTURE_FILE, output / PAGE_FILE)
+    settings = {"discard": discard, "stride": stride, "frames": run.trajectory.n_frames}
+    record = {"title": run.title, **settings, "quantities": [line._asdict() for line in rows]}
+    write_text(found.table, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    start = run.late(run.times)[0]
+    heading = f"{run.title}\naverages from {start:.3g} ps on"
+    _draw(panels, 3, heading).savefig(found.picture, dpi=130)
+    write_text(found.page, _page(run.title, rows, found.picture))
+    return found
 
 
-def _title(run: _Run) -> str:
-    """Say what ran, under which conditions, for how long."""
-    config = run.config
-    formula, count = run.frames[0].symbols.formula.reduce()
-    name = str(formula.convert("hill")).translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
-    conditions = config["ensemble"].upper()
-    if config["ensemble"] != "nve":
-        conditions += f", {config['temperature']:g} K"
-    if config["ensemble"] == "npt":
-        conditions += f", {config['pressure']:g} bar"
-    return f"{count} {name} ({run.n_atoms} atoms) · {conditions} · {_duration(run.log)}"
+def _draw(panels: list[Panel], n_columns: int, title: str) -> Figure:
+    """Draw panels row by row; what does not apply is said where its picture would be."""
+    figure, grid = new_figure(math.ceil(len(panels) / n_columns), n_columns)
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    for axes, panel in zip(grid, panels, strict=False):
+        if panel.draw is None:
+            _say(axes, panel.title)
+            continue
+        panel.draw(axes)
+        axes.set_title(panel.title, fontsize=10)
+    figure.suptitle(title, fontsize=13, fontweight="bold")
+    return figure
 
 
-def _duration(log: dict[str, np.ndarray]) -> str:
-    """Say how long was simulated."""
-    picoseconds = log["time_ps"][-1]
-    return f"{picoseconds:.3g} ps" if picoseconds >= 1 else f"{picoseconds * 1000:.3g} fs"
+def _say(axes: Axes, text: str) -> None:
+    """Write why a panel is empty."""
+    name, _, reason = text.partition("\n")
+    axes.set_axis_off()
+    axes.set_title(f"{name}: not applicable", fontsize=10, color=GREY)
+    axes.text(0.5, 0.55, reason, transform=axes.transAxes, ha="center", va="center", wrap=True,
+              color=GREY, fontsize=10)  # fmt: skip
 
 
-def _against_time(axes: Axes, run: _Run, values: np.ndarray, ylabel: str) -> None:
-    """Draw a quantity of the log against time."""
-    axes.plot(run.log["time_ps"], values, color=BLUE, linewidth=1.2)
-    axes.set_xlabel("time (ps)")
-    axes.set_ylabel(ylabel)
-    axes.set_xlim(0, max(run.log["time_ps"][-1], 1e-6))
-    axes.ticklabel_format(axis="y", useOffset=False)
+STYLE = (
+    "body{font:15px/1.45 system-ui,sans-serif;color:#1d2126;max-width:1200px;margin:2em auto;"
+    "padding:0 1em}h1{font-size:1.35em}img{width:100%}table{border-collapse:collapse;width:100%}"
+    "td,th{text-align:left;padding:.3em .8em;border-bottom:1px solid #e6e8eb}"
+    "td:nth-child(2){text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}"
+    "td:last-child{color:#6a7078}"
+)
 
 
-def _temperature(axes: Axes, run: _Run) -> None:
-    values = run.log["temperature_K"]
-    _against_time(axes, run, values, "temperature (K)")
-    late = _second_half(values)
-    axes.set_title(
-        f"temperature: {late.mean():.0f} ± {late.std():.0f} K (second half)", fontsize=10
+def _page(title: str, rows: list[Row], picture: Path) -> str:
+    """HTML with the table and the picture in it."""
+    lines = "\n".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells(line)) + "</tr>"
+        for line in rows
     )
-    if run.config["ensemble"] != "nve":
-        target = run.config["temperature"]
-        axes.axhline(target, color=RED, linestyle="--", linewidth=1.2, label=f"target {target:g} K")
-        axes.legend(frameon=False, fontsize=9)
+    image = base64.b64encode(picture.read_bytes()).decode()
+    return (
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f"<title>{html.escape(title)}</title><style>{STYLE}</style></head>\n<body>"
+        f"<h1>{html.escape(title)}</h1>\n"
+        f"<table><tr><th>quantity</th><th>value</th><th>unit</th><th></th></tr>\n{lines}</table>\n"
+        f'<img alt="pictures of the run" src="data:image/png;base64,{image}">\n</body></html>\n'
+    )
 
 
-def _conserved_energy(axes: Axes, run: _Run) -> None:
-    time, energy = run.log["time_ps"], run.log["conserved_energy_eV"]
-    change = (energy - energy[0]) / run.n_atoms * 1000
-    _against_time(axes, run, change, "change (meV/atom)")
-    text = "conserved energy"
-    late = _second_half(time)
-    if len(late) > 2:
-        slope, start = np.polyfit(late, _second_half(change), 1)
-        axes.plot(late, start + slope * late, color=RED, linestyle="--", linewidth=1.2)
-        text += f": drift {_signed(slope, 3)} meV/atom/ps (second half)"
-    axes.set_title(text, fontsize=10)
-
-
-def _density(axes: Axes, run: _Run) -> None:
-    values = run.log["density_g_cm3"]
-    _against_time(axes, run, values, "density (g/cm³)")
-    axes.set_title(f"density: {_second_half(values).mean():.3f} g/cm³ (second half)", fontsize=10)
-
-
-def _pressure(axes: Axes, run: _Run) -> None:
-    values = run.log[PRESSURE_COLUMN] / 1000
-    _against_time(axes, run, values, "pressure (kbar)")
-    target = run.config["pressure"] / 1000
-    axes.axhline(target, color=RED, linestyle="--", linewidth=1.2)
-    mean = _signed(_second_half(values).mean(), 2)
-    axes.set_title(f"pressure: {mean} kbar (second half)", fontsize=10)
-
-
-def _potential_energy(axes: Axes, run: _Run) -> None:
-    values = run.log["potential_energy_eV"]
-    change = (values - values[0]) / run.n_atoms * 1000
-    _against_time(axes, run, change, "change (meV/atom)")
-    axes.set_title("potential energy", fontsize=10)
-
-
-def _pairs(axes: Axes, run: _Run) -> None:
-    if run.pair is None:
-        axes.set_title("pair distribution: a single atom has none", fontsize=10)
-        return
-    found = pair_distribution(run.frames, run.pair, bin_width=0.05 if len(run.frames) > 50 else 0.1)
-    name = "–".join(run.pair)
-    axes.fill_between(found.radii, found.values, color=BLUE, alpha=0.15, linewidth=0)
-    axes.plot(found.radii, found.values, color=BLUE, linewidth=1.4)
-    axes.set_xlabel(f"{name} distance (Å)")
-    axes.set_xlim(0, found.radii[-1])
-    axes.set_ylim(bottom=0)
-    axes.set_ylabel("g(r)" if found.normalised else "density of pairs (1/Å)")
-    if found.normalised:
-        axes.axhline(1, color=GREY, linestyle=":", linewidth=1.2)
-    text = f"{name} pair distribution"
-    if found.values.any():
-        peak = found.radii[np.argmax(found.values)]
-        text += f": highest at {peak:.2f} Å"
-    axes.set_title(text, fontsize=10)
-
-
-def _charges(axes: Axes, run: _Run) -> None:
-    charges = np.array([frame.calc.results["charges"] for frame in run.frames])
-    symbols = np.array(run.frames[0].get_chemical_symbols())
-    low, high = charges.min(), charges.max()
-    bins = np.linspace(low - 0.02, high + 0.02, 80)
-    summary = []
-    for symbol in sorted(set(symbols), key=atomic_numbers.__getitem__):
-        values = charges[:, symbols == symbol].ravel()
-        counts, _ = np.histogram(values, bins, density=True)
-        color = _visible(jmol_colors[atomic_numbers[symbol]])
-        axes.stairs(counts, bins, fill=True, color=color, alpha=0.75, label=symbol)
-        summary.append(f"{symbol} {_signed(values.mean(), 2)}")
-    axes.set_xlabel("charge (e)")
-    axes.set_ylabel("density (1/e)")
-    axes.legend(frameon=False, fontsize=9)
-    axes.set_title("mean charges: " + ", ".join(summary) + " e", fontsize=10)
-
-
-def _visible(color: np.ndarray) -> tuple[float, float, float]:
-    """Darken colours (white hydrogen) that would vanish on white paper."""
-    brightness = float(np.dot(color, (0.3, 0.6, 0.1)))
-    red, green, blue = (channel * min(1.0, 0.65 / max(brightness, 1e-6)) for channel in color)
-    return red, green, blue
-
-
-def _signed(value: float, digits: int) -> str:
-    """Write a number with its sign; the minus of typography, as on the axes."""
-    return f"{value:+.{digits}f}".replace("-", "−")
-
-
-def _second_half(values: np.ndarray) -> np.ndarray:
-    return values[len(values) // 2 :]
+def cells(line: Row) -> tuple[str, str, str, str]:
+    """Texts of a line of the table: quantity, value with error, unit, note."""
+    if line.value is None:
+        return line.quantity, "–", "", f"not applicable: {line.note}"
+    error = math.nan if line.error is None else line.error
+    return line.quantity, with_error(line.value, error), line.unit, line.note

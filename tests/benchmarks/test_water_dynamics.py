@@ -15,8 +15,8 @@ import pytest
 from ase import Atoms
 
 from phicalc import PhiCalculator
+from phicalc.analysis.rdf import pair_distribution
 from phicalc.md import MDConfig, initialise_velocities, make_report, read_log, run_md
-from phicalc.md.rdf import pair_distribution
 from phicalc.relax import relax
 from phicalc.structures import water_box
 

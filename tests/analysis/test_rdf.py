@@ -8,7 +8,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.geometry.rdf import get_rdf
 
-from phicalc.md.rdf import informative_pair, pair_distribution
+from phicalc.analysis.rdf import informative_pair, pair_distribution
 from phicalc.structures import water_box
 
 

@@ -1,0 +1,238 @@
+"""Is this installation sound? Versions, devices, compiler, and models against reference values."""
+
+import json
+import platform
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from ase import Atoms
+from packaging.markers import UndefinedEnvironmentName
+from packaging.requirements import Requirement
+
+from phicalc.calculator import PhiCalculator
+from phicalc.checkpoint import available_models
+from phicalc.compiled import cache_folder
+from phicalc.compiled.tracing import compile_functions, load_function, trace
+from phicalc.structures import evaluate_structures, read_structures, write_structures
+
+#: Reference values of a model, in its folder.
+REFERENCE_FILE = "reference.json"
+#: Largest deviation from the reference values allowed to each precision of the network, by result:
+#: eV/atom, eV/Å, eV/Å³ and e. Rounding makes a hundredth of it.
+TOLERANCES = {
+    "float64": {"energy": 1e-7, "forces": 1e-6, "stress": 1e-7, "charges": 1e-6},
+    "float32": {"energy": 1e-5, "forces": 1e-3, "stress": 1e-5, "charges": 1e-4},
+}
+#: What the extras of optional libraries are for.
+OPTIONAL = {
+    "matscipy": "elastic constants (pip install 'phicalc[materials]')",
+    "spglib": "symmetry (pip install 'phicalc[materials]')",
+    "pymatgen": "structures of pymatgen (pip install 'phicalc[materials]')",
+    "phonopy": "phonons (pip install 'phicalc[phonons]')",
+    "torch_cluster": "another neighbour engine (--no-build-isolation 'phicalc[cluster]')",
+}
+
+
+class Check(NamedTuple):
+    """What one check found."""
+
+    name: str
+    ok: bool
+    detail: str
+    advice: str = ""
+    """What to do, where it failed."""
+
+
+def examine(*, compiling: bool = True, device: str = "auto") -> Iterator[Check]:
+    """Check the installation, one thing after another.
+
+    Parameters
+    ----------
+    compiling
+        Try the compiler too, which takes some seconds.
+    device
+        Where the models are tried: "auto", "cpu", "cuda".
+
+    Yields
+    ------
+    check
+        As soon as it is done.
+    """
+    yield from _packages()
+    yield _optional()
+    yield _guarded("device", _device, "install the build of torch for your driver (pytorch.org)")
+    yield _guarded(
+        "cache for compiled models", _cache, "set PHICALC_CACHE to a folder you can write to"
+    )
+    if compiling:
+        yield _guarded(
+            "compiler",
+            _compile,
+            "install a C++ compiler (Debian, Ubuntu: apt-get install g++), or use compile=False",
+        )
+    models = available_models()
+    if not models:
+        yield Check("models", False, "none found", "install phicalc again: its models are missing")
+    for name, folder in sorted(models.items()):
+        for dtype in TOLERANCES:
+            yield check_model(name, folder, dtype=dtype, device=device)
+
+
+def check_model(name: str, folder: Path, *, dtype: str, device: str = "auto") -> Check:
+    """Compare a model's results with the reference values in its folder.
+
+    Parameters
+    ----------
+    name
+        How to call it.
+    folder
+        Model folder, with the file that `write_reference` makes.
+    dtype
+        Precision of the network.
+    device
+        Where to try it.
+    """
+    label = f"model {name}, {dtype}"
+    if not (folder / REFERENCE_FILE).is_file():
+        return Check(label, True, f"not compared: {folder} has no {REFERENCE_FILE}")
+
+    def compare() -> str:
+        worst = deviations(folder, dtype=dtype, device=device)
+        allowed = TOLERANCES[dtype]
+        text = ", ".join(f"{key} {value:.1e}" for key, value in worst.items())
+        bad = [key for key, value in worst.items() if not value <= allowed[key]]
+        if bad:
+            limits = ", ".join(f"{key} {allowed[key]:.0e}" for key in bad)
+            raise ValueError(f"deviates by {text} (allowed: {limits})")
+        return f"as the reference to {text} (eV/atom, eV/Å, eV/Å³, e)"
+
+    return _guarded(
+        label,
+        compare,
+        "install phicalc again; if that does not help, report it with the output of phicalc info",
+    )
+
+
+def deviations(folder: Path, *, dtype: str, device: str = "auto") -> dict[str, float]:
+    """Largest deviation of a model from its reference values, by result.
+
+    Energies per atom in eV, forces in eV/Å, stress in eV/Å³, charges in e.
+    """
+    records = json.loads((folder / REFERENCE_FILE).read_text(encoding="utf-8"))
+    frames = [_structure(record) for record in records]
+    calculator = PhiCalculator(folder, dtype=dtype, device=device, compile=False)
+    worst: dict[str, float] = {}
+    for record, atoms in zip(records, evaluate_structures(frames, calculator), strict=True):
+        for key in TOLERANCES[dtype]:
+            if key in record:
+                found, expected = np.asarray(atoms.calc.results[key]), np.asarray(record[key])
+                scale = len(atoms) if key == "energy" else 1
+                deviation = float(np.abs(found - expected).max() / scale)
+                worst[key] = max(worst.get(key, 0.0), deviation)
+    return worst
+
+
+def write_reference(folder: Path, structures: Path) -> Path:
+    """Save a model's results on some structures beside it, in double precision.
+
+    For those who ship a model; do it on a machine whose tests pass.
+
+    Parameters
+    ----------
+    folder
+        Model folder.
+    structures
+        File with a few small structures of the kind the model is for.
+    """
+    calculator = PhiCalculator(folder, dtype="float64", device="cpu", compile=False)
+    frames = evaluate_structures(read_structures(structures), calculator)
+    return write_structures(folder / REFERENCE_FILE, frames)
+
+
+def _structure(record: dict[str, Any]) -> Atoms:
+    return Atoms(record["symbols"], record["positions"], cell=record["cell"], pbc=record["pbc"])
+
+
+def _guarded(name: str, action: Callable[[], str], advice: str) -> Check:
+    """Run a check; any exception is a failure of what it checks, and is told."""
+    try:
+        return Check(name, True, action())
+    except Exception as error:  # whatever breaks, the doctor must go on to the next check
+        return Check(name, False, f"{type(error).__name__}: {error}", advice)
+
+
+def _packages() -> Iterator[Check]:
+    """Compare the versions of what phicalc needs with the ranges it is written for."""
+    yield Check("Python", True, platform.python_version())
+    for text in requires("phicalc") or ():
+        wanted = Requirement(text)
+        if not _applies(wanted):
+            continue
+        try:
+            found = version(wanted.name)
+        except PackageNotFoundError:
+            yield Check(wanted.name, False, "not installed", f"pip install '{text}'")
+            continue
+        right = wanted.specifier.contains(found, prereleases=True)
+        detail = found if right else f"{found}, but {wanted.specifier} is wanted"
+        yield Check(wanted.name, right, detail, "" if right else f"pip install '{text}'")
+
+
+def _applies(wanted: Requirement) -> bool:
+    """Whether a requirement is one of the core, not of an extra."""
+    if wanted.marker is None:
+        return True
+    try:
+        return wanted.marker.evaluate({"extra": ""})
+    except UndefinedEnvironmentName:
+        return False
+
+
+def _optional() -> Check:
+    missing = [f"{name}: {use}" for name, use in OPTIONAL.items() if find_spec(name) is None]
+    return Check("optional libraries", True, "all there" if not missing else
+                 "not installed: " + "; ".join(missing))  # fmt: skip
+
+
+def _device() -> str:
+    if torch.cuda.is_available():
+        total = torch.cuda.mem_get_info()[1] / 2**30
+        x = torch.ones(64, 64, device="cuda", dtype=torch.float64)
+        if float((x @ x).sum()) != 64.0**3:
+            raise RuntimeError(f"{torch.cuda.get_device_name()} multiplies matrices wrongly")
+        return f"{torch.cuda.get_device_name()}, {total:.0f} GiB, CUDA {torch.version.cuda}"
+    if shutil.which("nvidia-smi"):
+        raise RuntimeError("there is a driver of NVIDIA, but this torch cannot use the GPU")
+    return f"CPU, {torch.get_num_threads()} threads ({torch.backends.cpu.get_cpu_capability()})"
+
+
+def _cache() -> str:
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return f"{folder}, {size / 1e6:.0f} MB"
+
+
+def _compile() -> str:
+    """Compile, load and run a small function, as models are."""
+    inputs = [torch.linspace(0, 1, 8, dtype=torch.float64)]
+
+    def function(x: torch.Tensor) -> list[torch.Tensor]:
+        return [x.sin() + 1]
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "function.pt2"
+        compile_functions({path: (trace(function, inputs), inputs, [[0]])})
+        (found,) = load_function(path)(*inputs)
+        if not torch.allclose(found, inputs[0].sin() + 1):
+            raise RuntimeError("a compiled function gives wrong numbers")
+    return "compiles, loads and agrees"

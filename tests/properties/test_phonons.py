@@ -1,0 +1,80 @@
+"""Phonons: a chain of springs with an analytic band, ASE's own phonons, the sum rule."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ase import Atoms, units
+from ase.build import bulk, molecule
+from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.emt import EMT
+from ase.phonons import Phonons
+
+from phicalc.properties import phonons
+
+pytest.importorskip("phonopy")
+
+
+class Springs(Calculator):
+    """Simple cubic crystal: nearest neighbours along each axis pull with k along that axis."""
+
+    implemented_properties = ["energy", "forces"]
+    spring, spacing = 3.0, 3.0
+
+    def calculate(self, atoms=None, properties=(), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        sites = np.round(self.atoms.positions / self.spacing)
+        shape = np.round(self.atoms.cell.lengths() / self.spacing).astype(int)
+        moved = np.empty((*shape, 3))
+        index = tuple((sites.astype(int) % shape).T)
+        moved[index] = self.atoms.positions - sites * self.spacing
+        forces, energy = np.zeros_like(moved), 0.0
+        for axis in range(3):
+            stretch = np.roll(moved, -1, axis)[..., axis] - moved[..., axis]
+            energy += 0.5 * self.spring * float((stretch**2).sum())
+            forces[..., axis] += self.spring * (stretch - np.roll(stretch, 1, axis))
+        self.results = {"energy": energy, "forces": forces[index]}
+
+
+def test_crystal_of_springs_has_its_analytic_band():
+    atoms = Atoms("Ar", cell=[Springs.spacing] * 3, pbc=True)
+    found = phonons(atoms, Springs(), supercell=(4, 4, 4), mesh=(8, 8, 8))
+    # ω_x² = (4k/m) sin²(π q_x), and likewise along y and z
+    phases = np.sin(np.pi * found.path.kpts) ** 2
+    omega = np.sqrt(4 * Springs.spring * phases / atoms.get_masses()[0]) * units.fs
+    expected = np.sort(1000 * omega / (2 * np.pi), axis=1)
+    np.testing.assert_allclose(found.bands, expected, atol=0.02 * expected.max())
+    assert found.stable
+    assert found.sum_rule < 1e-3
+
+
+def test_copper_agrees_with_ase(tmp_path):
+    atoms = bulk("Cu", a=3.59)
+    path = tmp_path / "new" / "bands.png"
+    found = phonons(atoms, EMT(), supercell=(5, 5, 5), mesh=(8, 8, 8), picture=path)
+    assert path.read_bytes().startswith(b"\x89PNG")
+    reference = Phonons(atoms, EMT(), supercell=(5, 5, 5), delta=0.01, name=str(tmp_path / "fd"))
+    reference.run()
+    reference.read(acoustic=True)
+    structure = reference.get_band_structure(found.path)
+    expected = structure.energies[0] * units._e / units._hplanck / 1e12
+    assert np.abs(found.bands.max() - expected.max()) < 0.1
+    np.testing.assert_allclose(found.bands, expected, atol=0.2)
+    assert found.n_displacements == 1
+    width = found.frequencies[1] - found.frequencies[0]
+    assert found.density.sum() * width == pytest.approx(3, rel=0.05)
+
+
+def test_what_falls_apart_is_unstable_and_told():
+    with pytest.raises(ValueError, match="three directions"):
+        phonons(molecule("CO"), EMT())
+    with pytest.raises(ValueError, match="delta must be positive"):
+        phonons(bulk("Cu"), EMT(), delta=-1.0)
+
+    class Repelling(Springs):
+        spring = -3.0
+
+    atoms = Atoms("Ar", cell=[Springs.spacing] * 3, pbc=True)
+    found = phonons(atoms, Repelling(), supercell=(2, 2, 2), mesh=(4, 4, 4))
+    assert not found.stable
+    assert found.lowest < -1

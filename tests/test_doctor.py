@@ -1,0 +1,112 @@
+"""The doctor: shipped models agree with their reference values, and what is ill is found."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from ase.build import molecule
+
+from phicalc import cli, doctor
+from phicalc.checkpoint import ModelCard, available_models, save_model
+from phicalc.doctor import REFERENCE_FILE, check_model, deviations, examine, write_reference
+from phicalc.potential import PotentialConfig, build_potential
+from phicalc.structures import water_box, write_structures
+
+SHIPPED = available_models()
+
+
+@pytest.fixture
+def model(tmp_path, monkeypatch):
+    """Register one model alone: random weights, with reference values."""
+    config = PotentialConfig(
+        elements=("H", "O"), cutoff=3.0, layers=1, channels=4, l_max=1, correlation=1
+    )
+    folder = tmp_path / "models" / "tiny"
+    save_model(folder, build_potential(config, seed=1), ModelCard(name="tiny"))
+    frames = [water_box(2, density=0.3), molecule("H2O")]
+    write_reference(folder, write_structures(tmp_path / "some.extxyz", frames))
+    monkeypatch.setattr(doctor, "available_models", lambda: {"tiny": folder})
+    return folder
+
+
+def test_there_are_shipped_models():
+    assert {"water", "water-small"} <= set(SHIPPED)
+
+
+@pytest.mark.parametrize("name", ["water", "water-small"])
+def test_shipped_models_give_their_reference_values(name):
+    check = check_model(name, SHIPPED[name], dtype="float64", device="cpu")
+    assert check.ok, check.detail
+    assert "forces" in check.detail
+
+
+def test_all_is_well_here(model):
+    found = list(examine(compiling=False, device="cpu"))
+    assert [check for check in found if not check.ok] == []
+    names = [check.name for check in found]
+    assert {"Python", "torch", "ase", "device", "model tiny, float64", "model tiny, float32"} <= {
+        *names
+    }
+    assert "pytest" not in names  # extras are not asked for
+
+
+def test_changed_results_are_found_and_told(model, capsys):
+    records = json.loads((model / REFERENCE_FILE).read_text())
+    records[1]["forces"][2][0] += 0.01
+    (model / REFERENCE_FILE).write_text(json.dumps(records))
+    assert deviations(model, dtype="float64")["forces"] == pytest.approx(0.01)
+    assert cli.main(["doctor", "--no-compile", "--device", "cpu"]) == 2
+    captured = capsys.readouterr()
+    assert "FAILED  model tiny, float64" in captured.out
+    assert "→ install phicalc again" in captured.out
+    assert captured.err.startswith("phicalc doctor: FAILED: model tiny, float64, model tiny")
+
+
+def test_broken_models_are_found(model):
+    (model / "weights.safetensors").write_bytes(b"rubbish")
+    check = check_model("tiny", model, dtype="float64")
+    assert not check.ok
+    assert check.advice
+    shutil.rmtree(model)
+    assert "not compared" in check_model("tiny", model, dtype="float64").detail
+
+
+def test_old_versions_and_missing_packages_are_found(monkeypatch, model):
+    wanted = ["numpy>=999", "no-such-thing>=1", "pytest; extra == 'test'", "scipy"]
+    monkeypatch.setattr(doctor, "requires", lambda _: wanted)
+    found = {check.name: check for check in examine(compiling=False)}
+    assert not found["numpy"].ok
+    assert ">=999 is wanted" in found["numpy"].detail
+    assert not found["no-such-thing"].ok
+    assert found["no-such-thing"].advice == "pip install 'no-such-thing>=1'"
+    assert found["scipy"].ok
+    assert "pytest" not in found
+
+
+def test_a_failing_compiler_is_no_end(monkeypatch, model):
+    def fail(*_):
+        raise FileNotFoundError("c++")
+
+    monkeypatch.setattr(doctor, "compile_functions", fail)
+    found = {check.name: check for check in examine(device="cpu")}
+    assert not found["compiler"].ok
+    assert "g++" in found["compiler"].advice
+    assert found["model tiny, float32"].ok
+
+
+def test_models_are_listed(monkeypatch, model, capsys):
+    monkeypatch.setenv("PHICALC_MODELS", str(model.parent))
+    broken = model.parent / "broken"
+    broken.mkdir()
+    (broken / "card.json").write_text("{}")
+    assert cli.main(["models"]) == 0
+    printed = capsys.readouterr().out
+    for text in ("water-small", "tiny", "H O", "forces 13.4 meV/Å", "MIT", "kB", "cannot be read"):
+        assert text in printed
+
+
+@pytest.mark.slow
+def test_the_compiler_works():
+    assert doctor._compile() == "compiles, loads and agrees"
