@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import asdict
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -270,6 +271,18 @@ class _ThisProcess(Executor):
         return future
 
 
+def _end_with_parent() -> None:
+    """Let a worker end when the process that started it was killed: nobody else would tell it."""
+    parent = parent_process()
+    assert parent is not None
+
+    def wait_for_its_end() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=wait_for_its_end, daemon=True).start()
+
+
 @contextmanager
 def _executor(workers: int) -> Iterator[Executor]:
     """Offer processes with one thread each for the time of the block."""
@@ -280,7 +293,7 @@ def _executor(workers: int) -> Iterator[Executor]:
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"
     # Started anew, not forked: threads of numerical libraries do not survive a fork.
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _end_with_parent)
     try:
         yield pool
     finally:

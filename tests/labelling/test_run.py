@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import subprocess
+import sys
+import time
 
 import ase.io
 import numpy as np
@@ -97,6 +100,31 @@ def test_processes_give_the_same_file(structures, tmp_path):
     two = run(structures, tmp_path / "two.extxyz", workers=2)
     assert one.path.read_bytes() == two.path.read_bytes()
     assert multiprocessing.get_start_method(allow_none=True) in (None, "fork")  # left alone
+
+
+ENDLESS = """
+from ase.build import bulk
+from phicalc.labelling import CalculatorSpec, DynamicsSampler, label
+if __name__ == "__main__":
+    sampler = DynamicsSampler(frames=100000)
+    spec = CalculatorSpec("ase.calculators.emt:EMT")
+    label([bulk("Cu"), bulk("Ag")], spec, "data.extxyz", sampler, workers=2, progress=False)
+"""
+
+
+def test_processes_of_a_killed_run_end(tmp_path):
+    script, journal = tmp_path / "endless.py", tmp_path / "data.extxyz.journal"
+    script.write_text(ENDLESS)
+    command = [sys.executable, str(script)]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 120
+        while not (journal.exists() and len(journal.read_text().splitlines()) > 2):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.kill()
+        # The pipe is at its end only when nobody holds it any more, the workers included.
+        assert process.communicate(timeout=60)[0] == b""
 
 
 def test_failures_are_recorded_and_left_out(structures, tmp_path, monkeypatch):
