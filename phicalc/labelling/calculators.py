@@ -123,6 +123,7 @@ class CalculatorSpec:
             "name": self.name,
             "arguments": self.arguments,
             "charge_argument": "charge" if self.is_xtb else self.charge_argument,
+            "dipole_origin": self.dipole_origin,
             "package": package,
             "version": version(distributions[0]) if distributions else "unknown",
         }

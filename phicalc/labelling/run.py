@@ -324,7 +324,10 @@ def _write(
         atoms.info |= {"structure": chain.structure, **chain.note}
         frames.append(atoms)
     if not frames:
-        raise RuntimeError(f"every frame failed; the first: {failures[0]['error']}")
+        raise RuntimeError(
+            f"every frame failed; the first: {failures[0]['error']} (to try the same again, remove "
+            f"{path.name}.journal)"
+        )
     provenance = _provenance_of(path)
     document = {**settings, "units": UNITS, "frames": len(frames), "failures": failures}
     new = path.with_name(f"{path.name}.tmp")

@@ -130,7 +130,7 @@ class _Run:
         check_labels_make_sense(splits.train + splits.valid, self.config.loss)
         if self.config.loss.changes and not splits.valid:
             raise ValueError(
-                "a loss whose weights change says by itself not which epoch is best: keep frames "
+                "a loss whose weights change cannot say which epoch is best: keep frames "
                 "for validation (data.valid_count), or leave out final_weight"
             )
         if self.config.model.head == "none":

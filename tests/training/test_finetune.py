@@ -12,7 +12,7 @@ import torch
 from phicalc.checkpoint import load_model, read_card
 from phicalc.training import run as run_module
 from phicalc.training import train, train_committee
-from phicalc.training.dataset import make_samples
+from phicalc.training.dataset import make_samples, prepare_samples
 from phicalc.training.frames import read_frames
 from phicalc.training.initialization import inherited_potential
 from phicalc.training.run_folder import RunFolder
@@ -31,7 +31,7 @@ def quiet(_: str) -> None:
 @pytest.fixture
 def parent(make_config, tmp_path):
     """Folder of a model trained for a moment."""
-    return str(train(make_config(max_epochs=4, output=str(tmp_path / "parent")), None, quiet).model)
+    return str(train(make_config(max_epochs=1, output=str(tmp_path / "parent")), None, quiet).model)
 
 
 def test_weights_are_those_of_the_parent_and_its_digest_is_on_the_card(make_config, parent):
@@ -64,6 +64,9 @@ def test_other_levels_of_theory_are_shifted_and_absent_elements_keep_their_energ
         potential, notes = inherited_potential(parent, config.model, samples, dtype=torch.float64)
         assert any("reference energies" in note for note in notes)
         found[name] = np.array(potential.config.reference_energies)
+        for sample in prepare_samples(samples[:2], potential):  # the element energies are in place
+            error = potential(sample.graph).energy - sample.labels.energy
+            assert abs(float(error.detach())) < 12
     one, other = found.values()
     np.testing.assert_allclose(other - one, [-3.0, 1000.0], atol=1e-6)
     given = {"H": -1.0, "C": -2.0}
