@@ -69,8 +69,9 @@ def map_structures(
     Returns
     -------
     results
-        In the order of the structures. Where a task raised, or its worker died, there is a
-        `Failure`; the other structures have their results.
+        In the order of the structures. Where a task raised there is a `Failure`, and the other
+        structures have their results. Where a worker dies again and again, what it was given
+        besides may fail too, and all that is left with the last worker.
 
     Raises
     ------
@@ -89,20 +90,13 @@ def map_structures(
     if scheduler is None:
         return [_attempt(task, index, atoms, calculator) for index, atoms in enumerate(frames)]
     with _client(scheduler, workers) as client:
-        # A task: each worker has one copy, and gets it again if it dies, unlike scattered data.
-        shared = client.submit(_same, calculator, pure=False)
+        # By broadcast: tasks of one worker share the copy that it has received.
+        shared = client.scatter(calculator, broadcast=True)
         futures = [
             client.submit(_attempt, task, index, atoms, shared, pure=False)
             for index, atoms in enumerate(frames)
         ]
-        for future in futures:
-            future.exception()  # waits: `_outcome` may try again, and then wants no company
         return [_outcome(index, future) for index, future in enumerate(futures)]
-
-
-def _same(calculator: Calculator) -> Calculator:
-    """Keep the calculator where it arrives."""
-    return calculator
 
 
 def _attempt(
@@ -120,11 +114,8 @@ def _attempt(
 
 
 def _outcome(index: int, future: Any) -> Any:
-    """Return what a task gave that ran elsewhere."""
+    """Wait for a task that runs elsewhere, and may lose its worker."""
     error = future.exception()
-    if type(error).__name__ == "KilledWorker":  # it may have sat beside the one to blame
-        future.retry()
-        error = future.exception()
     return future.result() if error is None else Failure(index, error)
 
 
