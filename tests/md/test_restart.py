@@ -14,6 +14,7 @@ from ase import Atoms
 from ase.calculators.mixing import SumCalculator
 from ase.constraints import FixAtoms
 
+from phicalc import cli
 from phicalc.calculator import PhiCalculator
 from phicalc.md import MDConfig, MDInterrupted, read_log, run_md
 from phicalc.md.restart import Checkpoint
@@ -362,24 +363,21 @@ def test_signals_stop_after_the_step_and_the_run_goes_on(number, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["kill -9", "SIGTERM"])
-def test_command_line_goes_on_after_signals(number, tmp_path):
+def test_command_line_goes_on_after_signals(number, tmp_path, capfd):
     box = write_structures(tmp_path / "box.extxyz", [waters()])
     model = save_tiny_model(tmp_path / "tiny")
+    options = (
+        f"md {box} --model {model} --ensemble nvt --temperature 300 --steps 400 --seed 3 "
+        "--timestep 0.01 --max-force 1e6 --checkpoint-interval 20 --no-report --threads 1 --output"
+    )
 
-    def command(output: str, *more: str) -> list[str]:
-        options = (
-            "--ensemble nvt --temperature 300 --steps 400 --seed 3 --timestep 0.1 --max-force 1e6 "
-            "--checkpoint-interval 20 --no-report --threads 1"
-        )
-        start = [sys.executable, "-m", "phicalc.cli", "md", str(box), "--model", str(model)]
-        return [*start, *options.split(), "--output", str(tmp_path / output), *more]
+    def arguments(output: str, *more: str) -> list[str]:
+        return [*options.split(), str(tmp_path / output), *more]
 
-    def run(*arguments: str) -> subprocess.CompletedProcess:
-        return subprocess.run(command(*arguments), capture_output=True, text=True)
-
-    process = subprocess.Popen(command("parts"), stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "phicalc.cli", *arguments("parts")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     log = tmp_path / "parts/log.csv"
-    while not (log.exists() and len(log.read_bytes().splitlines()) > 5):
+    while not (log.exists() and log.read_bytes().count(b"\n") > 5):
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(number)
@@ -389,16 +387,15 @@ def test_command_line_goes_on_after_signals(number, tmp_path):
         assert message.startswith("phicalc md: stopped by SIGTERM after step ")
     else:
         assert process.returncode == -9
-    again = run("parts", "--restart")
-    assert again.returncode == 0, again.stderr
-    assert "continued after step" in again.stdout
-    assert "finished before: all 400 steps" in run("parts", "--restart").stdout
-    steps = read_log(log)["step"]
-    assert steps.tolist() == [*range(0, 401, 10)]
+    assert cli.main(arguments("parts", "--restart")) == 0
+    assert "continued after step" in capfd.readouterr().out
+    assert cli.main(arguments("parts", "--restart")) == 0
+    assert "finished before: all 400 steps" in capfd.readouterr().out
+    assert read_log(log)["step"].tolist() == [*range(0, 401, 10)]
     frames = ase.io.read(tmp_path / "parts/trajectory.extxyz", ":")
     assert [frame.info["step"] for frame in frames] == [*range(0, 401, 20)]
     if number == signal.SIGKILL:
-        run("whole")
+        assert cli.main(arguments("whole")) == 0
         for name in ("final.extxyz", "trajectory.extxyz"):
             parts, whole = ((tmp_path / f / name).read_bytes() for f in ("parts", "whole"))
             assert parts == whole
