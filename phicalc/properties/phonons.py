@@ -86,7 +86,7 @@ def phonons(
 
     References
     ----------
-    Togo and Tanaka, Scr. Mater. 108, 1 (2015), doi:10.1016/j.scriptamat.2015.07.021.
+    Togo and Tanaka, Scripta Materialia 108, 1 (2015), doi:10.1016/j.scriptamat.2015.07.021.
     """
     atoms = prepare(structure, calculator, "phonons")
     need_crystal(atoms, "phonons")
