@@ -86,7 +86,7 @@ def phonons(
 
     References
     ----------
-    Togo and Tanaka, Scr. Mater. 108, 1 (2015), doi:10.1016/j.scriptamat.2015.07.021.
+    Togo and Tanaka, Scripta Materialia 108, 1 (2015), doi:10.1016/j.scriptamat.2015.07.021.
     """
     atoms = prepare(structure, calculator, "phonons")
     need_crystal(atoms, "phonons")
@@ -163,7 +163,7 @@ def _forces(cell: Any, atoms: Atoms) -> np.ndarray:
 def _draw(result: PhononResult, name: str, path: Path) -> None:
     figure, (bands, dos) = new_figure(1, 2, width=4.6, height=4.6)
     grid = bands.get_gridspec()
-    assert grid is not None  # the axes come from a grid
+    assert grid is not None  # the figure was made as a grid
     grid.set_width_ratios([3, 1])
     distances, ticks, labels = result.path.get_linear_kpoint_axis()
     breaks = np.flatnonzero(np.diff(distances) == 0) + 1  # where the path goes on elsewhere

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms, units
@@ -74,7 +74,7 @@ def vibrations(
         )
     kind = Infrared if has_dipole else Vibrations
     with TemporaryDirectory() as folder:
-        finite = kind(atoms, name=f"{folder}/displaced", delta=delta, nfree=2)
+        finite: Any = kind(atoms, name=f"{folder}/displaced", delta=delta, nfree=2)
         finite.run()
         energies, modes = finite.get_vibrations().get_energies_and_modes()
         absorbed = finite.intensities if isinstance(finite, Infrared) else None
