@@ -1,7 +1,7 @@
 """A barrier with the nudged elastic band: a water molecule of the liquid swaps its hydrogens.
 
-    python md_examples/06_turning_water.py
-    python md_examples/06_turning_water.py --images 9 --steps 200 --output band/
+    python md_examples/07_turning_water.py
+    python md_examples/07_turning_water.py --images 9 --steps 200 --output band/
 
 One molecule of a relaxed box turns by 180° about its axis of symmetry. Its hydrogen bonds break
 and form again with the hydrogens swapped, so that the end is the start in other words: the energies
