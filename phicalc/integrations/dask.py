@@ -114,9 +114,11 @@ def _attempt(
 
 
 def _outcome(index: int, future: Any) -> Any:
-    """Wait for a task that runs elsewhere, and may lose its worker."""
-    error = future.exception()
-    return future.result() if error is None else Failure(index, error)
+    """Return what a task gave that ran elsewhere."""
+    try:
+        return future.result()
+    except Exception as error:  # of dask: the worker died, or took the calculator with it
+        return Failure(index, error)
 
 
 @contextmanager
