@@ -35,7 +35,7 @@ def test_there_are_shipped_models():
     assert {"water", "water-small"} <= set(SHIPPED)
 
 
-@pytest.mark.parametrize("name", ["water", "water-small"])
+@pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_models_give_their_reference_values(name):
     check = check_model(name, SHIPPED[name], dtype="float64", device="cpu")
     assert check.ok, check.detail
