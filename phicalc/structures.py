@@ -14,6 +14,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.geometry import complete_cell
 from scipy.spatial.transform import Rotation
 
+from phicalc.state import write_atomically
 from phicalc.units import GRAM_PER_CC_PER_AMU_PER_CUBIC_ANGSTROM
 
 #: `ase.Atoms`, or a `Structure` or `Molecule` of pymatgen (optional: hence no narrower type).
@@ -230,9 +231,7 @@ def write_text(path: str | Path, text: str) -> Path:
     """Write a text file whole or not at all; the folder is created if needed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    write_atomically(path, text.encode())
     return path
 
 

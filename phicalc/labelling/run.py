@@ -22,7 +22,7 @@ from phicalc.labelling.calculators import CalculatorSpec
 from phicalc.labelling.journal import Journal
 from phicalc.labelling.labels import UNITS, defined_labels, label_structure, with_labels
 from phicalc.labelling.sampling import SAMPLERS, Chain, GivenStructures, Sampler
-from phicalc.structures import write_structures
+from phicalc.structures import write_structures, write_text
 
 
 class LabellingResult(NamedTuple):
@@ -333,7 +333,5 @@ def _write(
     new = path.with_name(f"{path.name}.tmp")
     write_structures(new, frames)
     new.replace(path)
-    new = provenance.with_name(f"{provenance.name}.tmp")
-    new.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    new.replace(provenance)
+    write_text(provenance, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
     return LabellingResult(path, provenance, len(frames), failures)
