@@ -214,7 +214,10 @@ def test_wrong_networks_are_not_used(potential, tmp_path, monkeypatch, caplog):
             def run(*tensors: torch.Tensor) -> list[torch.Tensor]:
                 return network._with_gradients(potential.backbone, wanted, *tensors)
 
-            self.forward = lambda *inputs: run(*inputs, torch.zeros(len(inputs[0]), 2).double())[:1]
+            def zeros(n_atoms: int) -> torch.Tensor:
+                return torch.zeros(n_atoms, potential.backbone.n_columns).double()
+
+            self.forward = lambda *inputs: run(*inputs, zeros(len(inputs[0])))[:1]
             self.backward = lambda *inputs: [1.01 * each for each in run(*inputs)[1:]]
             self.wanted = wanted
 
