@@ -91,7 +91,9 @@ def test_each_worker_receives_the_calculator_once(cluster, tmp_path):
 
 
 def test_a_worker_that_dies_is_a_failure_not_an_end():
-    dask = pytest.importorskip("dask", reason='pip install "phicalc[distributed]"')
+    # Imported first: what is set before would take all of its settings away at the end.
+    pytest.importorskip("distributed", reason='pip install "phicalc[distributed]"')
+    dask = pytest.importorskip("dask")
     with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
         found = map_structures(die, BOXES, LennardJones(), scheduler=LOCAL, workers=1)
     assert isinstance(found[1], Failure)
