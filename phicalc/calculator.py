@@ -27,6 +27,7 @@ from phicalc.graph import AtomicGraph
 from phicalc.parameters import (
     ASE_ARGUMENTS,
     checked,
+    given_or_last,
     load,
     record_of_model,
     refuse_undefined,
@@ -271,9 +272,7 @@ class PhiCalculator(Calculator):
         ase.calculators.calculator.CalculationFailed
             If the results are not finite, or memory ran out.
         """
-        atoms = self.atoms if atoms is None else atoms
-        if atoms is None:
-            raise InputError("PhiCalculator.calculate needs atoms, got None")
+        atoms = given_or_last(atoms, self.atoms)
         wanted = ["energy"] if properties is None else list(properties)
         refuse_undefined(wanted, atoms)
         super().calculate(atoms, wanted, system_changes)
@@ -359,9 +358,7 @@ class PhiCalculator(Calculator):
 
     def _prepare(self, atoms: Atoms | None) -> AtomicGraph:
         """Graph of a structure for a property of the charges."""
-        atoms = self.atoms if atoms is None else atoms
-        if atoms is None:
-            raise InputError("no structure yet: pass atoms, or compute an energy first")
+        atoms = given_or_last(atoms, self.atoms)
         if self.potential.head is None:
             raise PropertyNotImplementedError("this model has no charges")
         environment = environment_of(atoms, self.parameters)

@@ -11,6 +11,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, InputError, all_changes
 
 from phicalc.calculator import PhiCalculator
+from phicalc.parameters import given_or_last
 from phicalc.potential import Potential
 
 
@@ -67,21 +68,27 @@ class CommitteeCalculator(Calculator):
             raise InputError(f"a committee needs at least 2 models, got {len(models)}")
         if force_threshold is not None and not force_threshold > 0:
             raise InputError(f"force_threshold must be positive (eV/Å), got {force_threshold}")
-        super().__init__()
         self.members = [PhiCalculator(model, **kwargs) for model in models]
+        super().__init__()
         self.force_threshold = force_threshold
         self.implemented_properties = [
             name
             for name in type(self).implemented_properties
             if all(name in member.implemented_properties for member in self.members)
         ]
-        self._spread: dict[str, np.ndarray] = {}
         self._warned = False
 
     @property
     def committee_results(self) -> dict[str, np.ndarray]:
         """Standard deviations over the members by name; empty before the first calculation."""
         return dict(self._spread)
+
+    def reset(self) -> None:
+        """Forget the last structure and everything computed for it; members do, too."""
+        super().reset()
+        self._spread: dict[str, np.ndarray] = {}
+        for member in self.members:
+            member.reset()
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """Return what changed since the last calculation, charge and field included."""
@@ -94,9 +101,7 @@ class CommitteeCalculator(Calculator):
         system_changes: Sequence[str] = all_changes,
     ) -> None:
         """Compute mean and spread for a structure; errors are those of `PhiCalculator`."""
-        atoms = self.atoms if atoms is None else atoms
-        if atoms is None:
-            raise InputError("CommitteeCalculator.calculate needs atoms, got None")
+        atoms = given_or_last(atoms, self.atoms)
         super().calculate(atoms, properties, system_changes)
         self.results, self._spread = {}, {}  # nothing old may survive a failure below
         for member in self.members:
@@ -115,19 +120,34 @@ class CommitteeCalculator(Calculator):
 
     def _warn_if_unsure(self) -> None:
         """Warn once where the members disagree more than the threshold."""
-        spread = self._spread["forces_std"]
-        if self._warned or self.force_threshold is None or not len(spread):
+        if self._warned or self.force_threshold is None:
             return
-        atom = int(spread.argmax())
-        if spread[atom] > self.force_threshold:
+        if text := self.disagreement(self.force_threshold):
             self._warned = True
             warnings.warn(
-                f"the committee disagrees about the force on atom {atom} by {spread[atom]:.3g} "
-                f"eV/Å (threshold {self.force_threshold:g}): this structure is unlike the training "
-                "data. Further warnings of this calculator are left out",
+                f"{text}: this structure is unlike the training data. Further warnings of this "
+                "calculator are left out",
                 UserWarning,
                 stacklevel=2,
             )
+
+    def disagreement(self, threshold: float) -> str:
+        """Say about which force the members disagree most; empty unless by more than a threshold.
+
+        Parameters
+        ----------
+        threshold
+            Standard deviation of the force on an atom, in eV/Å.
+        """
+        spread = self._spread.get("forces_std", np.zeros(0))
+        if not np.any(spread > threshold):
+            return ""
+        assert self.atoms is not None  # there are results
+        atom = int(spread.argmax())
+        return (
+            f"the committee disagrees about the force on atom {atom} ({self.atoms.symbols[atom]}) "
+            f"by {spread[atom]:.3g} eV/Å (threshold {threshold:g})"
+        )
 
     def todict(self, skip_default: bool = True) -> dict[str, Any]:
         """Return what files record about this calculator."""
@@ -136,6 +156,13 @@ class CommitteeCalculator(Calculator):
     def _get_name(self) -> str:
         """Name under which trajectories and databases record this calculator."""
         return "phicalc-committee"
+
+
+def is_committee(models: str | os.PathLike[str] | Sequence[Any]) -> bool:
+    """Whether these are several models, or a folder that holds members."""
+    if not isinstance(models, str | os.PathLike):
+        return True
+    return any(Path(models).expanduser().glob("member_*"))
 
 
 def members_of(folder: str | os.PathLike[str]) -> list[Path]:

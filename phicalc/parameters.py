@@ -89,6 +89,14 @@ def refuse_unknown(
         )
 
 
+def given_or_last(atoms: Atoms | None, last: Atoms | None) -> Atoms:
+    """Return the structure to compute: the one given, or that of the last calculation."""
+    chosen = last if atoms is None else atoms
+    if chosen is None:
+        raise InputError("no structure yet: pass atoms, or compute an energy first")
+    return chosen
+
+
 def refuse_undefined(properties: Sequence[str], atoms: Atoms) -> None:
     """Raise for properties that do not exist under these boundary conditions."""
     if "stress" in properties and not atoms.pbc.all():

@@ -14,10 +14,12 @@ from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 
 from phicalc.calculator import PhiCalculator
-from phicalc.potential import Potential, PotentialConfig, build_potential
+from phicalc.potential import Potential
 from phicalc.structures import water_box
 from phicalc.testing import ASE_CONTRACT, CONTRACT, from_calculator, results, state
 from phicalc.testing.generators import structures_of
+
+from .tiny import charged_potential
 
 NEON = structures_of(["Ar", "Ne"])
 COPPER = structures_of(["Cu", "Al"])
@@ -37,12 +39,7 @@ def water(*, periodic: bool, charge: float = 0.0) -> Atoms:
 
 @pytest.fixture(scope="module")
 def potential() -> Potential:
-    """Random weights with charges, and sums that are exact to rounding."""
-    config = PotentialConfig(
-        elements=("H", "O"), cutoff=3.0, layers=1, channels=4, l_max=1, correlation=1,
-        force_accuracy=1e-10,
-    )  # fmt: skip
-    return build_potential(config, seed=1).double()
+    return charged_potential()
 
 
 @pytest.fixture

@@ -370,7 +370,7 @@ def test_a_failure_leaves_no_old_results(calc):
 
 
 def test_calculate_without_a_structure(calc):
-    with pytest.raises(InputError, match="needs atoms"):
+    with pytest.raises(InputError, match="no structure yet"):
         calc.calculate()
     energy = calc.get_potential_energy(water())
     calc.calculate()

@@ -90,10 +90,31 @@ def test_a_committee_of_twins_never_disagrees(potentials):
 def test_warning_comes_once(potentials):
     atoms = molecule("H2O")
     atoms.calc = CommitteeCalculator(potentials, force_threshold=1e-6)
-    with pytest.warns(UserWarning, match=r"force on atom \d by .* eV/Å \(threshold 1e-06\)"):
+    with pytest.warns(UserWarning, match=r"force on atom \d \(.\) by .* eV/Å \(threshold 1e-06\)"):
         atoms.get_forces()
     atoms.positions[0] += 0.1
     atoms.get_forces()  # warnings are errors here
+
+
+def test_disagreement_is_told_above_a_threshold(committee):
+    assert committee.disagreement(0.0) == ""  # nothing computed yet
+    atoms = molecule("H2O")
+    atoms.calc = committee
+    atoms.get_forces()
+    spread = committee.committee_results["forces_std"]
+    atom = int(spread.argmax())
+    assert f"on atom {atom} ({atoms.symbols[atom]}) by" in committee.disagreement(0.0)
+    assert committee.disagreement(spread[atom]) == ""
+
+
+def test_reset_reaches_the_members(committee):
+    """What members keep from structure to structure would make a restart inexact."""
+    atoms = water_box(2, density=0.5)
+    atoms.calc = committee
+    atoms.get_forces()
+    committee.reset()
+    assert committee.committee_results == {}
+    assert [member.atoms for member in committee.members] == [None] * len(SEEDS)
 
 
 def test_charges_need_all_members(potentials):

@@ -3,6 +3,7 @@
 import argparse
 import math
 from pathlib import Path
+from typing import Any
 
 from phicalc.calculator import PhiCalculator
 from phicalc.cli.arguments import (
@@ -13,6 +14,7 @@ from phicalc.cli.arguments import (
     calculator_settings,
 )
 from phicalc.cli.many import run_each, wants_scheduler
+from phicalc.committee import CommitteeCalculator, is_committee
 from phicalc.md import MDConfig, MDResult, analyse_run, make_report, run_md
 from phicalc.md.config import (
     CELL_MOTIONS,
@@ -43,6 +45,7 @@ _TEXTS = {
     "checkpoint_interval": "steps between states to restart from",
     "max_force": "eV/Å: a larger force ends the run",
     "max_temperature": "K: a higher temperature ends the run",
+    "committee_threshold": "eV/Å: a committee that disagrees more about a force is warned of",
 }
 #: Settings that are one of a few words.
 _CHOICES = {
@@ -98,7 +101,7 @@ def _md(options: argparse.Namespace) -> None:
     given = {name: getattr(options, name) for name in MDConfig.__dataclass_fields__}
     given = {name: value for name, value in given.items() if value is not None}
     config = MDConfig(**{**described.settings, **given})
-    calculator = PhiCalculator(**{**described.calculator, **calculator_settings(options)})
+    calculator = _make_calculator({**described.calculator, **calculator_settings(options)})
     if len(frames) > 1 or options.replicas != 1 or wants_scheduler(options):
         run_each(frames, config, calculator, options)
         return
@@ -117,6 +120,14 @@ def _md(options: argparse.Namespace) -> None:
         print(f"picture: {make_report(options.output)}")
 
 
+def _make_calculator(settings: dict[str, Any]) -> PhiCalculator | CommitteeCalculator:
+    """Make a calculator; a committee where the model is a folder of members, or several models."""
+    model = settings.get("model")
+    if model is not None and is_committee(model):
+        return CommitteeCalculator(model, **_without(settings, "model"))
+    return PhiCalculator(**settings)
+
+
 def _described(options: argparse.Namespace) -> RunDescription:
     """Read the file with settings; a run that goes on has its own."""
     own = Path(options.output) / CONFIG_FILE
@@ -125,8 +136,11 @@ def _described(options: argparse.Namespace) -> RunDescription:
         return RunDescription({}, {})
     settings, calculator = read_description(path)
     # What a run notes about its calculator beside the parameters: checkpoints compare it.
-    parameters = {k: v for k, v in calculator.items() if k not in ("name", "sha256")}
-    return RunDescription(settings, parameters)
+    return RunDescription(settings, _without(calculator, "name", "sha256"))
+
+
+def _without(settings: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key not in names}
 
 
 def _print_result(result: MDResult, config: MDConfig) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ase import Atoms
+from ase.calculators.calculator import Calculator
 
-from phicalc.calculator import PhiCalculator
 from phicalc.cli.arguments import calculator_of
 from phicalc.integrations.dask import LOCAL, Failure, Task, map_structures
 from phicalc.md import MDConfig, MDResult, make_report, run_md
@@ -63,7 +63,7 @@ def _relax_one(settings: dict[str, Any], index: int, atoms: Atoms) -> Relaxed:
 def run_each(
     frames: Sequence[Atoms],
     config: MDConfig,
-    calculator: PhiCalculator,
+    calculator: Calculator,
     options: argparse.Namespace,
 ) -> None:
     """Run the dynamics of all structures, each in a sub-folder and with a seed of its own."""
@@ -93,7 +93,7 @@ def _run_one(
 
 
 def _each(
-    task: Task, frames: Sequence[Atoms], calculator: PhiCalculator, options: argparse.Namespace
+    task: Task, frames: Sequence[Atoms], calculator: Calculator, options: argparse.Namespace
 ) -> list[Any]:
     """Map a task over structures as the options of `add_scheduler` say."""
     scheduler = options.scheduler or (LOCAL if wants_scheduler(options) else None)

@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict
 from multiprocessing import get_context, parent_process
@@ -101,7 +102,7 @@ def label(
     FileExistsError
         If the file is the result of another run.
     RuntimeError
-        If every frame failed.
+        If every frame failed, or a worker process ended of itself.
     """
     structures = [_with_charge(atoms, total_charge) for atoms in structures]
     if not structures or not all(map(len, structures)):
@@ -136,7 +137,14 @@ def label(
         bar.update()
 
     with bar, _executor(workers) as executor:
-        _work(tasks, executor, workers, record)
+        try:
+            _work(tasks, executor, workers, record)
+        except BrokenProcessPool as error:
+            raise RuntimeError(
+                f"a worker process ended of itself (killed, or out of memory): {len(entries)} of "
+                f"{total} frames are kept in {journal.path}. Start the same again to go on, with "
+                "fewer workers if memory was short"
+            ) from error
     result = _write(path, structures, chains, entries, settings)
     journal.path.unlink()
     return result

@@ -76,6 +76,9 @@ class MDConfig:
     """eV/Å: a larger force on any atom ends the run."""
     max_temperature: float = 10000.0
     """K: a higher temperature ends the run."""
+    committee_threshold: float = 0.3
+    """eV/Å: where the members of a committee disagree more about the force on an atom (standard
+    deviation), the run warns, once. Some ten times the force error of a good model."""
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
@@ -112,7 +115,7 @@ class MDConfig:
     def _check_numbers(self) -> None:
         """Check the ranges."""
         for name in ("timestep", "thermostat_time", "barostat_time", "compressibility",
-                     "max_force", "max_temperature",
+                     "max_force", "max_temperature", "committee_threshold",
                      "log_interval", "trajectory_interval", "checkpoint_interval"):  # fmt: skip
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")

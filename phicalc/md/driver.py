@@ -194,7 +194,9 @@ class _Run:
             self.rng.bit_generator.state = checkpoint.random_state
         self.dynamics = self.integrator.dynamics
         self.dynamics.nsteps = self.first_step
-        self.guard = Guard(atoms, config.max_force, config.max_temperature)
+        self.guard = Guard(
+            atoms, config.max_force, config.max_temperature, config.committee_threshold
+        )
 
     def complete(self, progress: bool) -> float:
         """Run to the end; return the seconds it took."""

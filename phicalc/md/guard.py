@@ -8,7 +8,9 @@ import torch
 from ase import Atoms
 from ase.data import covalent_radii
 
+from phicalc.committee import CommitteeCalculator
 from phicalc.md.output import frame_text
+from phicalc.md.restart import with_parts
 from phicalc.neighbors import neighbor_list
 from phicalc.state import write_atomically
 
@@ -34,12 +36,17 @@ class Guard:
         Largest force on an atom, in eV/Å.
     max_temperature
         Highest temperature, in K.
+    committee_threshold
+        Largest disagreement of a committee about the force on an atom, in eV/Å.
     """
 
-    def __init__(self, atoms: Atoms, max_force: float, max_temperature: float) -> None:
+    def __init__(
+        self, atoms: Atoms, max_force: float, max_temperature: float, committee_threshold: float
+    ) -> None:
         self._atoms = atoms
         self._max_force = max_force
         self._max_temperature = max_temperature
+        self._committee_threshold = committee_threshold
         self._good: Atoms | None = None
         self._good_step = 0
         self._warned: set[str] = set()
@@ -64,11 +71,24 @@ class Guard:
         self._remember(step)
 
     def warn_of_extrapolation(self, step: int) -> None:
-        """Warn, once in a run, of atoms so near or so charged that no model can know them."""
+        """Warn, once in a run, of atoms that no model can know, or that a committee does not.
+
+        Too near each other, too charged, or with a force about which the members disagree.
+        """
         if "distance" not in self._warned and (text := _too_near(self._atoms)):
             self._warn("distance", step, text)
         if "charge" not in self._warned and (text := _too_charged(self._atoms)):
             self._warn("charge", step, text)
+        if "committee" not in self._warned and (text := self._disagreement()):
+            self._warn("committee", step, text)
+
+    def _disagreement(self) -> str:
+        """Say where committees, alone or as parts of a sum, disagree too much."""
+        committees = [
+            part for part in with_parts(self._atoms.calc) if isinstance(part, CommitteeCalculator)
+        ]
+        found = (part.disagreement(self._committee_threshold) for part in committees)
+        return next(filter(None, found), "")
 
     def _warn(self, kind: str, step: int, text: str) -> None:
         self._warned.add(kind)

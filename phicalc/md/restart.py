@@ -22,6 +22,7 @@ from ase.calculators.mixing import LinearCombinationCalculator
 from ase.io.jsonio import encode
 
 from phicalc.calculator import PhiCalculator
+from phicalc.committee import CommitteeCalculator
 from phicalc.environment import environment_of
 from phicalc.md.config import MDConfig
 from phicalc.md.ensembles import Integrator
@@ -33,7 +34,7 @@ _MOTION = ("positions", "momenta", "cell")
 _PREFIX = "integrator."
 #: Settings in which a continued run may differ: they change rounding at most, or nothing.
 _FREE = ("calculator.model", "calculator.device", "calculator.compile", "max_force",
-         "max_temperature")  # fmt: skip
+         "max_temperature", "committee_threshold")  # fmt: skip
 
 
 class Checkpoint(NamedTuple):
@@ -129,7 +130,7 @@ def start_afresh(atoms: Atoms, integrator: Integrator | None, pressure: bool) ->
 
     Whoever starts from here, in this process or in another one, computes the same.
     """
-    for calculator in _with_parts(atoms.calc):
+    for calculator in with_parts(atoms.calc):
         if isinstance(calculator, Calculator):
             calculator.reset()
         else:  # ASE's base class keeps nothing else
@@ -141,11 +142,11 @@ def start_afresh(atoms: Atoms, integrator: Integrator | None, pressure: bool) ->
         integrator.refresh()
 
 
-def _with_parts(calculator: BaseCalculator) -> Iterator[BaseCalculator]:
+def with_parts(calculator: BaseCalculator) -> Iterator[BaseCalculator]:
     """Yield a calculator and, of sums of several, all parts."""
     if isinstance(calculator, LinearCombinationCalculator):
         for part in calculator.mixer.calcs:
-            yield from _with_parts(part)
+            yield from with_parts(part)
     yield calculator
 
 
@@ -159,13 +160,28 @@ def describe_run(atoms: Atoms, config: MDConfig) -> dict[str, Any]:
 
 
 def describe_calculator(atoms: Atoms) -> dict[str, Any]:
-    """Name, parameters and, of our own, the digest of the weights."""
+    """Name, parameters and, of our own, the digest of the weights; of a committee, of each."""
     calculator = atoms.calc
-    if not isinstance(calculator, PhiCalculator):
+    members = _members(calculator)
+    if not members:
         parameters = json.loads(encode(calculator.todict()))
         return {"name": type(calculator).__name__, "parameters": parameters}
-    digest = calculator.card.sha256 if calculator.card else calculator.parameters["model"]
-    return {"name": "phicalc", **calculator.parameters, "sha256": digest}
+    models = [member.parameters["model"] for member in members]
+    digests = [
+        member.card.sha256 if member.card else model
+        for member, model in zip(members, models, strict=True)
+    ]
+    shared = members[0].parameters
+    if isinstance(calculator, CommitteeCalculator):
+        return {"name": "phicalc-committee", **shared, "model": models, "sha256": digests}
+    return {"name": "phicalc", **shared, "sha256": digests[0]}
+
+
+def _members(calculator: BaseCalculator) -> list[PhiCalculator]:
+    """Return our calculators that make up one; none if it is of another kind."""
+    if isinstance(calculator, CommitteeCalculator):
+        return calculator.members
+    return [calculator] if isinstance(calculator, PhiCalculator) else []
 
 
 def _describe_structure(atoms: Atoms) -> dict[str, Any]:
@@ -183,6 +199,5 @@ def _describe_structure(atoms: Atoms) -> dict[str, Any]:
 
 def _environment(atoms: Atoms) -> str | None:
     """Describe total charge, field and fragments, for a calculator that knows of them."""
-    if not isinstance(atoms.calc, PhiCalculator):
-        return None
-    return repr(environment_of(atoms, atoms.calc.parameters))
+    members = _members(atoms.calc)
+    return repr(environment_of(atoms, members[0].parameters)) if members else None

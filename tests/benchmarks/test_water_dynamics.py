@@ -6,33 +6,14 @@ and pictures stay in ``runs/``; ``PHICALC_MODEL`` names another model folder to 
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import ase.io
 import numpy as np
 import pytest
-from ase import Atoms
 
-from phicalc import PhiCalculator
 from phicalc.analysis.rdf import pair_distribution
-from phicalc.md import MDConfig, initialise_velocities, make_report, read_log, run_md
-from phicalc.relax import relax
-from phicalc.structures import water_box
+from phicalc.md import MDConfig, make_report, read_log, run_md
 
-MODEL = os.environ.get("PHICALC_MODEL", "water")
-RUNS = Path("runs")
-
-
-def equilibrated(dtype: str, steps: int) -> Atoms:
-    """64 waters from a lattice start, after `steps` of 0.5 fs under a strong thermostat."""
-    atoms = water_box(64)
-    atoms.calc = PhiCalculator(MODEL, dtype=dtype, compile=True)
-    relax(atoms, fmax=0.2, steps=40)
-    initialise_velocities(atoms, 600.0, np.random.default_rng(1))
-    config = MDConfig(temperature=300.0, timestep=0.5, steps=steps, thermostat_time=50.0, seed=1)
-    run_md(atoms, config, RUNS / f"start_{dtype}", overwrite=True)
-    return atoms
+from .water_start import RUNS, equilibrated
 
 
 def test_water_dynamics_nvt() -> None:

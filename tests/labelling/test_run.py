@@ -5,6 +5,8 @@ import multiprocessing
 import subprocess
 import sys
 import time
+from functools import partial
+from pathlib import Path
 
 import ase.io
 import numpy as np
@@ -128,6 +130,35 @@ def test_processes_of_a_killed_run_end(tmp_path):
         process.kill()
         # The pipe is at its end only when nobody holds it any more, the workers included.
         assert process.communicate(timeout=60)[0] == b""
+
+
+DEADLY = """
+import multiprocessing, os, pathlib
+from ase.calculators.emt import EMT
+
+class Deadly(EMT):
+    def calculate(self, atoms, *args):
+        if pathlib.Path("poison").exists() and len(atoms) == 4 and multiprocessing.parent_process():
+            os._exit(1)
+        super().calculate(atoms, *args)
+"""
+
+
+def test_a_worker_that_ends_of_itself_costs_no_finished_frame(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    Path("deadly_for_label.py").write_text(DEADLY)
+    Path("poison").touch()
+    spec = CalculatorSpec("deadly_for_label:Deadly")
+    structures = [molecule("N2"), molecule("CO"), bulk("Cu", cubic=True)]
+    again = partial(label, structures, spec, "out.extxyz", workers=2, progress=False)
+    with pytest.raises(RuntimeError, match=r"kept in .*Start the same") as told:
+        again()
+    kept = Path("out.extxyz.journal").read_text().splitlines()[1:]
+    assert f": {len(kept)} of 3 frames" in str(told.value)
+    assert not Path("out.extxyz").exists()
+    Path("poison").unlink()
+    assert again().n_frames == 3
 
 
 def test_failures_are_recorded_and_left_out(structures, tmp_path, monkeypatch):

@@ -12,10 +12,14 @@ from pathlib import Path
 import ase.io
 import numpy as np
 import pytest
+from ase.build import molecule
+from ase.calculators.lj import LennardJones
+from ase.calculators.mixing import SumCalculator
 
 import phicalc.md.folder as folder_module
 from phicalc import cli
 from phicalc.calculator import PhiCalculator
+from phicalc.committee import CommitteeCalculator
 from phicalc.md import MDConfig, MDError, read_log, run_md
 from phicalc.md.folder import locked, warn_about_room
 from phicalc.md.output import GrowingFile
@@ -255,6 +259,24 @@ def test_plausible_water_is_not_warned_of_and_senseless_charges_are(tmp_path):
     atoms.calc.last = 1.2
     with pytest.warns(UserWarning, match=r"charge of atom 5 \(H\) is \+1.20 e"):
         run_md(atoms, config, tmp_path / "b")
+
+
+def test_a_committee_that_disagrees_is_warned_of_once(tmp_path):
+    atoms = molecule("H2O")
+    atoms.calc = CommitteeCalculator([tiny_potential(seed) for seed in (1, 2)])
+    atoms.get_forces()
+    spread = atoms.calc.committee_results["forces_std"]
+    atom, largest = int(spread.argmax()), float(spread.max())
+    steps = {"steps": 2, "timestep": 1e-3, "temperature": 1.0, "log_interval": 1}
+    run_md(atoms, MDConfig(**steps, committee_threshold=2 * largest), tmp_path / "a")
+    mixed = molecule("H2O")  # the same beside another calculator
+    mixed.calc = SumCalculator([atoms.calc, LennardJones(sigma=0.1)])
+    config = MDConfig(**steps, committee_threshold=largest / 2)
+    for number, water in enumerate((atoms, mixed)):
+        text = rf"step 0: the committee .* atom {atom} \({atoms.symbols[atom]}\) by {largest:.2g}"
+        with pytest.warns(UserWarning, match=text) as caught:
+            run_md(water, config, tmp_path / f"{number}")
+        assert len(caught) == 1
 
 
 def test_drift_is_reported_in_meV_per_atom_and_picosecond(tmp_path):
