@@ -36,7 +36,7 @@ def test_water_ensembles_nvt(thermostat: str) -> None:
     atoms = start()
     config = MDConfig(
         thermostat=thermostat, temperature=TEMPERATURE, timestep=1.0, steps=8_000,
-        thermostat_time=100.0, seed=3, log_interval=10, trajectory_interval=50,
+        thermostat_time=100.0, seed=3, log_interval=10, trajectory_interval=50, log_pressure=True,
     )  # fmt: skip
     folder = RUNS / f"nvt_{thermostat}"
     result = run_md(atoms, config, folder, overwrite=True)
@@ -100,7 +100,7 @@ def test_water_ensembles_volume() -> None:
 @cache
 def start() -> Atoms:
     """Water at 300 K and 1 g/cm³."""
-    return equilibrated("float32", steps=1000)
+    return equilibrated("float32", steps=1000, pressure=True)
 
 
 @cache

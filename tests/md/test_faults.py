@@ -321,6 +321,20 @@ def test_command_line_says_what_is_wrong_with_a_model(inputs, capsys):
     assert read_log("run/log.csv")["step"].tolist() == [0, 8]
 
 
+def test_a_folder_of_members_runs_as_a_committee_and_goes_on(inputs, capsys):
+    for number in (0, 1):
+        save_tiny_model(Path(f"team/member_{number}/model"), seed=number + 1)
+    arguments = [*inputs, "--model", "team", "--output", "run"]
+    with pytest.warns(UserWarning, match="step 0: the committee disagrees about the force on atom"):
+        assert cli.main([*arguments, "--steps", "4", "--committee-threshold", "1e-6"]) == 0
+    again = [*inputs, "--output", "run", "--restart", "--steps", "6"]
+    assert cli.main([*again, "--committee-threshold", "1e6"]) == 0  # the model is that of the run
+    assert "continued after step 4" in capsys.readouterr().out
+    save_tiny_model(Path("team/member_1/model"), seed=7)
+    assert cli.main([*again, "--model", "team", "--steps", "8"]) == 2
+    assert "other settings (calculator.sha256: " in capsys.readouterr().err
+
+
 def test_unknown_elements_are_refused_before_the_run(inputs, capsys):
     atoms = waters()
     atoms.symbols[0] = "Cl"

@@ -16,6 +16,7 @@ from ase.constraints import FixAtoms
 
 from phicalc import cli
 from phicalc.calculator import PhiCalculator
+from phicalc.committee import CommitteeCalculator
 from phicalc.md import MDConfig, MDInterrupted, read_log, run_md
 from phicalc.md.restart import Checkpoint
 from phicalc.structures import write_structures
@@ -113,13 +114,18 @@ def test_springs_have_a_memory_that_would_show(tmp_path):
     np.testing.assert_allclose(first.positions, other.positions, atol=1e-2)
 
 
+@pytest.mark.parametrize("n_members", [1, 2])
 @pytest.mark.parametrize("settings_of", [{}, {"ensemble": "npt"}, {"log_pressure": True}])
-def test_our_calculator_goes_on_exactly(settings_of, tmp_path):
-    config = settings(timestep=0.2, steps=12, checkpoint_interval=5, **settings_of)
+def test_our_calculator_goes_on_exactly(settings_of, n_members, tmp_path):
+    config = settings(
+        timestep=0.2, steps=12, checkpoint_interval=5, committee_threshold=1e3, **settings_of
+    )
+    potentials = [tiny_potential(seed) for seed in range(1, n_members + 1)]
 
     def moving() -> Atoms:
         atoms = waters()
-        atoms.calc = PhiCalculator(tiny_potential())
+        one = n_members == 1
+        atoms.calc = PhiCalculator(potentials[0]) if one else CommitteeCalculator(potentials)
         return atoms
 
     whole, killed, atoms = moving(), moving(), moving()
