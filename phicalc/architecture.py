@@ -11,6 +11,9 @@ Head = Literal["none", "qeq", "latent", "spectral", "dirichlet", "solve", "solve
 #: Heads with sums of Coulomb interactions; and those whose charges ignore the total charge.
 COULOMB_HEADS, NEUTRAL_HEADS = ("qeq", "latent", "solve+coulomb"), ("spectral", "dirichlet")
 
+#: Heads with Poisson's equation on the graph of atoms.
+POISSON_HEADS = ("spectral", "dirichlet", "solve", "solve+coulomb", "random")
+
 
 @dataclass(frozen=True)
 class PotentialConfig:

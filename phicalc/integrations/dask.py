@@ -57,7 +57,7 @@ def map_structures(
     frames
         The structures; they are left alone.
     calculator
-        Any ASE calculator; each worker receives a copy, once.
+        Any ASE calculator; each worker receives a copy, whatever the number of structures.
     scheduler
         ``"local"`` starts worker processes on this machine for the time of the call; an address
         such as ``"tcp://host:8786"`` uses those of a running scheduler, which must have the same

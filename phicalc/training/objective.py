@@ -4,8 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
-#: Heads whose charges do not come from Poisson's equation on the graph.
-CHARGE_HEADS = ("qeq", "latent")
+from phicalc.architecture import POISSON_HEADS
 
 
 @dataclass(frozen=True)
@@ -145,7 +144,7 @@ class PenaltyConfig:
             raise ValueError(
                 "penalties.net_charge and penalties.charges need charges, but model.head is 'none'"
             )
-        if self.residual and head in ("none", *CHARGE_HEADS):
+        if self.residual and head not in POISSON_HEADS:
             raise ValueError(
                 f"penalties.residual needs a head with Poisson's equation on the graph, got "
                 f"model.head={head!r}"

@@ -1,6 +1,7 @@
 """What each electrostatic head gains, beside controls: `make bench ARGS="-k phi_errors"` (hours).
 
-And what the Φ-Module gains by the amount of data: `-k phi_amount`.
+And what the Φ-Module gains by the amount of data: `-k phi_amount`; and what a short cutoff costs
+with and without charge equilibration: `-k phi_cutoff`.
 
 Every head is trained with the same backbone, recipe, data and seeds on energies and forces only
 (`phi_errors/*.yaml`, `error_cost/dipeptides.yaml`, `models/water/train.yaml` with 32 channels);
@@ -49,13 +50,19 @@ def errors_of(
     data: str, head: str, degree: str, seed: str, part: float = 1.0
 ) -> tuple[float, float]:
     """Errors of forces (meV/Å) and energies (meV/atom) of a network trained on part of the data."""
-    recipe, epochs, split = SETS[data]
-    output = FOLDER / f"{data}_{head}_l{degree}_s{seed}{'' if part == 1 else f'_part{part}'}"
+    epochs = round(SETS[data][1] / part)  # as many steps
+    name = f"{data}_{head}_l{degree}_s{seed}{'' if part == 1 else f'_part{part}'}"
+    settings = {"seed": seed, "model.head": head, "model.l_max": degree}
+    return trained(data, name, {**settings, "data.train_fraction": part}, epochs)
+
+
+def trained(data: str, name: str, settings: dict[str, object], epochs: int) -> tuple[float, float]:
+    """Train on a set, unless that was done, and return the errors of forces and energies."""
+    recipe, _, split = SETS[data]
+    output = FOLDER / name
     if not (output / "metrics.json").is_file():
-        settings = {"output": output, "seed": seed, "model.head": head, "model.l_max": degree}
-        settings |= {"model.channels": 32, "compile": "false"}
-        epochs = round(epochs / part)  # as many steps
-        settings |= {"max_epochs": epochs, "validate_every": epochs, "data.train_fraction": part}
+        run = {"output": output, "max_epochs": epochs, "validate_every": epochs}
+        settings = {"model.channels": 32, "compile": "false", **run, **settings}
         changes = [f"{key}={value}" for key, value in settings.items()]
         train_from_yaml(recipe, changes, lambda _: None)
     metrics = json.loads((output / "metrics.json").read_text())[split]["metrics"]
@@ -92,3 +99,19 @@ def test_phi_amount_of_data(record: Callable[[str, float], None], shared_data) -
             print(f"  {100 * part:3.0f} %  {head:<8} {forces:8.2f} {energy:8.3f}", flush=True)
             record(f"carbon chains, {part} of the data, {head}, forces (meV/Å)", forces)
             assert forces > 0
+
+
+@pytest.mark.parametrize("data", ["dipeptides", "nacl_clusters", "water"])
+def test_phi_cutoff(data: str, record: Callable[[str, float], None], shared_data) -> None:
+    shared_data("spice_dipeptides_mbis_val.xyz.gz")
+    keep_freed_memory()
+    print(f"\n{data}, l = 2, seed 1: forces meV/Å, energy meV/atom, time of training")
+    for head, cutoff in (("none", 5.0), ("none", 3.0), ("qeq", 3.0)):
+        name = f"{data}_{head}_cutoff{cutoff}"
+        settings = {"seed": 1, "model.head": head, "model.cutoff": cutoff}
+        forces, energy = trained(data, name, settings, SETS[data][1])
+        rows = (FOLDER / name / "metrics.jsonl").read_text().splitlines()
+        seconds = json.loads(rows[-1])["seconds"]
+        print(f"  {head} {cutoff} Å: {forces:8.2f} {energy:8.3f}  {seconds:.0f} s", flush=True)
+        record(f"{data} {head} cutoff {cutoff} forces (meV/Å)", forces)
+        assert forces > 0
