@@ -68,8 +68,9 @@ class CommitteeCalculator(Calculator):
             raise InputError(f"a committee needs at least 2 models, got {len(models)}")
         if force_threshold is not None and not force_threshold > 0:
             raise InputError(f"force_threshold must be positive (eV/Å), got {force_threshold}")
-        self.members = [PhiCalculator(model, **kwargs) for model in models]
         super().__init__()
+        self.members = [PhiCalculator(model, **kwargs) for model in models]
+        self.reset()
         self.force_threshold = force_threshold
         self.implemented_properties = [
             name

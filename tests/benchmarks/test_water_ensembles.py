@@ -19,7 +19,7 @@ import scipy.stats
 from ase import Atoms, units
 
 from phicalc.analysis import Estimate, block_average
-from phicalc.md import MDConfig, make_report, read_log, run_md
+from phicalc.md import MDConfig, MDResult, make_report, read_log, run_md
 from phicalc.md.velocities import degrees_of_freedom
 
 from .water_start import MODEL, RUNS, equilibrated
@@ -40,8 +40,7 @@ def test_water_ensembles_nvt(thermostat: str) -> None:
     )  # fmt: skip
     folder = RUNS / f"nvt_{thermostat}"
     result = run_md(atoms, config, folder, overwrite=True)
-    print(f"\n{MODEL}, {thermostat}, 8 ps: {1e3 * result.seconds / config.steps:.1f} ms/step, "
-          f"drift {result.drift:+.4f} meV/atom/ps")  # fmt: skip
+    print(f"\n{described(config, result)}")
     frames = late(ase.io.read(result.trajectory, ":"))
     noisy = thermostat == "langevin"  # drives the centre of mass too
     weak = {z: lag_of_momenta(frames, z, config.timestep) for z in (1, 8)}
@@ -132,10 +131,17 @@ def npt(pressure: float) -> Path:
     frames = late(ase.io.read(result.trajectory, ":"))
     lag = sum(lag_of_momenta(frames, z, 1.0) * 3 * np.sum(atoms.numbers == z) for z in (1, 8))
     shift = lag * units.kB * TEMPERATURE / (3 * atoms.get_volume()) / units.bar
-    print(f"\n{MODEL}, NPT at {pressure:g} bar, 15 ps: "
-          f"{1e3 * result.seconds / config.steps:.1f} ms/step, drift {result.drift:+.4f} "
-          f"meV/atom/ps; the time step acts as {shift:.0f} bar more")  # fmt: skip
+    print(f"\n{described(config, result)}; the time step acts as {shift:.0f} bar more")
     return folder
+
+
+def described(config: MDConfig, result: MDResult) -> str:
+    """What ran, how long, and how well it conserved its energy."""
+    target = f" at {config.pressure:g} bar" if config.ensemble == "npt" else ""
+    return (
+        f"{MODEL}, {config.method}{target}, {config.steps * config.timestep / 1000:g} ps: "
+        f"{1e3 * result.seconds / config.steps:.1f} ms/step, drift {result.drift:+.4f} meV/atom/ps"
+    )
 
 
 def late(series):
