@@ -136,7 +136,7 @@ def npt(pressure: float) -> Path:
 
 
 def described(config: MDConfig, result: MDResult) -> str:
-    """What ran, how long, and how well it conserved its energy."""
+    """Say what ran, how long, and how well it conserved its energy."""
     target = f" at {config.pressure:g} bar" if config.ensemble == "npt" else ""
     return (
         f"{MODEL}, {config.method}{target}, {config.steps * config.timestep / 1000:g} ps: "
