@@ -13,295 +13,37 @@ held out whole, with their ions and whatever contains them.
 """
 
 import argparse
-import csv
-import gzip
-import hashlib
-import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from ase import Atoms
 from ase.build import bulk
-from ase.data import covalent_radii, vdw_radii
 from ase.io import write
+from geometries import as_atoms, cluster, embed, optimize, pull
 from rdkit import Chem, RDLogger
-from rdkit.Chem import BRICS, AllChem
-from rdkit.Chem.Scaffolds import MurckoScaffold
-from scipy.spatial.distance import cdist
+from smiles import (
+    IONS,
+    SMALL_IONS,
+    SOLVENTS,
+    Molecule,
+    as_molecules,
+    charge_of,
+    choose,
+    cut,
+    decorate,
+    draw_drugs,
+    ionize,
+    many,
+    parse,
+    read_common,
+    split_of,
+)
 
-ELEMENTS = {"H", "C", "N", "O", "F", "Na", "S", "Cl"}
-HERE = Path(__file__).parent
-
-#: What may replace a hydrogen on carbon.
-SUBSTITUENTS = [
-    "O", "N", "F", "Cl", "S", "C", "C#N", "C(=O)O", "C=O", "[N+](=O)[O-]", "N=[N+]=[N-]", "OC",
-    "N(C)C", "C(F)(F)F", "C(Cl)(Cl)Cl", "S(=O)(=O)O", "S(=O)(=O)N", "S(C)(=O)=O", "C#C", "C=C",
-    "NC(C)=O", "C(N)=O", "C(=O)OC", "C(C)=O", "SC", "NC(=N)N", "N=C=O", "OC(C)=O",
-]  # fmt: skip
-
-#: Sites that lose a proton, and sites that gain one; the first atom changes its charge.
-ACIDS = [
-    "[OX2H1]C(=O)", "[OX2H1]S(=O)(=O)", "[OX2H1]c", "[SX2H1]", "[NX3;H1,H2]S(=O)(=O)", "[nX3H1]",
-    "[OX2H1][CX4]", "[NX3H1](C=O)C=O", "[NX3;H1]C(=O)",
-]  # fmt: skip
-BASES = [
-    "[NX3;!$(N[#6]=[!#6]);!$(N[#6]#N);!$(NS(=O)=O);!$([N+]);!$(N-[O,N])]", "[nX2]",
-    "[NX2]=[#6]", "[OX1]=[#6]",
-]  # fmt: skip
-
-#: Partners of dimers and shells of clusters: never held out themselves.
-SOLVENTS = [
-    "O", "CO", "CCO", "CC(C)=O", "CS(C)=O", "CN(C)C=O", "CC#N", "C1CCOC1", "ClC(Cl)Cl", "ClCCl",
-    "c1ccccc1", "N", "OCCO", "CC(=O)O",
-]  # fmt: skip
-SMALL_IONS = ["[Na+]", "[Cl-]", "[F-]", "[OH-]", "[OH3+]", "[NH4+]"]
-IONS = [
-    *SMALL_IONS, "CC(=O)[O-]", "C[NH3+]", "NC(N)=[NH2+]", "[O-]c1ccccc1", "C[O-]", "[S-]C",
-    "c1c[nH+]c[nH]1", "C[N+](C)(C)C", "CS(=O)(=O)[O-]", "OC(=O)[O-]", "[O-][N+](=O)[O-]",
-    "[O-]C=O",
-]  # fmt: skip
+#: Ions of pairs, in clusters.
 PAIR_CATIONS = ["[Na+]", "[Na+]", "[OH3+]", "[NH4+]", "C[NH3+]", "NC(N)=[NH2+]"]
 PAIR_ANIONS = ["[Cl-]", "[F-]", "[OH-]", "CC(=O)[O-]", "[O-]C=O", "[O-][N+](=O)[O-]"]
-
-
-class Molecule(NamedTuple):
-    """A molecule or ion, and the name by which it is held out."""
-
-    smiles: str
-    kind: str
-    name: str
-
-    @property
-    def split(self) -> str:
-        """Part of the data that it belongs to."""
-        common = self.smiles in SOLVENTS or self.smiles in IONS
-        return "train" if common else split_of(self.name)
-
-
-def split_of(name: str) -> str:
-    """Draw a part by the digest of a name: 5 % valid, 7 % test."""
-    draw = int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 16**8
-    return "valid" if draw < 0.05 else "test" if draw < 0.12 else "train"
-
-
-def parse(smiles: str, heaviest: int = 24) -> Chem.Mol | None:
-    """Read a closed-shell molecule of the elements and size wanted."""
-    mol = Chem.MolFromSmiles(smiles)
-    if mol is None or not 0 < mol.GetNumAtoms() <= heaviest or "." in smiles:
-        return None
-    wrong = any(a.GetSymbol() not in ELEMENTS or a.GetNumRadicalElectrons() for a in mol.GetAtoms())
-    return None if wrong else mol
-
-
-def charge_of(smiles: str) -> int:
-    """Total charge."""
-    return int(Chem.GetFormalCharge(Chem.MolFromSmiles(smiles)))
-
-
-def read_common() -> list[Molecule]:
-    """Molecules of the list beside this script."""
-    found = []
-    for line in (HERE / "molecules.txt").read_text(encoding="utf-8").splitlines():
-        if line.startswith("#"):
-            continue
-        for smiles in line.split():
-            mol = Chem.MolFromSmiles(smiles)
-            charge = Chem.GetFormalCharge(mol)
-            zwitter = len(smiles.split("[N+](=O)[O-]")) == 1 and ("-]" in smiles and "+" in smiles)
-            kind = "cation" if charge > 0 else "anion" if charge < 0 else "small"
-            if not charge and zwitter and ("H" in smiles or "C(=O)[O-]" in smiles):
-                kind = "zwitterion"
-            found.append(Molecule(smiles, kind, neutral_name(mol)))
-    return list(dict.fromkeys(found))
-
-
-def neutral_name(mol: Chem.Mol) -> str:
-    """Name that a molecule shares with its ions: SMILES without charges and hydrogens."""
-    mol = Chem.RWMol(mol)
-    for atom in mol.GetAtoms():
-        atom.SetFormalCharge(0)
-        atom.SetNumExplicitHs(0)
-        atom.SetNoImplicit(True)
-    return str(Chem.MolToSmiles(mol, isomericSmiles=False, canonical=True))
-
-
-def draw_drugs(path: Path, number: int, rng: np.random.Generator) -> list[str]:
-    """Random molecules of the file."""
-    with gzip.open(path, "rt") as stream:
-        smiles = [row[0] for row in csv.reader(stream)][1:]
-    return [smiles[i] for i in rng.choice(len(smiles), number, replace=False)]
-
-
-def cut(drugs: Iterable[str]) -> set[str]:
-    """Pieces between the bonds that BRICS cuts, and scaffolds of rings."""
-    pieces = set()
-    for smiles in drugs:
-        mol = Chem.MolFromSmiles(smiles)
-        pieces |= {re.sub(r"\[\d+\*\]", "[H]", piece) for piece in BRICS.BRICSDecompose(mol)}
-        pieces.add(Chem.MolToSmiles(MurckoScaffold.GetScaffoldForMol(mol)))
-    mols = (parse(piece, 12) for piece in pieces)
-    return {Chem.MolToSmiles(mol, isomericSmiles=False) for mol in mols if mol is not None}
-
-
-def decorate(smiles: str, rng: np.random.Generator) -> str | None:
-    """Replace a hydrogen on carbon by a functional group."""
-    mol = Chem.MolFromSmiles(smiles)
-    sites = [a.GetIdx() for a in mol.GetAtoms() if a.GetSymbol() == "C" and a.GetTotalNumHs()]
-    if not sites:
-        return None
-    group = Chem.MolFromSmiles(str(rng.choice(SUBSTITUENTS)))
-    joined = Chem.RWMol(Chem.CombineMols(mol, group))
-    joined.AddBond(int(rng.choice(sites)), mol.GetNumAtoms(), Chem.BondType.SINGLE)
-    try:
-        Chem.SanitizeMol(joined)
-    except Chem.MolSanitizeException:
-        return None
-    return str(Chem.MolToSmiles(joined, isomericSmiles=False))
-
-
-def ionize(smiles: str, charge: int, rng: np.random.Generator) -> str | None:
-    """Give a proton to a random site, or take one from it."""
-    mol = Chem.MolFromSmiles(smiles)
-    hits = [
-        [match[0] for match in mol.GetSubstructMatches(Chem.MolFromSmarts(pattern))]
-        for pattern in (BASES if charge > 0 else ACIDS)
-    ]
-    hits = [hit for hit in hits if hit]
-    if not hits:
-        return None
-    kind = hits[int(rng.integers(len(hits)))]
-    atom = mol.GetAtomWithIdx(int(rng.choice(kind)))
-    hydrogens = atom.GetTotalNumHs()
-    atom.SetFormalCharge(atom.GetFormalCharge() + charge)
-    atom.SetNoImplicit(True)
-    atom.SetNumExplicitHs(hydrogens + charge)
-    try:
-        Chem.SanitizeMol(mol)
-    except Chem.MolSanitizeException:
-        return None
-    return str(Chem.MolToSmiles(mol, isomericSmiles=False))
-
-
-def embed(smiles: str, seed: int) -> Chem.Mol | None:
-    """Three-dimensional conformer, not optimized."""
-    mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
-    if mol.GetNumAtoms() == 1:
-        conformer = Chem.Conformer(1)
-        conformer.Set3D(True)
-        mol.AddConformer(conformer)
-        return mol
-    settings = AllChem.ETKDGv3()
-    settings.randomSeed = seed
-    settings.maxIterations = 30
-    return mol if AllChem.EmbedMolecule(mol, settings) == 0 else None
-
-
-def optimize(mol: Chem.Mol, steps: int) -> None:
-    """Minimize by a force field, MMFF where it has parameters and UFF elsewhere."""
-    if steps == 0 or mol.GetNumAtoms() < 2:
-        return
-    if AllChem.MMFFHasAllMoleculeParams(mol):
-        AllChem.MMFFOptimizeMolecule(mol, maxIters=steps, ignoreInterfragInteractions=False)
-    elif AllChem.UFFHasAllMoleculeParams(mol):
-        AllChem.UFFOptimizeMolecule(mol, maxIters=steps, ignoreInterfragInteractions=False)
-
-
-def positions_of(mol: Chem.Mol) -> np.ndarray:
-    """Coordinates in Å."""
-    return np.array(mol.GetConformer().GetPositions())
-
-
-def put(mol: Chem.Mol, positions: np.ndarray) -> None:
-    """Set coordinates."""
-    conformer = mol.GetConformer()
-    for index, position in enumerate(positions):
-        conformer.SetAtomPosition(index, position.tolist())
-
-
-def radii_of(mol: Chem.Mol) -> np.ndarray:
-    """Van der Waals radii in Å."""
-    return vdw_radii[[a.GetAtomicNum() for a in mol.GetAtoms()]]
-
-
-def random_rotation(rng: np.random.Generator) -> np.ndarray:
-    """Rotation matrix, uniform."""
-    q, r = np.linalg.qr(rng.normal(size=(3, 3)))
-    q = q * np.sign(np.diag(r))
-    return q if np.linalg.det(q) > 0 else -q
-
-
-def pack(mols: list[Chem.Mol], contact: float, rng: np.random.Generator) -> Chem.Mol:
-    """Put molecules around the first one, each as near as `contact` allows."""
-    whole = Chem.Mol(mols[0])
-    put(whole, positions_of(whole) - positions_of(whole).mean(axis=0))
-    for mol in mols[1:]:
-        turned = (positions_of(mol) - positions_of(mol).mean(axis=0)) @ random_rotation(rng).T
-        first, best = positions_of(whole), None
-        least = contact * (radii_of(whole)[:, None] + radii_of(mol)[None])
-        for _ in range(4):  # the nearest of a few directions makes compact clusters
-            direction = rng.normal(size=3)
-            direction /= np.linalg.norm(direction)
-            distance = 0.5
-            while (cdist(first, turned + distance * direction) < least).any():
-                distance += 0.15
-            if best is None or distance < best[0]:
-                best = distance, direction
-        moved = Chem.Mol(mol)
-        put(moved, turned + best[0] * best[1])
-        whole = Chem.CombineMols(whole, moved)
-    Chem.SanitizeMol(whole)
-    return whole
-
-
-@lru_cache(maxsize=100)
-def conformer_of(smiles: str, seed: int) -> Chem.Mol | None:
-    """Optimized conformer."""
-    mol = embed(smiles, seed)
-    if mol is not None:
-        optimize(mol, 100)
-    return mol
-
-
-def cluster(
-    parts: list[str], steps: int, contact: float, rng: np.random.Generator
-) -> Chem.Mol | None:
-    """Packed molecules, minimized by some steps of a force field."""
-    mols = [conformer_of(smiles, int(rng.integers(4))) for smiles in parts]
-    if any(mol is None for mol in mols):
-        return None
-    whole = pack(mols, contact, rng)
-    optimize(whole, steps)
-    return whole
-
-
-def pull(mol: Chem.Mol, n_first: int, distance: float) -> None:
-    """Move all atoms but the first `n_first` away along the line between both centres."""
-    positions = positions_of(mol)
-    line = positions[n_first:].mean(axis=0) - positions[:n_first].mean(axis=0)
-    positions[n_first:] += distance * line / np.linalg.norm(line)
-    put(mol, positions)
-
-
-def as_atoms(mol: Chem.Mol, kind: str, name: str, split: str) -> Atoms | None:
-    """Structure for a file; None if atoms overlap."""
-    numbers = [a.GetAtomicNum() for a in mol.GetAtoms()]
-    atoms = Atoms(numbers, positions_of(mol))
-    charge = Chem.GetFormalCharge(mol)
-    atoms.info = {"charge": charge, "config_type": kind, "molecule": name, "split": split}
-    return None if overlapping(atoms) else atoms
-
-
-def overlapping(atoms: Atoms) -> bool:
-    """Whether two atoms are nearer than 0.65 of a bond."""
-    if len(atoms) == 1:
-        return False
-    radii = covalent_radii[atoms.numbers]
-    ratios = atoms.get_all_distances() / (radii[:, None] + radii[None])
-    return bool(ratios[np.triu_indices(len(atoms), 1)].min() < 0.65)
 
 
 class Files:
@@ -433,29 +175,6 @@ def add_crystallites(files: Files, number: int, rng: np.random.Generator) -> Non
         labels = {"config_type": "ion_cluster", "molecule": name, "split": split}
         atoms.info = {"charge": charge, **labels}
         files.lists["rattle"].append(atoms)
-
-
-def choose(smiles: Iterable[str], number: int, rng: np.random.Generator) -> list[str]:
-    """Random ones of a set, the same in every run."""
-    ordered = sorted(smiles)
-    return [ordered[i] for i in rng.permutation(len(ordered))[:number]]
-
-
-def as_molecules(smiles: Iterable[str], kind: str) -> list[Molecule]:
-    """Give molecules their names."""
-    return [Molecule(s, kind, neutral_name(Chem.MolFromSmiles(s))) for s in smiles]
-
-
-def many(make: Callable[[], str | None], number: int) -> set[str]:
-    """Different results of a random rule."""
-    found: set[str] = set()
-    for _ in range(30 * number):
-        made = make()
-        if made is not None and (mol := parse(made)) is not None:
-            found.add(Chem.MolToSmiles(mol, isomericSmiles=False))
-        if len(found) == number:
-            break
-    return found
 
 
 def make(path: Path, scale: float, rng: np.random.Generator) -> Files:
