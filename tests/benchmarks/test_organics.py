@@ -167,7 +167,7 @@ def alkane(n_carbons: int) -> Atoms:
     backbone = np.array([[1.26 * i, 0.43 * (-1) ** i, 0] for i in range(n_carbons)])
     side = np.array([[0, 0.63 * (-1) ** i, 0] for i in range(n_carbons)])
     up, down = (backbone + side + [0, 0, z] for z in (0.89, -0.89))
-    ends = np.array([[-0.89, -0.2, 0], [0.89, 0.2 * (-1) ** n_carbons, 0]]) + backbone[[0, -1]]
+    ends = np.array([[-0.9, -0.62, 0], [0.9, 0.62 * (-1) ** n_carbons, 0]]) + backbone[[0, -1]]
     symbols = ["C"] * n_carbons + ["H"] * (2 * n_carbons + 2)
     return Atoms(symbols, np.concatenate([backbone, up, down, ends]))
 
