@@ -3,6 +3,7 @@
 - `-k organics_errors`: held-out frames by class of molecule and by total charge.
 - `-k organics_relax`: 20 drug-like molecules and 10 clusters of ions and water, held out, relaxed
   from the same start by the model and by GFN2-xTB, and by the model from the minimum of GFN2-xTB.
+- `-k organics_separation`: charge and energy of Na⁺ as it leaves chloride or water.
 - `-k organics_cost`: energies, forces and charges of droplets of water and of alkanes, one thread.
 
 Minima of GFN2-xTB (the extra ``label``) are kept in PHICALC_BENCH_FOLDER (``runs/organics`` by
@@ -205,3 +206,22 @@ def test_organics_cost(record: Callable[[str, float], None]) -> None:
             flush=True,
         )
         record(f"organics {name} {len(atoms)} atoms (ms)", ours)
+
+
+def test_organics_separation() -> None:
+    calculator = PhiCalculator(MODEL, device="cpu")
+    pairs = [("NaCl", Atoms("NaCl", np.zeros((2, 3)))), ("Na+ and water", Atoms("NaOH2"))]
+    pairs[1][1].positions[1:] = [[0, 0, 0], [0.757, 0, 0.587], [-0.757, 0, 0.587]]
+    pairs[1][1].info["charge"] = 1.0
+    print("\npair | Na–X Å | charge of Na: model, GFN2-xTB e | energy above the first: both, eV")
+    for name, atoms in pairs:
+        zero = None
+        for distance in (2.4, 3.0, 4.0, 6.0, 10.0, 20.0):
+            atoms.positions[0] = atoms.positions[1] - [0, 0, distance]
+            found = []
+            for calc in (calculator, xtb(Atoms(atoms, info={"charge": 0.0, **atoms.info}))):
+                atoms.calc = calc
+                found += [atoms.get_charges()[0], atoms.get_potential_energy()]
+            zero = zero or (found[1], found[3])
+            print(f"{name:<14} | {distance:5.1f} | {found[0]:6.3f} {found[2]:6.3f} | "
+                  f"{found[1] - zero[0]:7.3f} {found[3] - zero[1]:7.3f}", flush=True)  # fmt: skip
