@@ -157,7 +157,10 @@ def write_reference(folder: Path, structures: Path) -> Path:
 
 
 def _structure(record: dict[str, Any]) -> Atoms:
-    return Atoms(record["symbols"], record["positions"], cell=record["cell"], pbc=record["pbc"])
+    info = {"charge": record["charge"]} if "charge" in record else {}
+    return Atoms(
+        record["symbols"], record["positions"], cell=record["cell"], pbc=record["pbc"], info=info
+    )
 
 
 def _guarded(name: str, action: Callable[[], str], advice: str) -> Check:

@@ -212,7 +212,8 @@ def write_structures(path: str | Path, frames: Sequence[Atoms]) -> Path:
 
     Every other name gets extended XYZ, with results. A POSCAR holds the last structure. The folder
     is created if needed. The JSON is a list with one object per structure: symbols,
-    positions (Å), cell (Å), pbc and the results under ASE's names and in ASE's units.
+    positions (Å), cell (Å), pbc, charge (e, where ``info`` has one) and the results under ASE's
+    names and in ASE's units.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -236,13 +237,15 @@ def write_text(path: str | Path, text: str) -> Path:
 
 
 def _as_record(atoms: Atoms) -> dict[str, Any]:
-    """Structure and results as plain values."""
+    """Structure, its total charge if it has been given one, and results as plain values."""
+    charge = {"charge": float(atoms.info["charge"])} if "charge" in atoms.info else {}
     results = {} if atoms.calc is None else atoms.calc.results
     return {
         "symbols": atoms.get_chemical_symbols(),
         "positions": atoms.positions.tolist(),
         "cell": atoms.cell.array.tolist(),
         "pbc": atoms.pbc.tolist(),
+        **charge,
         **{name: np.asarray(value).tolist() for name, value in results.items()},
     }
 

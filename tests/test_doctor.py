@@ -6,6 +6,7 @@ import json
 import shutil
 
 import pytest
+from ase import Atoms
 from ase.build import molecule
 
 from phicalc import cli, doctor
@@ -25,7 +26,8 @@ def model(tmp_path, monkeypatch):
     )
     folder = tmp_path / "models" / "tiny"
     save_model(folder, build_potential(config, seed=1), ModelCard(name="tiny"))
-    frames = [water_box(2, density=0.3), molecule("H2O")]
+    hydroxide = Atoms("OH", [[0, 0, 0], [0, 0, 0.97]], info={"charge": -1.0})
+    frames = [water_box(2, density=0.3), molecule("H2O"), hydroxide]
     write_reference(folder, write_structures(tmp_path / "some.extxyz", frames))
     monkeypatch.setattr(doctor, "available_models", lambda: {"tiny": folder})
     return folder
