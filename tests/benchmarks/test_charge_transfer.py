@@ -1,11 +1,10 @@
 """What mean errors hide: `make bench ARGS="-k charge_transfer"` (a minute; needs tblite).
 
-`ag3`, `carbon-chains` and `nacl-clusters` are asked how energy and charges answer to a change far
-away, and GFN2-xTB, the level of their labels, is asked the same:
+`ag3` and `carbon-chains` are asked how energy and charges answer to a change far away, and
+GFN2-xTB, the level of their labels, is asked the same:
 
 - Ag3 with the total charges +1 and -1 at the same atoms (validation frames of both);
-- C10H3+ without one of the two hydrogens at its one end: charges of the other half of the chain;
-- Na9Cl8+ without the sodium farthest from its centre: charges of the half that is farther from it.
+- C10H3+ without one of the two hydrogens at its one end: charges of the other half of the chain.
 
 Prints the root mean square of what xTB says and of the error, over the structures.
 """
@@ -18,6 +17,7 @@ import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.calculators.calculator import CalculationFailed
 
 from phicalc import PhiCalculator
 from phicalc.labelling import CalculatorSpec
@@ -51,14 +51,6 @@ def far_hydrogen(atoms: Atoms) -> tuple[int, np.ndarray]:
     return removed, distances[removed] > np.median(distances[removed])
 
 
-def outer_sodium(atoms: Atoms) -> tuple[int, np.ndarray]:
-    """Sodium farthest from the centre, and the atoms farther than the median from it."""
-    from_centre = np.linalg.norm(atoms.positions - atoms.positions.mean(0), axis=1)
-    removed = int(np.argmax(np.where(atoms.symbols == "Na", from_centre, -1.0)))
-    distances = atoms.get_all_distances()[removed]
-    return removed, distances > np.median(distances)
-
-
 def report(
     name: str, model: np.ndarray, reference: np.ndarray, unit: str, record: Callable
 ) -> float:
@@ -76,37 +68,32 @@ def test_charge_transfer_of_total_charge(shared_data, record) -> None:
     calculator = PhiCalculator("ag3")
     energies, charges = [], []
     for atoms in validation_frames(shared_data("xtb_ag3_ions.xyz.gz")):
-        for ask in (lambda a, q: answers(a, q, calculator), by_xtb):
-            (cation, q_cation), (anion, q_anion) = ask(atoms, 1), ask(atoms, -1)
+        try:
+            reference = by_xtb(atoms, 1), by_xtb(atoms, -1)
+        except CalculationFailed:  # some shapes of one ion have no converged density as the other
+            continue
+        for found in ((answers(atoms, 1, calculator), answers(atoms, -1, calculator)), reference):
+            (cation, q_cation), (anion, q_anion) = found
             energies.append(anion - cation)
             charges.append(q_anion - q_cation)
-    print("\nAg3-, Ag3+ at the same atoms:")
+    print(f"\nAg3-, Ag3+ at the same atoms, {len(energies) // 2} structures:")
     energies, charges = np.array(energies), np.array(charges)
     assert report("ΔE", energies[::2], energies[1::2], "eV", record) < 1
     assert report("Δq", charges[::2], charges[1::2], "e", record) < 1
 
 
-@pytest.mark.parametrize(
-    ("model", "file", "kind", "choose", "charge_after"),
-    [
-        ("carbon-chains", "xtb_carbon_chain.xyz.gz", "C10H3+", far_hydrogen, 0),
-        ("nacl-clusters", "xtb_nacl_clusters.xyz.gz", "Na9Cl8+", outer_sodium, 1),
-    ],
-)
-def test_charge_transfer_after_an_atom_is_gone(
-    model: str, file: str, kind: str, choose: Callable, charge_after: int, shared_data, record
-) -> None:
+def test_charge_transfer_after_an_atom_is_gone(shared_data, record) -> None:
     pytest.importorskip("tblite", reason='pip install "phicalc[label]"')
-    calculator = PhiCalculator(model)
+    calculator = PhiCalculator("carbon-chains")
     energies, charges = [], []
-    for atoms in validation_frames(shared_data(file), kind):
-        removed, far = choose(atoms)
+    for atoms in validation_frames(shared_data("xtb_carbon_chain.xyz.gz"), "C10H3+"):
+        removed, far = far_hydrogen(atoms)
         rest = atoms[[i for i in range(len(atoms)) if i != removed]]
         for ask in (lambda a, q: answers(a, q, calculator), by_xtb):
-            (before, q_before), (after, q_after) = ask(atoms, 1), ask(rest, charge_after)
+            (before, q_before), (after, q_after) = ask(atoms, 1), ask(rest, 0)
             energies.append(after - before)
             charges.append((q_after - np.delete(q_before, removed))[np.delete(far, removed)])
-    print(f"\n{kind} without an atom, {len(energies) // 2} structures:")
+    print(f"\nC10H3+ without a hydrogen, {len(energies) // 2} structures:")
     energies, charges = np.array(energies), np.concatenate(charges).reshape(len(energies), -1)
     assert report("ΔE", energies[::2], energies[1::2], "eV", record) < 1
     assert report("Δq of the far half", charges[::2], charges[1::2], "e", record) < 1
