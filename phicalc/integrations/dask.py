@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 
+from phicalc.system import keep_freed_memory
+
 Result = TypeVar("Result")
 
 #: What is done with one structure, which has its calculator: ``task(index, atoms)``.
@@ -61,7 +63,8 @@ def map_structures(
     scheduler
         ``"local"`` starts worker processes on this machine for the time of the call; an address
         such as ``"tcp://host:8786"`` uses those of a running scheduler, which must have the same
-        packages. By default everything happens here, one structure after the other.
+        packages; workers keep freed memory from then on (`phicalc.system.keep_freed_memory`). By
+        default everything happens here, one structure after the other.
     workers
         Number of processes of the scheduler ``"local"``, one thread each; one for each core if not
         given.
@@ -93,7 +96,7 @@ def map_structures(
         # By broadcast: tasks of one worker share the copy that it has received.
         shared = client.scatter(calculator, broadcast=True)
         futures = [
-            client.submit(_attempt, task, index, atoms, shared, pure=False)
+            client.submit(_attempt_there, task, index, atoms, shared, pure=False)
             for index, atoms in enumerate(frames)
         ]
         return [_outcome(index, future) for index, future in enumerate(futures)]
@@ -111,6 +114,14 @@ def _attempt(
             return task(index, atoms)
     except Exception as error:  # whatever it is, the other structures shall have their results
         return Failure(index, error)
+
+
+def _attempt_there(
+    task: Task[Result], index: int, atoms: Atoms, calculator: Calculator
+) -> Result | Failure:
+    """Run a task on a worker, whose thread would otherwise map every large tensor anew."""
+    keep_freed_memory()
+    return _attempt(task, index, atoms, calculator)
 
 
 def _outcome(index: int, future: Any) -> Any:

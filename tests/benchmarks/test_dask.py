@@ -18,8 +18,9 @@ from ase import Atoms
 from phicalc import PhiCalculator
 from phicalc.integrations.dask import LOCAL, map_structures
 from phicalc.structures import evaluate_structures, water_box
+from phicalc.system import keep_freed_memory
 
-WORKERS, BOXES, ROUNDS = 2, 36, 3
+WORKERS, BOXES, ROUNDS = 2, 100, 3
 
 
 def evaluate(index: int, atoms: Atoms) -> Atoms:
@@ -36,6 +37,7 @@ def test_dask(record) -> None:
     distributed = pytest.importorskip("distributed", reason='pip install "phicalc[distributed]"')
     cloudpickle = pytest.importorskip("cloudpickle", reason='pip install "phicalc[distributed]"')
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    keep_freed_memory()  # as the workers do
     frames = [water_box(64, seed=seed) for seed in range(BOXES)]
     calculator = PhiCalculator("water", device="cpu", compile=False)
 
