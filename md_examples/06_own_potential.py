@@ -40,7 +40,6 @@ def settings(data, output, quick):
                 "forces": {"weight": 1.0},
                 "charges": {"weight": 1.0},
             },
-            "optimizer": {"lr": 0.01},
             "batch_size": 8,
             "max_epochs": 1 if quick else 25,
             "card": {"name": "ethanol", "level_of_theory": "GFN2-xTB"},

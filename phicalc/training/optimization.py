@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from phicalc.training.config import OptimizerConfig, ScheduleConfig
+from phicalc.training.soap import SOAP
 
 
 def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
@@ -17,7 +18,7 @@ def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Opt
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
-    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "soap": SOAP}
     return kinds[config.name]([group for group in groups if group["params"]], lr=config.lr)
 
 

@@ -26,7 +26,7 @@ OH, TIO = 1.35, 2.7
 
 
 def rutile_under_water(path) -> Atoms:
-    """The last frame of rutile with water and vacuum, in one piece, periodic in its plane."""
+    """Take the last frame of rutile with water and vacuum, in one piece, as a slab."""
     frames = ase.io.read(path, ":")
     atoms = [a for a in frames if a.info["config_type"] == "r5-water-v-rutile"][-1]
     heights = np.sort(atoms.get_scaled_positions()[:, 2])

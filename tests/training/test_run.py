@@ -74,16 +74,16 @@ class Killed(BaseException):
     """Stands for a kill: nothing catches it."""
 
 
-@pytest.mark.parametrize("decay", [0.0, 0.9])
+@pytest.mark.parametrize(("optimizer", "decay"), [("adamw", 0.0), ("soap", 0.9)])
 @pytest.mark.parametrize("moment", ["before the state", "after the state", "after the history"])
 def test_interrupted_runs_end_like_uninterrupted_ones(
-    make_config, tmp_path, monkeypatch, moment, decay
+    make_config, tmp_path, monkeypatch, moment, optimizer, decay
 ):
     changes = {
         "max_epochs": 3,
         "checkpoint": {"every_steps": 1},
         "schedule": {"name": "plateau", "patience": 1, "warmup_epochs": 0.5},
-        "optimizer": {"ema_decay": decay, "name": "adamw", "weight_decay": 0.01},
+        "optimizer": {"ema_decay": decay, "name": optimizer, "weight_decay": 0.01},
         "loss": {
             "charges": {"weight": 1.0, "end": 0.6},
             "energy": {"weight": 1.0, "start": 0.4},
@@ -157,7 +157,7 @@ def test_folder_of_another_run_is_refused(make_config):
     train(make_config(max_epochs=1), report=quiet)
     with pytest.raises(ValueError, match=r"other settings \(max_epochs: 1 → 2\)"):
         train(make_config(max_epochs=2), report=quiet)
-    with pytest.raises(ValueError, match=r"optimizer.lr: 0.01 → 0.02"):
+    with pytest.raises(ValueError, match=r"optimizer.lr: 0.03 → 0.02"):
         train(make_config(max_epochs=1, optimizer={"lr": 0.02}), report=quiet)
     train(make_config(max_epochs=1, threads=1), report=quiet)  # changes no number
 
@@ -283,7 +283,7 @@ def test_stages_train_one_term_after_the_other(make_config):
     rows = RunFolder(config.output).read_history()
     charges, forces = ([row[f"train_{n}_rmse"] for row in rows] for n in ("charges", "forces"))
     assert charges[5] < 0.9 * charges[0]
-    assert min(forces[6:]) < 0.8 * min(forces[:6])
+    assert min(forces[6:]) < 0.9 * min(forces[:6])
     assert rows[-1]["valid_loss"] < 0.8 * rows[5]["valid_loss"]
 
 
