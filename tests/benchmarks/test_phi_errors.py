@@ -1,7 +1,7 @@
 """What each electrostatic head gains, beside controls: `make bench ARGS="-k phi_errors"` (hours).
 
-And what the Φ-Module gains by the amount of data: `-k phi_amount`; and what a short cutoff costs
-with and without charge equilibration: `-k phi_cutoff`.
+And what the Φ-Module gains by the amount of data: `-k phi_amount`; what a short cutoff costs with
+and without charge equilibration: `-k phi_cutoff`; and what the optimizer does: `-k phi_optimizer`.
 
 Every head is trained with the same backbone, recipe, data and seeds on energies and forces only
 (`phi_errors/*.yaml`, `error_cost/dipeptides.yaml`, `models/water/train.yaml` with 32 channels);
@@ -75,8 +75,9 @@ def trained(data: str, name: str, settings: dict[str, object], epochs: int) -> F
     recipe, _, split = SETS[data]
     output = FOLDER / name
     if not (output / "metrics.json").is_file():
-        run = {"output": output, "max_epochs": epochs, "validate_every": epochs}
-        settings = {"model.channels": 32, "compile": "false", **run, **settings}
+        run = {"output": output, "max_epochs": epochs, "validate_every": epochs, "compile": "false"}
+        run |= {"model.channels": 32, "optimizer.name": "soap", "optimizer.lr": 0.03}
+        settings = {**run, **settings}
         changes = [f"{key}={value}" for key, value in settings.items()]
         train_from_yaml(recipe, changes, lambda _: None)
     found = json.loads((output / "metrics.json").read_text())
@@ -145,4 +146,22 @@ def test_phi_cutoff(data: str, record: Callable[[str, float], None], shared_data
             flush=True,
         )
         record(f"{data} {head} cutoff {cutoff} forces (meV/Å)", found.forces)
+        assert found.forces > 0
+
+
+@pytest.mark.parametrize("data", chosen("SETS", ",".join(SETS)))
+def test_phi_optimizer(data: str, record: Callable[[str, float], None], shared_data) -> None:
+    shared_data("spice_dipeptides_mbis_val.xyz.gz")
+    keep_freed_memory()
+    print(f"\n{data}, no head, l = 2, seed 1: forces meV/Å (mean absolute), energy meV/atom")
+    for optimizer, rate in (("adam", 0.01), ("soap", 0.03)):
+        settings = {"seed": 1, "model.head": "none", "model.l_max": 2}
+        settings |= {"optimizer.name": optimizer, "optimizer.lr": rate}
+        found = trained(data, f"{data}_{optimizer}", settings, SETS[data][1])
+        print(
+            f"  {optimizer}: {found.forces:8.2f} ({found.forces_mae:.2f}) {found.energy:8.3f}"
+            f"  {found.seconds:.0f} s",
+            flush=True,
+        )
+        record(f"{data} by {optimizer}, forces (meV/Å)", found.forces)
         assert found.forces > 0
