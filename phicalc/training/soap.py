@@ -1,6 +1,6 @@
 """SOAP: Adam in the eigenvectors of Shampoo's preconditioner, for many small weight matrices.
 
-Each step of it costs little more than one of Adam, and it needs far fewer to fit forces
+A step of it takes as long as one of Adam, and it fits forces in a fraction of the steps
 (`tests/benchmarks/RESULTS.md`).
 """
 
