@@ -61,6 +61,12 @@ class Figures(NamedTuple):
     seconds: float
     """Time of the training."""
 
+    def line(self) -> str:
+        """Give forces (mean absolute error), energy and time."""
+        return (
+            f"{self.forces:8.2f} ({self.forces_mae:.2f}) {self.energy:8.3f}  {self.seconds:.0f} s"
+        )
+
 
 def errors_of(data: str, head: str, degree: str, seed: str, part: float = 1.0) -> Figures:
     """Figures of a network trained on part of the data."""
@@ -140,11 +146,7 @@ def test_phi_cutoff(data: str, record: Callable[[str, float], None], shared_data
         name = f"{data}_{head}_cutoff{cutoff}"
         settings = {"seed": 1, "model.head": head, "model.cutoff": cutoff}
         found = trained(data, name, settings, SETS[data][1])
-        print(
-            f"  {head} {cutoff} Å: {found.forces:8.2f} ({found.forces_mae:.2f}) "
-            f"{found.energy:8.3f}  {found.seconds:.0f} s",
-            flush=True,
-        )
+        print(f"  {head} {cutoff} Å: {found.line()}", flush=True)
         record(f"{data} {head} cutoff {cutoff} forces (meV/Å)", found.forces)
         assert found.forces > 0
 
@@ -158,10 +160,6 @@ def test_phi_optimizer(data: str, record: Callable[[str, float], None], shared_d
         settings = {"seed": 1, "model.head": "none", "model.l_max": 2}
         settings |= {"optimizer.name": optimizer, "optimizer.lr": rate}
         found = trained(data, f"{data}_{optimizer}", settings, SETS[data][1])
-        print(
-            f"  {optimizer}: {found.forces:8.2f} ({found.forces_mae:.2f}) {found.energy:8.3f}"
-            f"  {found.seconds:.0f} s",
-            flush=True,
-        )
+        print(f"  {optimizer}: {found.line()}", flush=True)
         record(f"{data} by {optimizer}, forces (meV/Å)", found.forces)
         assert found.forces > 0

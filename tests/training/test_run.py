@@ -74,7 +74,7 @@ class Killed(BaseException):
     """Stands for a kill: nothing catches it."""
 
 
-@pytest.mark.parametrize(("optimizer", "decay"), [("adamw", 0.0), ("soap", 0.9)])
+@pytest.mark.parametrize(("optimizer", "decay"), [("adamw", 0.0), ("adamw", 0.9), ("soap", 0.9)])
 @pytest.mark.parametrize("moment", ["before the state", "after the state", "after the history"])
 def test_interrupted_runs_end_like_uninterrupted_ones(
     make_config, tmp_path, monkeypatch, moment, optimizer, decay
@@ -277,13 +277,14 @@ def test_stages_train_one_term_after_the_other(make_config):
         "energy": {"weight": 1.0, "start": 0.5},
         "forces": {"weight": 1.0, "start": 0.5},
     }
-    changes = {"loss": loss, "max_epochs": 12, "optimizer": {"lr": 0.02, "ema_decay": 0.0}}
+    optimizer = {"name": "adam", "lr": 0.02, "ema_decay": 0.0}
+    changes = {"loss": loss, "max_epochs": 12, "optimizer": optimizer}
     config = make_config(**changes)
     train(config, report=quiet)
     rows = RunFolder(config.output).read_history()
     charges, forces = ([row[f"train_{n}_rmse"] for row in rows] for n in ("charges", "forces"))
     assert charges[5] < 0.9 * charges[0]
-    assert min(forces[6:]) < 0.9 * min(forces[:6])
+    assert min(forces[6:]) < 0.8 * min(forces[:6])
     assert rows[-1]["valid_loss"] < 0.8 * rows[5]["valid_loss"]
 
 
