@@ -31,10 +31,10 @@ class RadialTable(nn.Module):
 
     def __init__(self, basis: RadialBasis, radial: MLP):
         super().__init__()
-        dtype = basis.frequencies.dtype
+        dtype, device = basis.frequencies.dtype, basis.frequencies.device
         basis, radial = copy.deepcopy(basis).double(), copy.deepcopy(radial).double()
         self.spacing = basis.cutoff / INTERVALS
-        knots = self.spacing * torch.arange(INTERVALS + 1, dtype=torch.float64)
+        knots = self.spacing * torch.arange(INTERVALS + 1, dtype=torch.float64, device=device)
         knots[0] = 1e-9  # sin(r)/r
         with torch.no_grad():
             values, slopes = torch.func.jvp(  # type: ignore[misc]  # two, without auxiliary output

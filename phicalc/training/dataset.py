@@ -1,5 +1,6 @@
 """Training, validation and test sets: splitting frames, graphs made once, batches."""
 
+import copy
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -29,6 +30,10 @@ class Sample(NamedTuple):
 
     graph: AtomicGraph
     labels: Labels
+
+    def to(self, device: torch.device | str) -> "Sample":
+        """Return it with every tensor on `device`."""
+        return Sample(self.graph.to(device), self.labels.to(device))
 
 
 class Splits(NamedTuple):
@@ -197,11 +202,13 @@ def make_samples(frames: Sequence[LabelledAtoms], cutoff: float) -> list[Sample]
 
 
 def prepare_samples(samples: Sequence[Sample], potential: Potential) -> list[Sample]:
-    """Add the plans of the electrostatic sums and move everything to the potential's device."""
-    device = next(potential.parameters()).device
-    return [
-        Sample(potential.prepare(graph.to(device)), labels.to(device)) for graph, labels in samples
-    ]
+    """Add the plans of the electrostatic sums.
+
+    Samples stay on the CPU, where lists of pairs are made and batches put together; a batch goes to
+    the potential's device as a whole (hundreds of small copies would take longer than a step).
+    """
+    at_home = copy.deepcopy(potential).cpu()
+    return [Sample(at_home.prepare(graph), labels) for graph, labels in samples]
 
 
 def join(samples: Sequence[Sample]) -> Sample:
@@ -212,10 +219,12 @@ def join(samples: Sequence[Sample]) -> Sample:
     )
 
 
-def batches(samples: Sequence[Sample], plan: Sequence[Sequence[int]]) -> Iterator[Sample]:
-    """Yield the batches of a plan (see `batch_plan`)."""
+def batches(
+    samples: Sequence[Sample], plan: Sequence[Sequence[int]], device: torch.device
+) -> Iterator[Sample]:
+    """Yield the batches of a plan (see `batch_plan`), on a device."""
     for indices in plan:
-        yield join([samples[i] for i in indices])
+        yield join([samples[i] for i in indices]).to(device)
 
 
 def batch_plan(

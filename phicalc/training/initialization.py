@@ -152,7 +152,7 @@ def standardize_weights(potential: Potential, samples: Sequence[Sample]) -> None
         outputs: list[torch.Tensor] = []
         hook = linear.register_forward_hook(lambda _, __, output: outputs.append(output))  # noqa: B023
         for sample in prepared:
-            potential(sample.graph)
+            potential(sample.graph.to(potential.embedding.device))
         hook.remove()
         values = torch.cat(outputs)
         for degree in range(linear.l_max + 1):

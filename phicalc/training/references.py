@@ -11,7 +11,10 @@ from torch import Tensor
 
 from phicalc.graph import AtomicGraph
 from phicalc.potential import Potential, PotentialConfig
-from phicalc.training.dataset import Sample, prepare_samples
+from phicalc.training.dataset import Sample, batch_plan, batches, prepare_samples
+
+#: Atoms whose energies a GPU computes together.
+GPU_ATOMS = 2000
 
 
 class ReferenceFit(NamedTuple):
@@ -87,8 +90,8 @@ def with_fitted_reference_energies(
     labelled = [sample for sample in samples if bool(sample.labels.energy.isfinite())]
     if not labelled:
         return config, ["no energies in the data: the reference energies are 0"]
-    untrained = _energies(potential, labelled).cpu().numpy()
-    energies = torch.cat([sample.labels.energy for sample in labelled]).cpu().numpy()
+    untrained = _energies(potential, labelled).numpy()
+    energies = torch.cat([sample.labels.energy for sample in labelled]).numpy()
     counts = count_elements([sample.graph for sample in labelled], potential.elements)
     fit = fit_reference_energies(counts, energies - untrained)
     fitted = replace(config, reference_energies=tuple(map(float, fit.energies)))
@@ -121,9 +124,14 @@ def with_scales(
 
 def _energies(potential: Potential, samples: Sequence[Sample]) -> Float64[Tensor, " n_samples"]:
     """Total energies by the potential as it is, in eV."""
+    prepared = prepare_samples(samples, potential)
+    device, largest = potential.embedding.device, max(graph.n_atoms for graph, _ in samples)
+    # A CPU gains nothing from more than one, whose result is the same in every process to the bit.
+    size = GPU_ATOMS // max(1, largest) if device.type == "cuda" else 1
+    plan = batch_plan(len(samples), max(1, size))
     with torch.no_grad():
-        graphs = (prepare_samples([sample], potential)[0].graph for sample in samples)
-        return torch.cat([potential(graph).energy for graph in graphs])
+        found = batches(prepared, plan, device)
+        return torch.cat([potential(batch.graph).energy for batch in found]).cpu()
 
 
 def _describe(fit: ReferenceFit, elements: Sequence[str]) -> list[str]:

@@ -90,7 +90,7 @@ class SOAP(torch.optim.Optimizer):
         state["mean"], state["square"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
         state["rows"], state["columns"] = gradient @ gradient.mT, gradient.mT @ gradient
         for side, name in (("left", "rows"), ("right", "columns")):
-            state[side] = torch.linalg.eigh(state[name])[1].flip(-1)
+            state[side] = torch.linalg.eigh(state[name])[1].flip(-1).contiguous()
 
     @staticmethod
     def _turn(state: dict[str, Any]) -> None:
@@ -99,7 +99,8 @@ class SOAP(torch.optim.Optimizer):
             image = state[name] @ state[side]
             order = (state[side] * image).sum(-2).argsort(dim=-1, descending=True)
             image = image.gather(-1, order[:, None].expand_as(image))
-            state[side] = torch.linalg.qr(image)[0]
+            # As it comes back from a file: products of another layout round differently.
+            state[side] = torch.linalg.qr(image)[0].contiguous()
             index = order[:, :, None] if dim == -2 else order[:, None, :]
             square = state["square"]
             state["square"] = square.gather(dim, index.expand_as(square))

@@ -74,6 +74,7 @@ class Trainer:
         self.train, self.valid = train, valid
         self.report, self.save, self.append, self.improved = report, save, append, improved
         self.parameters = [p for p in potential.parameters() if p.requires_grad]
+        self.device = self.parameters[0].device
         steps = len(batch_plan(len(train), config.batch_size))
         self.optimizer = make_optimizer(potential, config.optimizer)
         self.schedule = Schedule(config.schedule, config.optimizer.lr, steps, config.max_epochs)
@@ -164,7 +165,7 @@ class Trainer:
             return [0.0, *sums.numbers()]
         loss = self.config.loss.at(self.position.step / self.schedule.n_steps)
         counts = None if len(share) == len(samples) else label_counts(samples)
-        value, found = self._loss(join(share), loss, counts)
+        value, found = self._loss(join(share).to(self.device), loss, counts)
         value.total.backward()
         sums.add(found)
         return [float(value.total.detach()), *sums.numbers()]
@@ -214,7 +215,8 @@ class Trainer:
         size = self.config.valid_batch_size or self.config.batch_size
         loss, sums, total = self.config.loss.at(1.0), ErrorSums(), 0.0
         counts = label_counts(self.valid)  # means are over the whole set, not over batches
-        for batch in batches(self.valid, self.team.share(batch_plan(len(self.valid), size))):
+        plan = self.team.share(batch_plan(len(self.valid), size))
+        for batch in batches(self.valid, plan, self.device):
             value, found = self.engine.attempt(partial(self._loss, batch, loss, counts))
             sums.add(found)
             total += float(value.total.detach())
