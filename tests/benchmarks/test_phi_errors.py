@@ -1,7 +1,8 @@
 """What each electrostatic head gains, beside controls: `make bench ARGS="-k phi_errors"` (hours).
 
 And what the Φ-Module gains by the amount of data: `-k phi_amount`; what a short cutoff costs with
-and without charge equilibration: `-k phi_cutoff`; and what the optimizer does: `-k phi_optimizer`.
+and without charge equilibration: `-k phi_cutoff`; what the optimizer does: `-k phi_optimizer`; and
+how heads do that learn charges, too, and let the network see them: `-k charge_feedback`.
 
 Every head is trained with the same backbone, recipe, data and seeds on energies and forces only
 (`phi_errors/*.yaml`, `error_cost/dipeptides.yaml`, `models/water/train.yaml` with 32 channels);
@@ -57,6 +58,8 @@ class Figures(NamedTuple):
     """Mean absolute error in meV/Å: labels with outliers do not drown it."""
     energy: float
     """Root mean square in meV/atom."""
+    charges: float
+    """Root mean square in me; NaN without charges."""
     weights: int
     seconds: float
     """Time of the training."""
@@ -93,6 +96,7 @@ def trained(data: str, name: str, settings: dict[str, object], epochs: int) -> F
         metrics["forces_rmse"],
         metrics["forces_mae"],
         metrics["energy_rmse"],
+        metrics.get("charges_rmse", float("nan")),
         sum(each.size for each in weights.values()),
         found["seconds"],
     )
@@ -135,6 +139,12 @@ def test_phi_amount_of_data(record: Callable[[str, float], None], shared_data) -
             assert found.forces > 0
 
 
+def cutoff_errors(data: str, head: str, cutoff: float) -> Figures:
+    """Figures of a network with another cutoff."""
+    settings = {"seed": 1, "model.head": head, "model.cutoff": cutoff}
+    return trained(data, f"{data}_{head}_cutoff{cutoff}", settings, SETS[data][1])
+
+
 @pytest.mark.parametrize("data", ["dipeptides", "nacl_clusters", "water"])
 def test_phi_cutoff(data: str, record: Callable[[str, float], None], shared_data) -> None:
     shared_data("spice_dipeptides_mbis_val.xyz.gz")
@@ -143,11 +153,43 @@ def test_phi_cutoff(data: str, record: Callable[[str, float], None], shared_data
         f"\n{data}, l = 2, seed 1: forces meV/Å (mean absolute), energy meV/atom, time of training"
     )
     for head, cutoff in (("none", 5.0), ("none", 3.0), ("qeq", 3.0)):
-        name = f"{data}_{head}_cutoff{cutoff}"
-        settings = {"seed": 1, "model.head": head, "model.cutoff": cutoff}
-        found = trained(data, name, settings, SETS[data][1])
+        found = cutoff_errors(data, head, cutoff)
         print(f"  {head} {cutoff} Å: {found.line()}", flush=True)
         record(f"{data} {head} cutoff {cutoff} forces (meV/Å)", found.forces)
+        assert found.forces > 0
+
+
+#: Heads that learn charges as well, and what the network gets to see of them.
+FEEDBACK: dict[str, dict[str, object]] = {
+    "none": {"model.head": "none"},
+    "latent": {"model.head": "latent"},
+    "solve": {"model.head": "solve"},
+    "qeq": {"model.head": "qeq"},
+    "qeq, embedding": {"model.head": "qeq", "model.charge_feedback": "embedding"},
+    "qeq, network": {"model.head": "qeq", "model.charge_feedback": "network"},
+}
+
+
+def feedback_errors(data: str, kind: str) -> Figures:
+    """Figures of a network trained on charges, too."""
+    settings = {"seed": 1, "model.l_max": 2, **FEEDBACK[kind]}
+    if kind != "none":
+        settings["loss.charges.weight"] = 1.0
+    if kind.startswith("qeq"):
+        settings["model.hardness"] = "environment"
+    name = f"{data}_charges_{kind.replace(', ', '_')}"
+    return trained(data, name, settings, SETS[data][1])
+
+
+@pytest.mark.parametrize("data", ["carbon_chains", "nacl_clusters", "ag3", "rocksalts"])
+def test_charge_feedback(data: str, record: Callable[[str, float], None], shared_data) -> None:
+    shared_data("xtb_carbon_chain.xyz.gz")
+    keep_freed_memory()
+    print(f"\n{data}, l = 2, seed 1: forces meV/Å (mean absolute), energy meV/atom; charges me")
+    for kind in FEEDBACK:
+        found = feedback_errors(data, kind)
+        print(f"  {kind:<16} {found.line()}, {found.charges:.1f}", flush=True)
+        record(f"{data} {kind} forces (meV/Å)", found.forces)
         assert found.forces > 0
 
 
