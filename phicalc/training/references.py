@@ -14,7 +14,7 @@ from phicalc.potential import Potential, PotentialConfig
 from phicalc.training.dataset import Sample, batch_plan, batches, prepare_samples
 
 #: Atoms whose energies a GPU computes together.
-GPU_ATOMS = 2000
+GPU_ATOMS = 10_000
 
 
 class ReferenceFit(NamedTuple):

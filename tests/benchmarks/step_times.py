@@ -3,6 +3,8 @@
 ``python step_times.py NAME DTYPE STEPS FILE…`` reads one structure per file, moves its atoms a
 little before each step as dynamics does, asks for energy, forces, stress (where the structure is
 periodic) and charges (where the calculator has them), and prints one JSON object per structure.
+For this package ``--device cuda`` times a GPU, ``--plain`` what is not compiled, and ``--repeat 4``
+takes the structure four times along each axis.
 
 NAME is ``mace``, ``nequip``, ``chgnet``, or for this package ``model:NAME_OR_FOLDER`` and
 ``random:NAME_OR_FOLDER`` (the same network with random weights for the elements of the structure).
@@ -11,10 +13,11 @@ Weights of MACE and NequIP are random too: time does not depend on them. CHGNet 
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+import itertools
 import json
 import resource
-import sys
 import time
 from typing import Any
 
@@ -79,7 +82,7 @@ def chgnet(atoms: Atoms, dtype: str) -> Any:
     return CHGNetCalculator(use_device="cpu")
 
 
-def phicalc(kind: str, model: str, atoms: Atoms, dtype: str) -> Any:
+def phicalc(kind: str, model: str, atoms: Atoms, dtype: str, device: str, plain: bool) -> Any:
     """One of our models, or its network with random weights."""
     from phicalc import PhiCalculator
     from phicalc.checkpoint import load_model
@@ -91,14 +94,14 @@ def phicalc(kind: str, model: str, atoms: Atoms, dtype: str) -> Any:
         elements = tuple(sorted(set(atoms.get_chemical_symbols())))
         config = dataclasses.replace(config, elements=elements, reference_energies=())
         source = build_potential(config, seed=0)
-    return PhiCalculator(source, device="cpu", dtype=dtype, compile=True)
+    return PhiCalculator(source, device=device, dtype=dtype, compile=not plain)
 
 
-def make(name: str, atoms: Atoms, dtype: str) -> Any:
+def make(name: str, atoms: Atoms, dtype: str, device: str, plain: bool) -> Any:
     """Make a calculator for one structure."""
     kind, _, model = name.partition(":")
     if model:
-        return phicalc(kind, model, atoms, dtype)
+        return phicalc(kind, model, atoms, dtype, device, plain)
     return {"mace": mace64, "nequip": nequip, "chgnet": chgnet}[kind](atoms, dtype)
 
 
@@ -115,22 +118,41 @@ def one_step(atoms: Atoms, rng: np.random.Generator) -> float:
     return time.perf_counter() - start
 
 
-def main() -> None:
-    """Time every structure named on the command line."""
-    name, dtype, steps, *files = sys.argv[1:]
-    torch.set_num_threads(1)
+def limit_memory() -> None:
+    """Let what needs too much memory fail."""
     limit = int(MEMORY * 2**30)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    for file in files:
-        atoms = ase.io.read(file)
-        atoms.calc = make(name, atoms, dtype)
+
+
+def peak(device: str) -> float:
+    """Largest amount of memory in use so far, in MB."""
+    if device == "cpu":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return torch.cuda.max_memory_allocated() / 2**20
+
+
+def main() -> None:
+    """Time every structure named on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("name", "dtype", "steps"):
+        parser.add_argument(name)
+    parser.add_argument("files", nargs="+")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--plain", action="store_true")
+    parser.add_argument("--repeat", type=int, nargs="+", default=[1])
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    if given.device == "cpu":
+        limit_memory()
+    for file, repeat in itertools.product(given.files, given.repeat):
+        atoms = ase.io.read(file) * (repeat, repeat, repeat)
+        atoms.calc = make(given.name, atoms, given.dtype, given.device, given.plain)
         rng = np.random.default_rng(0)
         first = one_step(atoms, rng)
         one_step(atoms, rng)
-        times = [one_step(atoms, rng) for _ in range(int(steps))]
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        times = [one_step(atoms, rng) for _ in range(int(given.steps))]
         record = {"file": file, "atoms": len(atoms), "ms": 1e3 * float(np.median(times)),
-                  "first_s": first, "peak_mb": peak}  # fmt: skip
+                  "first_s": first, "peak_mb": peak(given.device)}  # fmt: skip
         print("RESULT " + json.dumps(record), flush=True)
 
 
