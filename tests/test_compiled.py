@@ -270,6 +270,15 @@ def test_failure_is_said_once_and_survived(potential, tmp_path, monkeypatch, cap
     assert "long story" not in messages[-1]
 
 
+def test_nothing_is_compiled_for_other_devices(potential, tmp_path, caplog):
+    elsewhere = copy.deepcopy(potential).to("meta")
+    with caplog.at_level(logging.WARNING):
+        assert CompiledPredictor(elsewhere, "auto", tmp_path).mode is False
+        assert not caplog.records
+        assert CompiledPredictor(elsewhere, True, tmp_path).mode is False
+    assert "models are compiled for the CPU, not for meta" in caplog.text
+
+
 def test_functions_that_fail_later_are_given_up(potential, tmp_path, monkeypatch, caplog):
     graph = prepared(potential, salt(1, 2, 2))
     compiled = CompiledPredictor(potential, "auto", tmp_path)

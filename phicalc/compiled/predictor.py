@@ -7,7 +7,7 @@ from typing import Literal
 
 from phicalc.compiled.cache import cache_folder, key
 from phicalc.compiled.network import with_compiled_networks
-from phicalc.compiled.tracing import announce, say_uncompiled
+from phicalc.compiled.tracing import announce, say_not_here, say_uncompiled
 from phicalc.compiled.whole import Kind, WholePrediction, compare, compile_whole, kind_of
 from phicalc.derivatives import Prediction, predict
 from phicalc.graph import AtomicGraph
@@ -25,14 +25,18 @@ class CompiledPredictor:
         In evaluation mode; its weights must not change any more.
     mode
         True compiles what is not on disk (a minute or two, once per model and machine), "auto" only
-        takes what is there, False never compiles.
+        takes what is there, False never compiles. On GPUs nothing is compiled: True says so.
     folder
         Where compiled functions are kept; by default ``$PHICALC_CACHE``, or ``phicalc`` in the
         user's cache folder.
     """
 
     def __init__(self, potential: Potential, mode: Mode = "auto", folder: Path | None = None):
-        self.potential, self.mode = potential, mode
+        device = next(potential.parameters()).device
+        if mode is True and device.type != "cpu":
+            say_not_here(device)
+        # Of torch 2.11, loading such a function for a GPU ends the process by a segmentation fault.
+        self.potential, self.mode = potential, mode if device.type == "cpu" else False
         self.folder = cache_folder() if folder is None else folder
         self.functions: dict[Kind, Callable[[AtomicGraph], Prediction] | None] = {}
 

@@ -92,6 +92,11 @@ def say_uncompiled(error: Exception) -> None:
     )
 
 
+def say_not_here(device: torch.device) -> None:
+    """Tell the user that compiled functions are for the CPU."""
+    logger.warning("going on uncompiled: models are compiled for the CPU, not for %s", device.type)
+
+
 @contextmanager
 def _no_shape_checks() -> Iterator[None]:
     """Leave out the checks of annotations, which would fix sizes."""

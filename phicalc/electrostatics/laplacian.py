@@ -113,7 +113,6 @@ def _weights(lengths: Tensor, cutoff: float) -> Tensor:
 
 
 def _hash(number: Tensor, draw: Tensor) -> Tensor:
-    """Numbers between 0 and 1 that look random and are always the same."""
-    return torch.frac(
-        torch.sin(12.9898 * (number + 1.0) + 78.233 * draw).double() * 43758.5453
-    ).abs()
+    """Numbers between 0 and 1 that look random and are always the same, on every device."""
+    angle = 12.9898 * (number.double() + 1) + 78.233 * draw.double()
+    return torch.frac(torch.sin(angle) * 43758.5453).abs()

@@ -15,7 +15,7 @@ from jaxtyping import TypeCheckError
 from phicalc import PhiCalculator, testing
 from phicalc.electrostatics import PhiModule, eigenpairs, poisson
 from phicalc.electrostatics.constraints import ChargeConstraints
-from phicalc.electrostatics.laplacian import graph_laplacian, random_laplacian
+from phicalc.electrostatics.laplacian import _hash, graph_laplacian, random_laplacian
 from phicalc.graph import AtomicGraph, Fragments, collate, from_ase
 from phicalc.nn import envelope
 
@@ -82,6 +82,14 @@ def test_laplacian_is_symmetric_positive_and_blind_to_constants():
     torch.testing.assert_close(laplacian.degree(), matrix.diagonal())
     energies = 0.5 * torch.einsum("ic,ij,jc->c", values, matrix, values)
     torch.testing.assert_close(laplacian.atomic_energies(values).sum(0), energies)
+
+
+def test_random_numbers_are_the_same_on_every_device():
+    """Sines of large numbers in single precision are not."""
+    number, draw = torch.arange(400)[:, None], torch.arange(8) + 0.5
+    expected = np.sin(12.9898 * (number.numpy() + 1) + 78.233 * draw.numpy().astype(float))
+    expected = np.abs(np.fmod(43758.5453 * expected, 1))
+    np.testing.assert_allclose(_hash(number, draw), expected, rtol=0, atol=1e-9)
 
 
 def test_random_laplacian_has_the_size_of_the_real_one_and_nothing_else_of_it():
