@@ -106,14 +106,14 @@ def test_single_precision_with_tables_of_radial_functions(folder):
 
 
 def test_poissons_equation_stays_outside_of_large_functions(folder):
-    """Structures of up to 64 atoms are predicted as a whole, larger ones around the network."""
+    """Structures of up to 200 atoms are predicted as a whole, larger ones around the network."""
     potential = make_potential(head="solve+coulomb", phi_channels=2)
     compiled = CompiledPredictor(potential, True, folder)
     for size in (3, 4):
         graph = prepared(potential, salt(1, 1, size))
         assert_same(compiled(graph), predict(potential, graph), tolerance=1e-8)
     assert [function is not None for function in compiled.functions.values()] == [True]
-    large = prepared(potential, salt(1, 1, 40))
+    large = prepared(potential, salt(1, 1, 101))
     assert kind_of(large, False) is not None
     assert kind_of(large, False, potential.largest_dense) is None
 

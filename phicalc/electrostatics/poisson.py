@@ -18,8 +18,8 @@ from phicalc.graph import from_slots, sum_per_structure, to_slots
 #: Takes q (n_atoms, c) and returns φ; linear and differentiable in q.
 PoissonSolver = Callable[[Tensor], Tensor]
 
-#: Largest structures whose matrices are inverted: alone, and where derivatives of φ are wanted.
-DENSE_POISSON, DENSE_TRAINING = 64, 400
+#: Largest structures whose matrices are factorized: alone, and where derivatives of φ are wanted.
+DENSE_POISSON, DENSE_TRAINING = 200, 400
 
 
 def screened_potential(
@@ -57,7 +57,7 @@ def screened_potential(
 def choose_solver(
     laplacian: Laplacian, screening: Float64[Tensor, " c"], order: int
 ) -> PoissonSolver:
-    """Inverses for small structures, conjugate gradients for large ones."""
+    """Factorized matrices for small structures, conjugate gradients for large ones."""
     assert laplacian.graph.atom_of_slot is not None
     largest = laplacian.graph.atom_of_slot.shape[1]
     if largest <= (DENSE_TRAINING if order else DENSE_POISSON):
@@ -66,7 +66,7 @@ def choose_solver(
 
 
 class DensePoisson:
-    """Solves with inverse matrices, which are formed as constants.
+    """Solves with Cholesky factors of the matrices, which are formed as constants.
 
     Parameters
     ----------
@@ -79,12 +79,14 @@ class DensePoisson:
         with torch.no_grad():
             matrix = laplacian.matrix()[:, None]  # (s, 1, m, m)
             unity = torch.eye(matrix.shape[-1]).to(matrix)
-            self.inverse = torch.linalg.inv(matrix + screening[:, None, None] * unity)
+            matrix = matrix + screening[:, None, None] * unity  # positive definite
+            self.factor = torch.linalg.cholesky_ex(matrix)[0]
 
     def __call__(self, charges: Float64[Tensor, "n_atoms c"]) -> Float64[Tensor, "n_atoms c"]:
         """Solve."""
         sources = to_slots(charges, self.graph).transpose(1, 2)[..., None]  # (s, c, m, 1)
-        return from_slots((self.inverse @ sources).squeeze(3).transpose(1, 2), self.graph)
+        solution = torch.cholesky_solve(sources, self.factor)
+        return from_slots(solution.squeeze(3).transpose(1, 2), self.graph)
 
 
 class IterativePoisson:
