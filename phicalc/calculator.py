@@ -109,7 +109,8 @@ class PhiCalculator(Calculator):
         ``atoms.info["electrode_potential"]``.
     compile
         Use compiled functions (`phicalc.compiled`): True compiles them where they are missing,
-        which takes a minute or two once per model and machine; "auto" only takes what is there.
+        which takes a minute or two once per model and machine; "auto" only takes what is there. On
+        the CPU only.
     **kwargs
         ``atoms``, ``directory`` and ``label`` as for every ASE calculator.
 

@@ -109,7 +109,7 @@ def test_poissons_equation_stays_outside_of_large_functions(folder):
     """Structures of up to 200 atoms are predicted as a whole, larger ones around the network."""
     potential = make_potential(head="solve+coulomb", phi_channels=2)
     compiled = CompiledPredictor(potential, True, folder)
-    for size in (3, 4):
+    for size in (3, 4, 100):
         graph = prepared(potential, salt(1, 1, size))
         assert_same(compiled(graph), predict(potential, graph), tolerance=1e-8)
     assert [function is not None for function in compiled.functions.values()] == [True]

@@ -40,7 +40,7 @@ def add_structure(verb: argparse.ArgumentParser, index: str) -> None:
         "--compile",
         default="auto",
         choices=tuple(COMPILE_MODES),
-        help="yes: compile the model, a minute or two once; auto: use what was compiled before",
+        help="yes: compile the model (CPU only; a minute or two, once); auto: use what there is",
     )
 
 

@@ -39,8 +39,6 @@ def key(potential: Potential, what: object) -> str:
 
 def _device_name(device: torch.device) -> str:
     """Model of the processor, as far as compiled code depends on it."""
-    if device.type == "cuda":
-        return f"cuda {torch.cuda.get_device_name(device)}"
     return f"{device.type} {torch.backends.cpu.get_cpu_capability()}"
 
 

@@ -80,7 +80,8 @@ class DensePoisson:
             matrix = laplacian.matrix()[:, None]  # (s, 1, m, m)
             unity = torch.eye(matrix.shape[-1]).to(matrix)
             matrix = matrix + screening[:, None, None] * unity  # positive definite
-            self.factor = torch.linalg.cholesky_ex(matrix)[0]
+            factor, failed = torch.linalg.cholesky_ex(matrix)  # NaN where it failed
+            self.factor = torch.where(failed[..., None, None] > 0, torch.nan, factor)
 
     def __call__(self, charges: Float64[Tensor, "n_atoms c"]) -> Float64[Tensor, "n_atoms c"]:
         """Solve."""

@@ -126,7 +126,7 @@ def _energies(potential: Potential, samples: Sequence[Sample]) -> Float64[Tensor
     """Total energies by the potential as it is, in eV."""
     prepared = prepare_samples(samples, potential)
     device, largest = potential.embedding.device, max(graph.n_atoms for graph, _ in samples)
-    # A CPU gains nothing from more than one, whose result is the same in every process to the bit.
+    # A CPU gains nothing from batches, and single structures give every process the same bits.
     size = GPU_ATOMS // max(1, largest) if device.type == "cuda" else 1
     plan = batch_plan(len(samples), max(1, size))
     with torch.no_grad():

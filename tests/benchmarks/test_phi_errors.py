@@ -1,11 +1,11 @@
-"""What each electrostatic head gains, beside controls: `make bench ARGS="-k phi_errors"` (hours).
+"""What each electrostatic head gains, beside controls: `make bench ARGS="-k phi_heads"` (hours).
 
 And what the Φ-Module gains by the amount of data: `-k phi_amount`; what a short cutoff costs with
 and without charge equilibration: `-k phi_cutoff`; what the optimizer does: `-k phi_optimizer`; and
 how heads do that learn charges, too, and let the network see them: `-k charge_feedback`; TiO2 and
 water with and without electrostatics: `-k phi_oxide`.
 
-Every head is trained with the same backbone, recipe, data and seeds on energies and forces only
+Every head is trained with the same backbone, recipe, data and seeds, on energies and forces only
 (`phi_errors/*.yaml`, `error_cost/dipeptides.yaml`, `models/water/train.yaml` with 32 channels);
 errors are those on the validation frames (water: test frames) after the last epoch. The controls
 are ``none`` (no electrostatics) and ``random`` (a random graph in place of the structure, as many
@@ -108,7 +108,7 @@ def trained(data: str, name: str, settings: dict[str, object], epochs: int) -> F
 
 @pytest.mark.parametrize("degree", chosen("DEGREES", "2,1,0"))
 @pytest.mark.parametrize("data", chosen("SETS", ",".join(SETS)))
-def test_phi_errors(
+def test_phi_heads(
     data: str, degree: str, record: Callable[[str, float], None], shared_data
 ) -> None:
     shared_data("spice_dipeptides_mbis_val.xyz.gz")
