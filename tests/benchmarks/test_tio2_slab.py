@@ -1,7 +1,7 @@
 """Water on rutile with vacuum above, periodic in two directions: `make bench ARGS="-k tio2_slab"`.
 
 5 ps at 300 K with the shipped model `tio2-water` (half an hour at most) must leave a slab with
-water on it: no atom leaves, every hydrogen stays bonded to an oxygen, titanium keeps its
+water on it: it keeps its thickness, every hydrogen has an oxygen in every frame, titanium keeps its
 neighbours. Log, trajectory and picture stay in ``runs/``; PHICALC_MODEL names another model folder.
 """
 
