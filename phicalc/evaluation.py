@@ -163,7 +163,7 @@ def prepare(
             charge_guess = workspace.history.guess(atoms)
         if charge_guess is not None:
             graph = graph._replace(charge_guess=torch.from_numpy(charge_guess))
-        graph = graph.to(next(potential.parameters()).device)
+        graph = graph.to(potential.device)
         return potential.prepare(graph, workspace.planner)
 
 

@@ -125,6 +125,16 @@ class Potential(nn.Module):
         return PhiHead(phi, self._common_width() if with_coulomb else None)
 
     @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.embedding.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the weights."""
+        return self.embedding.dtype
+
+    @property
     def _stationary(self) -> bool:
         """Whether the energy does not change, to first order, with what is solved for."""
         if isinstance(self.head, PhiHead):

@@ -1,7 +1,7 @@
 """Structures in and out: files of any format that ASE knows, and boxes of water to start from."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,9 @@ Structure = Any
 
 #: Results of calculators that are written into files if they are there.
 RESULTS = ("energy", "forces", "stress", "charges", "dipole")
+
+#: What committees add to them, in ``info`` or arrays: standard deviations over their members.
+DEVIATIONS = ("energy_std", "forces_std", "charges_std")
 
 #: Fractional sites of the simple, body-centred and face-centred cubic lattices.
 LATTICES = (
@@ -156,7 +159,8 @@ def same_structure(first: Atoms | None, second: Atoms) -> bool:
 def snapshot(atoms: Atoms, **info: Any) -> Atoms:
     """Copy atoms together with the results that have been computed for them.
 
-    Nothing is computed here. `info` is added to the copy's ``info``.
+    Nothing is computed here. `info` is added to the copy's ``info``. What the members of a
+    committee disagree in stands in its ``info`` (``energy_std``) and arrays (``forces_std``, …).
     """
     copy = atoms.copy()
     copy.info.update(info)
@@ -166,7 +170,18 @@ def snapshot(atoms: Atoms, **info: Any) -> Atoms:
             name: atoms.calc.get_property(name, atoms, allow_calculation=False) for name in offered
         }
         copy.calc = SinglePointCalculator(copy, **results)
+        if copy.calc.results:
+            _add_spread(copy, getattr(atoms.calc, "committee_results", {}))
     return copy
+
+
+def _add_spread(atoms: Atoms, spread: Mapping[str, np.ndarray]) -> None:
+    """Note standard deviations: of atoms in arrays, others in ``info``."""
+    for name, value in spread.items():
+        if np.ndim(value):
+            atoms.set_array(name, np.asarray(value))
+        else:
+            atoms.info[name] = float(value)
 
 
 def evaluate_structures(
@@ -212,8 +227,8 @@ def write_structures(path: str | Path, frames: Sequence[Atoms]) -> Path:
 
     Every other name gets extended XYZ, with results. A POSCAR holds the last structure. The folder
     is created if needed. The JSON is a list with one object per structure: symbols,
-    positions (Å), cell (Å), pbc, charge (e, where ``info`` has one) and the results under ASE's
-    names and in ASE's units.
+    positions (Å), cell (Å), pbc, charge (e, where ``info`` has one), the results under ASE's
+    names and in ASE's units, and `DEVIATIONS` of a committee.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -240,6 +255,7 @@ def _as_record(atoms: Atoms) -> dict[str, Any]:
     """Structure, its total charge if it has been given one, and results as plain values."""
     charge = {"charge": float(atoms.info["charge"])} if "charge" in atoms.info else {}
     results = {} if atoms.calc is None else atoms.calc.results
+    noted = {**atoms.info, **atoms.arrays}
     return {
         "symbols": atoms.get_chemical_symbols(),
         "positions": atoms.positions.tolist(),
@@ -247,6 +263,7 @@ def _as_record(atoms: Atoms) -> dict[str, Any]:
         "pbc": atoms.pbc.tolist(),
         **charge,
         **{name: np.asarray(value).tolist() for name, value in results.items()},
+        **{name: np.asarray(noted[name]).tolist() for name in DEVIATIONS if name in noted},
     }
 
 

@@ -15,6 +15,7 @@ from ase.calculators.emt import EMT
 from phicalc import __version__, cli
 from phicalc.calculator import PhiCalculator
 from phicalc.checkpoint import ModelCard, save_model
+from phicalc.committee import CommitteeCalculator
 from phicalc.md import MDConfig, read_log
 from phicalc.potential import PotentialConfig, build_potential
 from phicalc.structures import water_box, write_structures
@@ -70,6 +71,42 @@ def test_predict_takes_the_total_charge_and_leaves_out_stress(box, model):
     frame = ase.io.read("r.extxyz")
     assert frame.get_charges().sum() == pytest.approx(1, abs=1e-6)
     assert "stress" not in frame.calc.results
+
+
+@pytest.fixture
+def members(tmp_path):
+    """Folder of a committee, as `phicalc train --members` leaves it."""
+    config = PotentialConfig(elements=("H", "O"), cutoff=3.0, layers=1, channels=4, l_max=1)
+    for seed in (0, 1, 2):
+        folder = tmp_path / "committee" / f"member_{seed}" / "model"
+        save_model(folder, build_potential(config, seed=seed), ModelCard(name=f"member {seed}"))
+    return str(tmp_path / "committee")
+
+
+@pytest.mark.parametrize("scheduler", [(), ("--workers", "1")])
+def test_predict_tells_where_a_committee_disagrees(box, members, scheduler, capsys):
+    options = ("--model", members, "--dtype", "float64", *scheduler)
+    for name in ("results.json", "results.extxyz"):
+        assert run("predict", box, *options, "--output", name) == 0
+    committee = CommitteeCalculator(members, dtype="float64")
+    atoms = water_box(2, density=0.3)
+    atoms.calc = committee
+    forces, spread = atoms.get_forces(), committee.committee_results
+    frame = ase.io.read("results.extxyz", "0")
+    with open("results.json", encoding="utf-8") as file:
+        record = json.load(file)[0]
+    np.testing.assert_allclose(frame.get_forces(), forces, atol=1e-7)
+    np.testing.assert_allclose(frame.arrays["forces_std"], spread["forces_std"], atol=1e-7)
+    assert frame.info["energy_std"] == pytest.approx(spread["energy_std"], rel=1e-6)
+    np.testing.assert_allclose(record["forces_std"], spread["forces_std"], atol=1e-7)
+    assert record["energy_std"] == pytest.approx(spread["energy_std"], rel=1e-6)
+    assert f"{spread['forces_std'].max():.4f}" in capsys.readouterr().out.splitlines()[1].split()
+
+
+def test_relax_takes_a_committee(box, members):
+    options = ("--index", "0", "--steps", "2", "--output", "relaxed.extxyz")
+    assert run("relax", box, "--model", members, *options) == 0
+    assert ase.io.read("relaxed.extxyz").arrays["forces_std"].shape == (6,)
 
 
 def test_train_starts_from_a_model_and_trains_committees(monkeypatch):

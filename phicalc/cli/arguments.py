@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from phicalc.calculator import PhiCalculator
+from phicalc.committee import CommitteeCalculator, is_committee
 from phicalc.compiled import Mode
 
 Verbs = argparse._SubParsersAction
@@ -32,7 +33,9 @@ def add_structure(verb: argparse.ArgumentParser, index: str) -> None:
     """Arguments of the verbs that evaluate structures."""
     verb.add_argument("input", help="structure file: extxyz, CIF, POSCAR, …")
     verb.add_argument("--index", default=index, help="which structures of the file, as in ASE")
-    verb.add_argument("--model", default="water", help="name or folder of a model")
+    verb.add_argument(
+        "--model", default="water", help="name of a model, or folder: of a model or committee"
+    )
     verb.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
     verb.add_argument("--dtype", default="float32", help="precision: float32 or float64")
     verb.add_argument("--charge", type=float, help="total charge in e (default: of the file, or 0)")
@@ -65,9 +68,18 @@ def add_scheduler(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--workers", type=int, help="processes of a local scheduler")
 
 
-def calculator_of(options: argparse.Namespace) -> PhiCalculator:
+def make_calculator(settings: Mapping[str, Any]) -> PhiCalculator | CommitteeCalculator:
+    """Make a calculator; a committee where the model is a folder of members, or several models."""
+    others = dict(settings)
+    model = others.pop("model", None)
+    if model is not None and is_committee(model):
+        return CommitteeCalculator(model, **others)
+    return PhiCalculator(**settings)
+
+
+def calculator_of(options: argparse.Namespace) -> PhiCalculator | CommitteeCalculator:
     """Make the calculator that the options of `add_structure` describe."""
-    return PhiCalculator(**calculator_settings(options))
+    return make_calculator(calculator_settings(options))
 
 
 def print_table(rows: Mapping[str, str]) -> None:

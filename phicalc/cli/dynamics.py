@@ -5,16 +5,15 @@ import math
 from pathlib import Path
 from typing import Any
 
-from phicalc.calculator import PhiCalculator
 from phicalc.cli.arguments import (
     Verbs,
     add_scheduler,
     add_structure,
     add_verb,
     calculator_settings,
+    make_calculator,
 )
 from phicalc.cli.many import run_each, wants_scheduler
-from phicalc.committee import CommitteeCalculator, is_committee
 from phicalc.md import MDConfig, MDResult, analyse_run, make_report, run_md
 from phicalc.md.config import (
     CELL_MOTIONS,
@@ -101,7 +100,7 @@ def _md(options: argparse.Namespace) -> None:
     given = {name: getattr(options, name) for name in MDConfig.__dataclass_fields__}
     given = {name: value for name, value in given.items() if value is not None}
     config = MDConfig(**{**described.settings, **given})
-    calculator = _make_calculator({**described.calculator, **calculator_settings(options)})
+    calculator = make_calculator({**described.calculator, **calculator_settings(options)})
     if len(frames) > 1 or options.replicas != 1 or wants_scheduler(options):
         run_each(frames, config, calculator, options)
         return
@@ -118,14 +117,6 @@ def _md(options: argparse.Namespace) -> None:
     _print_result(result, config)
     if not options.no_report:
         print(f"picture: {make_report(options.output)}")
-
-
-def _make_calculator(settings: dict[str, Any]) -> PhiCalculator | CommitteeCalculator:
-    """Make a calculator; a committee where the model is a folder of members, or several models."""
-    model = settings.get("model")
-    if model is not None and is_committee(model):
-        return CommitteeCalculator(model, **_without(settings, "model"))
-    return PhiCalculator(**settings)
 
 
 def _described(options: argparse.Namespace) -> RunDescription:

@@ -9,6 +9,7 @@ from ase import Atoms
 
 from phicalc.cli.arguments import Verbs, add_scheduler, add_structure, add_verb, calculator_of
 from phicalc.cli.many import Relaxed, predict_each, raise_failures, relax_each, wants_scheduler
+from phicalc.committee import is_committee
 from phicalc.integrations.dask import Failure
 from phicalc.relax import OPTIMIZERS
 from phicalc.structures import evaluate_structures, read_structures, write_structures
@@ -31,20 +32,25 @@ def _predict(options: argparse.Namespace) -> None:
     else:
         calculator = calculator_of(options)
         results = evaluate_structures(frames, calculator, stress=not options.no_stress)
-    print(
-        f"{'':>5}  {'formula':<16} {'energy (eV)':>16} {'max |F| (eV/Å)':>15} {'charges (e)':>16}"
-    )
-    for number, atoms in enumerate(results):
-        if isinstance(atoms, Failure):
-            continue
-        energy = atoms.get_potential_energy()
-        print(
-            f"{number:>5}  {atoms.get_chemical_formula():<16} {energy:>16.6f} "
-            f"{_largest_force(atoms):>15.4f} {_charge_range(atoms):>16}"
-        )
+    _print_results(results, is_committee(options.model))
     if options.output:
         _write(options.output, results)
     raise_failures(results)
+
+
+def _print_results(results: Sequence[Atoms | Failure], committee: bool) -> None:
+    """Print a line for each structure; with a committee, how far it disagrees about a force."""
+    heads = f"{'energy (eV)':>16} {'max |F| (eV/Å)':>15} {'charges (e)':>16}"
+    print(f"{'':>5}  {'formula':<16} {heads}" + (f" {'max σ_F (eV/Å)':>15}" if committee else ""))
+    for number, atoms in enumerate(results):
+        if isinstance(atoms, Failure):
+            continue
+        energy, force = atoms.get_potential_energy(), _largest_force(atoms)
+        line = f"{number:>5}  {atoms.get_chemical_formula():<16} {energy:>16.6f} {force:>15.4f}"
+        line += f" {_charge_range(atoms):>16}"
+        if committee:
+            line += f" {atoms.arrays['forces_std'].max(initial=0.0):>15.4f}"
+        print(line)
 
 
 def _write(path: str, results: Sequence[Atoms | Failure]) -> None:

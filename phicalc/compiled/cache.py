@@ -23,13 +23,12 @@ def cache_folder() -> Path:
 
 def key(potential: Potential, what: object) -> str:
     """Digest of everything that a compiled function depends on; `what` says which it is."""
-    parameter = next(potential.parameters())
     parts = {
         "what": what,
         "config": potential.config.to_dict(),
         "weights": weights_digest(potential),
-        "dtype": str(parameter.dtype),
-        "device": _device_name(parameter.device),
+        "dtype": str(potential.dtype),
+        "device": _device_name(potential.device),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "source": _source_digest(),

@@ -32,7 +32,7 @@ class CompiledPredictor:
     """
 
     def __init__(self, potential: Potential, mode: Mode = "auto", folder: Path | None = None):
-        device = next(potential.parameters()).device
+        device = potential.device
         if mode is True and device.type != "cpu":
             say_not_here(device)
         # Of torch 2.11, loading such a function for a GPU ends the process by a segmentation fault.
@@ -81,7 +81,7 @@ class CompiledPredictor:
                 announce(path.parent)
                 compile_whole(self.potential, kind, graph, path)
             function = WholePrediction(path, kind, plain)
-            compare(function(graph), plain, next(self.potential.parameters()).dtype)
+            compare(function(graph), plain, self.potential.dtype)
         except Exception as error:  # compilers raise many kinds
             say_uncompiled(error)
             return None

@@ -6,6 +6,7 @@ import numpy as np
 from ase import Atoms, units
 from ase.calculators.calculator import Calculator
 from ase.optimize import BFGS
+from ase.spacegroup.symmetrize import check_symmetry
 
 from phicalc.properties.start import need_crystal, prepare, warn_unrelaxed
 from phicalc.structures import Structure
@@ -81,7 +82,7 @@ def elastic_constants(
     ----------
     Hill, Proc. Phys. Soc. A 65, 349 (1952), doi:10.1088/0370-1298/65/5/307.
     """
-    elasticity, spglib = _libraries()
+    elasticity = _elasticity()
     atoms = prepare(structure, calculator, "elastic constants")
     need_crystal(atoms, "elastic constants")
     if not 0 < strain < 0.2 or n_steps < 3:
@@ -105,28 +106,24 @@ def elastic_constants(
         graphics=False,
         **({"fmax": fmax, "steps": 500} if relax else {}),
     )
-    found = spglib.get_symmetry_dataset(_as_spglib(atoms), symprec=1e-3)
+    found = check_symmetry(atoms, symprec=1e-3)
     averaged = _averaged(stiffness, atoms, found.rotations, elasticity) if symmetric else stiffness
     name = f"{found.international} ({found.number})"
     change = float(np.abs(averaged - stiffness).max() / units.GPa)
     return _moduli(averaged / units.GPa, error / units.GPa, change, name)
 
 
-def _libraries():  # type: ignore[no-untyped-def]  # optional libraries without types
-    """Import matscipy and spglib, or say how to get them."""
+def _elasticity():  # type: ignore[no-untyped-def]  # a library without types
+    """Import matscipy and spglib (which ASE calls), or say how to get them."""
     try:
-        import spglib
+        import spglib  # noqa: F401
         from matscipy import elasticity
     except ImportError as error:
         raise ImportError(
             f"elastic constants need matscipy and spglib ({error}): "
             "pip install 'phicalc[materials]'"
         ) from error
-    return elasticity, spglib
-
-
-def _as_spglib(atoms: Atoms) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers
+    return elasticity
 
 
 def _averaged(  # type: ignore[no-untyped-def]

@@ -69,7 +69,7 @@ def evaluate_samples(
     sums, rows = ErrorSums(), []
     for group, stress in ((with_stress, True), (without, False)):
         plan = [[group[i] for i in batch] for batch in batch_plan(len(group), batch_size)]
-        for batch in batches(samples, plan, next(potential.parameters()).device):
+        for batch in batches(samples, plan, potential.device):
             prediction = predict(potential, batch.graph, stress=stress)
             sums.add(errors(prediction, batch.labels, batch.graph))
             rows.append(_points(prediction, batch))
@@ -86,7 +86,7 @@ def born_charge_errors(
     """MAE and RMSE over all components of the Born charges in e; nothing without labels."""
     sums = ErrorSums()
     if potential.config.head not in ("none", "spectral"):  # which have none
-        device = next(potential.parameters()).device
+        device = potential.device
         for sample, frame in zip(samples, frames, strict=True):
             expected = born_charges_of(frame, keys).to(device)
             if len(expected) and bool(expected.isfinite().all()):

@@ -75,6 +75,19 @@ class Figures(NamedTuple):
         )
 
 
+ERRORS = ("forces", "forces_mae", "energy")
+
+
+def columns(found: list[Figures], names: tuple[str, ...] = ERRORS) -> str:
+    """Give means over seeds and their spread."""
+    parts = []
+    for name in names:
+        values = [getattr(each, name) for each in found]
+        spread = stdev(values) if len(values) > 1 else float("nan")
+        parts.append(f"{mean(values):8.3f} ± {spread:5.3f}")
+    return "   ".join(parts)
+
+
 def errors_of(data: str, head: str, degree: str, seed: str, part: float = 1.0) -> Figures:
     """Figures of a network trained on part of the data."""
     epochs = round(SETS[data][1] / part)  # as many steps
@@ -120,14 +133,10 @@ def test_phi_heads(
     )
     for head in chosen("HEADS", ",".join(HEADS)):
         found = [errors_of(data, head, degree, seed) for seed in seeds]
-        columns = []
-        for name in ("forces", "forces_mae", "energy"):
-            values = [getattr(each, name) for each in found]
-            spread = stdev(values) if len(values) > 1 else float("nan")
-            columns.append(f"{mean(values):8.3f} ± {spread:5.3f}")
-            record(f"{data} l{degree} {head} {name}", mean(values))
+        for name in ERRORS:
+            record(f"{data} l{degree} {head} {name}", mean(getattr(each, name) for each in found))
         size, seconds = found[0].weights, mean(each.seconds for each in found)
-        print(f"  {head:<14} {'   '.join(columns)}   {size:6d} {seconds:5.0f}", flush=True)
+        print(f"  {head:<14} {columns(found)}   {size:6d} {seconds:5.0f}", flush=True)
         assert all(each.forces > 0 for each in found)
 
 
@@ -191,14 +200,14 @@ FEEDBACK: dict[str, dict[str, object]] = {
 }
 
 
-def feedback_errors(data: str, kind: str) -> Figures:
+def feedback_errors(data: str, kind: str, seed: str) -> Figures:
     """Figures of a network trained on charges, too."""
-    settings = {"seed": 1, "model.l_max": 2, **FEEDBACK[kind]}
+    settings = {"seed": seed, "model.l_max": 2, **FEEDBACK[kind]}
     if kind != "none":
         settings["loss.charges.weight"] = 1.0
     if kind.startswith("qeq"):
         settings["model.hardness"] = "environment"
-    name = f"{data}_charges_{kind.replace(', ', '_')}"
+    name = f"{data}_charges_{kind.replace(', ', '_')}_s{seed}"
     return trained(data, name, settings, SETS[data][1])
 
 
@@ -206,12 +215,16 @@ def feedback_errors(data: str, kind: str) -> Figures:
 def test_charge_feedback(data: str, record: Callable[[str, float], None], shared_data) -> None:
     shared_data("xtb_carbon_chain.xyz.gz")
     keep_freed_memory()
-    print(f"\n{data}, l = 2, seed 1: forces meV/Å (mean absolute), energy meV/atom; charges me")
+    seeds = chosen("SEEDS", "1,2,3")
+    print(
+        f"\n{data}, l = 2, {len(seeds)} seeds (± spread): forces meV/Å, their mean absolute error, "
+        "energy meV/atom; charges me"
+    )
     for kind in FEEDBACK:
-        found = feedback_errors(data, kind)
-        print(f"  {kind:<16} {found.line()}, {found.charges:.1f}", flush=True)
-        record(f"{data} {kind} forces (meV/Å)", found.forces)
-        assert found.forces > 0
+        found = [feedback_errors(data, kind, seed) for seed in seeds]
+        print(f"  {kind:<16} {columns(found, (*ERRORS, 'charges'))}", flush=True)
+        record(f"{data} {kind} forces (meV/Å)", mean(each.forces for each in found))
+        assert all(each.forces > 0 for each in found)
 
 
 @pytest.mark.parametrize("data", chosen("SETS", ",".join(SETS)))
