@@ -104,50 +104,39 @@ def label(
     RuntimeError
         If every frame failed, or a worker process ended of itself.
     """
-    structures = [_with_charge(atoms, total_charge) for atoms in structures]
-    if not structures or not all(map(len, structures)):
-        raise ValueError("there is nothing to label: every structure needs at least one atom")
+    structures = _checked(structures, spec, total_charge)
     if workers < 1:
         raise ValueError(f"workers must be ≥ 1, got {workers}")
-    # here, once for each charge, and not as a failure of every frame
-    for atoms in {atoms.info["charge"]: atoms for atoms in structures}.values():
-        defined_labels(atoms, spec.make(atoms))
     path = Path(output)
     settings = _settings(structures, spec, sampler, max_force)
     finished = _finished(path, settings)
     if finished is not None:
         return finished
-    journal = Journal(path.with_name(f"{path.name}.journal"), settings)
-    if path.exists() and not overwrite and not journal.path.exists():
-        raise FileExistsError(
-            f"{path} exists and is not the result of this run: choose another output, or ask to "
-            "overwrite it"
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
+    journal = _journal(path, settings, overwrite)
     chains = sampler.chains(structures)
     entries = _kept(journal.open())
     template = Task(structures[0], chains[0], 0, sampler, spec, max_force)
     tasks = _first_tasks(structures, chains, entries, template)
     total = sum(chain.n_frames for chain in chains)
     bar = tqdm(total=total, initial=len(entries), unit="frame", disable=None if progress else True)
-
-    def record(key: tuple[int, int], entry: dict[str, Any]) -> None:
-        entries[key] = entry
-        journal.append({"chain": key[0], "frame": key[1], **entry})
-        bar.update()
-
-    with bar, _executor(workers) as executor:
-        try:
-            _work(tasks, executor, workers, record)
-        except BrokenProcessPool as error:
-            raise RuntimeError(
-                f"a worker process ended of itself (killed, or out of memory): {len(entries)} of "
-                f"{total} frames are kept in {journal.path}. Start the same again to go on, with "
-                "fewer workers if memory was short"
-            ) from error
+    with bar:
+        _compute(tasks, workers, entries, journal, bar)
     result = _write(path, structures, chains, entries, settings)
     journal.path.unlink()
     return result
+
+
+def _checked(
+    structures: Sequence[Atoms], spec: CalculatorSpec, total_charge: float | None
+) -> list[Atoms]:
+    """Copy structures, each with its total charge, if they suit the calculator."""
+    structures = [_with_charge(atoms, total_charge) for atoms in structures]
+    if not structures or not all(map(len, structures)):
+        raise ValueError("there is nothing to label: every structure needs at least one atom")
+    # here, once for each charge, and not as a failure of every frame
+    for atoms in {atoms.info["charge"]: atoms for atoms in structures}.values():
+        defined_labels(atoms, spec.make(atoms))
+    return structures
 
 
 def _with_charge(atoms: Atoms, total_charge: float | None) -> Atoms:
@@ -196,6 +185,18 @@ def _finished(path: Path, settings: dict[str, Any]) -> LabellingResult | None:
     if any(found.get(key) != value for key, value in settings.items()):
         return None
     return LabellingResult(path, provenance, found["frames"], found["failures"])
+
+
+def _journal(path: Path, settings: dict[str, Any], overwrite: bool) -> Journal:
+    """Take up the notes of an unfinished run, or begin some."""
+    journal = Journal(path.with_name(f"{path.name}.journal"), settings)
+    if path.exists() and not overwrite and not journal.path.exists():
+        raise FileExistsError(
+            f"{path} exists and is not the result of this run: choose another output, or ask to "
+            "overwrite it"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return journal
 
 
 def _kept(lines: list[dict[str, Any]]) -> dict[tuple[int, int], dict[str, Any]]:
@@ -248,6 +249,31 @@ def perform(task: Task) -> dict[str, Any]:
         "cell": atoms.cell.array.tolist(),
     }
     return {"state": state, "labels": labels}
+
+
+def _compute(
+    tasks: deque[tuple[int, Task]],
+    workers: int,
+    entries: dict[tuple[int, int], dict[str, Any]],
+    journal: Journal,
+    bar: tqdm,
+) -> None:
+    """Do all tasks; what they give is written down before it counts."""
+
+    def record(key: tuple[int, int], entry: dict[str, Any]) -> None:
+        entries[key] = entry
+        journal.append({"chain": key[0], "frame": key[1], **entry})
+        bar.update()
+
+    with _executor(workers) as executor:
+        try:
+            _work(tasks, executor, workers, record)
+        except BrokenProcessPool as error:
+            raise RuntimeError(
+                f"a worker process ended of itself (killed, or out of memory): {len(entries)} of "
+                f"{bar.total} frames are kept in {journal.path}. Start the same again to go on, "
+                "with fewer workers if memory was short"
+            ) from error
 
 
 def _work(

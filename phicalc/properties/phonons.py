@@ -97,15 +97,8 @@ def phonons(
     engine.generate_displacements(distance=delta)
     engine.forces = [_forces(cell, atoms) for cell in engine.supercells_with_displacements]
     engine.produce_force_constants()
-    engine.run_qpoints([[0, 0, 0]])
-    before = float(np.sort(np.abs(engine.qpoints.frequencies[0]))[2])  # the three acoustic ones
-    engine.symmetrize_force_constants()
-    primitive = Atoms(
-        engine.primitive.symbols,
-        cell=engine.primitive.cell,
-        scaled_positions=engine.primitive.scaled_positions,
-        pbc=True,
-    )
+    sum_rule = _impose_sum_rule(engine)
+    primitive = _primitive(engine)
     path = primitive.cell.bandpath(npoints=n_points)
     engine.run_qpoints(path.kpts)
     bands = np.array(engine.qpoints.frequencies)
@@ -119,7 +112,7 @@ def phonons(
         frequencies=np.array(dos.frequency_points),
         density=np.array(dos.dos),
         lowest=lowest,
-        sum_rule=before,
+        sum_rule=sum_rule,
         n_displacements=len(engine.supercells_with_displacements),
     )
     if picture is not None:
@@ -158,6 +151,20 @@ def _forces(cell: Any, atoms: Atoms) -> np.ndarray:
     )  # fmt: skip
     displaced.info = dict(atoms.info)
     return displaced.get_forces()
+
+
+def _impose_sum_rule(engine: Any) -> float:
+    """Make the crystal free to move as a whole; return by how much it was not, in THz."""
+    engine.run_qpoints([[0, 0, 0]])
+    before = float(np.sort(np.abs(engine.qpoints.frequencies[0]))[2])  # the three acoustic ones
+    engine.symmetrize_force_constants()
+    return before
+
+
+def _primitive(engine: Any) -> Atoms:
+    """Make the primitive cell that Phonopy found."""
+    cell = engine.primitive
+    return Atoms(cell.symbols, cell=cell.cell, scaled_positions=cell.scaled_positions, pbc=True)
 
 
 def _draw(result: PhononResult, name: str, path: Path) -> None:
