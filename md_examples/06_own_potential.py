@@ -4,9 +4,9 @@
     python md_examples/06_own_potential.py --quick --steps 3 --output trial
 
 Ethanol at 300, 600 and 900 K by Langevin dynamics with GFN2-xTB, which also labels every twentieth
-step; a small potential with charge equilibration learns energies, forces and charges. Trajectories
-of their own, with other random numbers, tell how good it is. Each stage takes up where a killed run
-stopped. Needs `pip install "phicalc[label]"`.
+step; a small potential with charge equilibration learns energies, forces, charges and dipoles.
+Trajectories of their own, with other random numbers, tell how good it is. Each stage takes up where
+a killed run stopped. Needs `pip install "phicalc[label]"`.
 """
 
 import argparse
@@ -34,11 +34,13 @@ def settings(data, output, quick):
         {
             "output": str(output),
             "data": {"train": [str(data)], "valid_fraction": 0.1},
-            "model": {"elements": ["H", "C", "O"], **network},
+            # GFN2-xTB has dipoles of the atoms, too: charges alone cannot make its dipole
+            "model": {"elements": ["H", "C", "O"], "atomic_dipoles": True, **network},
             "loss": {
                 "energy": {"weight": 1.0, "final_weight": 10.0},
                 "forces": {"weight": 1.0},
                 "charges": {"weight": 1.0},
+                "dipole": {"weight": 0.1},
             },
             "batch_size": 8,
             "max_epochs": 1 if quick else 25,

@@ -53,7 +53,8 @@ class PotentialConfig:
     charge_basis: int = 16
     """Gaussians in which a charge is expanded for the second network."""
     charge_range: tuple[float, float] = (-1.0, 1.0)
-    """Centres of the first and the last of these Gaussians, in e."""
+    """Centres of the first and the last of these Gaussians, in e. Charges far outside are not seen:
+    take what the labels, or formal charges, reach."""
     hardness: Literal["element", "environment"] = "element"
     """Whether each element has a hardness, or each environment."""
     hardness_floor: float = 1.0
@@ -108,9 +109,12 @@ class PotentialConfig:
         for name in ("cutoff", "layers", "channels", "radial_basis", "energy_scale",
                      "average_neighbors", "hardness_floor", "feedback_layers",
                      "latent_smearing", "phi_channels", "eigenpairs",
-                     "screening_floor"):  # fmt: skip
+                     "screening_floor", "charge_basis"):  # fmt: skip
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        low, high = self.charge_range
+        if not low < high:
+            raise ValueError(f"charge_range must be two growing numbers (e), got {low} and {high}")
         if self.edge_channels is not None and not self.edge_channels > 0:
             raise ValueError(f"edge_channels must be positive, got {self.edge_channels}")
 

@@ -91,6 +91,19 @@ class CommitteeCalculator(Calculator):
         for member in self.members:
             member.reset()
 
+    def set(self, **kwargs: Any) -> dict[str, Any]:
+        """Change parameters of all members (not their models) and drop all results.
+
+        Returns the parameters that changed; errors are those of `PhiCalculator.set`.
+        """
+        if not kwargs:  # as ASE's constructor calls it, before there are members
+            return {}
+        if "model" in kwargs:
+            raise InputError("a committee keeps its models; make another one")
+        changed = [member.set(**kwargs) for member in self.members]
+        self.reset()
+        return changed[0]
+
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """Return what changed since the last calculation, charge and field included."""
         return self.members[0].check_state(atoms, tol)
@@ -163,7 +176,7 @@ def is_committee(models: str | os.PathLike[str] | Sequence[Any]) -> bool:
     """Whether these are several models, or a folder that holds members."""
     if not isinstance(models, str | os.PathLike):
         return True
-    return any(Path(models).expanduser().glob("member_*"))
+    return any(Path(models).expanduser().glob("member_[0-9]*"))
 
 
 def members_of(folder: str | os.PathLike[str]) -> list[Path]:
@@ -174,8 +187,9 @@ def members_of(folder: str | os.PathLike[str]) -> list[Path]:
     FileNotFoundError
         If there are none, or the training of one has not got as far as a model.
     """
+    found = Path(folder).expanduser().glob("member_*")
     members = sorted(
-        Path(folder).expanduser().glob("member_*"), key=lambda path: int(path.name[7:])
+        (path for path in found if path.name[7:].isdigit()), key=lambda path: int(path.name[7:])
     )
     missing = [path.name for path in members if not (path / "model").is_dir()]
     if not members or missing:

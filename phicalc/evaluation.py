@@ -18,9 +18,7 @@ from phicalc.environment import VACUUM, Environment, check_environment
 from phicalc.graph import AtomicGraph, edge_vectors, from_ase
 from phicalc.potential import Potential
 from phicalc.skin import NeighborSearch
-
-#: Two atoms nearer than this (Å) are taken for a mistake in the input.
-COINCIDENCE_DISTANCE = 0.1
+from phicalc.structures import COINCIDENCE_DISTANCE
 
 
 class Evaluation(NamedTuple):

@@ -36,7 +36,7 @@ class ChargeEmbedding(nn.Module):
 class ChargeNetwork(nn.Module):
     """Second network, whose input is the element and the charge of each atom (NequIP-LR).
 
-    Charges are expanded in Gaussians ``exp(−(q − μ_k)²/w²)``, w the spacing of the μ_k.
+    Charges are expanded in n Gaussians ``exp(−(q − μ_k)²/w²)``, w = (μ_n − μ_1)/n.
 
     Parameters
     ----------

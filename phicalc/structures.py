@@ -20,6 +20,9 @@ from phicalc.units import GRAM_PER_CC_PER_AMU_PER_CUBIC_ANGSTROM
 #: `ase.Atoms`, or a `Structure` or `Molecule` of pymatgen (optional: hence no narrower type).
 Structure = Any
 
+#: Two atoms nearer than this (Å) are taken for a mistake in the input.
+COINCIDENCE_DISTANCE = 0.1
+
 #: Results of calculators that are written into files if they are there.
 RESULTS = ("energy", "forces", "stress", "charges", "dipole")
 

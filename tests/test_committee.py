@@ -144,3 +144,24 @@ def test_wrong_arguments(potentials):
         CommitteeCalculator(potentials[:1])
     with pytest.raises(InputError, match="force_threshold must be positive"):
         CommitteeCalculator(potentials, force_threshold=0.0)
+
+
+def test_parameters_reach_all_members(committee):
+    atoms = molecule("H2O")
+    atoms.calc = committee
+    neutral = atoms.get_potential_energy()
+    assert committee.set(total_charge=1.0) == {"total_charge": 1.0}
+    assert atoms.get_charges().sum() == pytest.approx(1)
+    assert atoms.get_potential_energy() != neutral
+    assert committee.set() == {}
+    with pytest.raises(InputError, match="nonsense"):
+        committee.set(nonsense=1)
+    with pytest.raises(InputError, match="keeps its models"):
+        committee.set(model="water")
+
+
+def test_other_folders_beside_the_members_do_not_matter(potentials, tmp_path):
+    for number, potential in enumerate(potentials):
+        save_model(tmp_path / f"member_{number}" / "model", potential, ModelCard(name="member"))
+    (tmp_path / "member_old").mkdir()
+    assert len(CommitteeCalculator(tmp_path).members) == len(SEEDS)

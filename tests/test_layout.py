@@ -22,6 +22,7 @@ LINE = (
     "system",
     "schema",
     "state",
+    "locks",
     "pictures",
     "structures",
     "neighbors",

@@ -52,9 +52,8 @@ def _add_calculator(verb: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--dipole-origin",
-        default="coordinates",
         choices=("coordinates", "centre_of_mass"),
-        help="what the dipoles of ions refer to (package.module:Class)",
+        help="what the dipoles of ions refer to (package.module:Class that gives some)",
     )
 
 

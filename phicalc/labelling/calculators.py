@@ -1,9 +1,12 @@
 """The calculator that labels: described by plain data, so that every process can make its own."""
 
+import shutil
+import weakref
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from importlib.metadata import packages_distributions, version
+from tempfile import mkdtemp
 from typing import Any
 
 from ase import Atoms
@@ -11,6 +14,16 @@ from ase.calculators.calculator import Calculator
 
 #: Calculators that have a name of their own, and tblite's name for the method.
 XTB_METHODS = {"gfn2-xtb": "GFN2-xTB", "gfn1-xtb": "GFN1-xTB"}
+#: Ours, and what the dipoles of ions refer to in them.
+OWN_CALCULATORS = {
+    f"{module}:{name}": "centre_of_mass"
+    for module, name in (
+        ("phicalc", "PhiCalculator"),
+        ("phicalc.calculator", "PhiCalculator"),
+        ("phicalc", "CommitteeCalculator"),
+        ("phicalc.committee", "CommitteeCalculator"),
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -20,6 +33,9 @@ class CalculatorSpec:
     xTB (through tblite, the extra ``label``) takes the total charge of a structure, its
     ``info["multiplicity"]`` (2S + 1) if there is one, and no magnetic moments: `ase.build.molecule`
     sets some that xTB refuses. Its periodic cells are computed at the Γ point only.
+
+    Calculators that work with files do so in a new folder for each structure (two processes must
+    not share one), which is removed afterwards, unless `arguments` give a ``directory``.
 
     Raises
     ------
@@ -34,9 +50,9 @@ class CalculatorSpec:
     charge_argument: str | None = None
     """For import paths: the keyword argument that takes the total charge, or ``info`` if the
     calculator reads ``atoms.info["charge"]``; None if it computes neutral structures only."""
-    dipole_origin: str = "coordinates"
+    dipole_origin: str | None = None
     """For import paths: what the dipoles of ions refer to: ``coordinates`` (their origin) or
-    ``centre_of_mass``."""
+    ``centre_of_mass``. Needed where a calculator gives dipoles of ions, but for ours."""
 
     def __post_init__(self) -> None:
         """Refuse names that mean nothing."""
@@ -46,7 +62,10 @@ class CalculatorSpec:
                 f"calculator must be one of {', '.join(XTB_METHODS)} or an import path "
                 f"package.module:Class, got {self.name!r}"
             )
-        if self.dipole_origin not in ("coordinates", "centre_of_mass"):
+        if self.dipole_origin is None:
+            known = {**dict.fromkeys(XTB_METHODS, "coordinates"), **OWN_CALCULATORS}
+            object.__setattr__(self, "dipole_origin", known.get(self.name))
+        if self.dipole_origin not in (None, "coordinates", "centre_of_mass"):
             raise ValueError(
                 f"dipole_origin must be 'coordinates' or 'centre_of_mass', got "
                 f"{self.dipole_origin!r}"
@@ -104,7 +123,30 @@ class CalculatorSpec:
                 f"says how {self.name} is told: give charge_argument, the keyword argument that "
                 "takes it, or 'info' if the calculator reads atoms.info['charge']"
             )
-        return self.load()(**arguments)
+        try:
+            calculator: Calculator = self.load()(**arguments)
+        except TypeError as error:
+            raise ValueError(f"calculator {self.name!r} does not take these: {error}") from error
+        self._check(calculator, atoms)
+        if not self.is_xtb and "directory" not in arguments and hasattr(calculator, "directory"):
+            folder = mkdtemp(prefix="phicalc_label_")
+            calculator.directory = folder
+            weakref.finalize(calculator, shutil.rmtree, folder, ignore_errors=True)
+        return calculator
+
+    def _check(self, calculator: Calculator, atoms: Atoms) -> None:
+        """Refuse what a calculator would misunderstand in silence."""
+        if self.is_xtb and (unknown := set(self.arguments) - set(calculator.default_parameters)):
+            raise ValueError(
+                f"{self.name} has no arguments {', '.join(sorted(unknown))}; it has "
+                f"{', '.join(sorted(calculator.default_parameters))}"
+            )
+        offers_dipole = "dipole" in calculator.implemented_properties and not atoms.pbc.any()
+        if atoms.info["charge"] and offers_dipole and self.dipole_origin is None:
+            raise ValueError(
+                f"{self.name} gives dipoles, which for ions depend on the origin: give "
+                "dipole_origin, 'coordinates' or 'centre_of_mass'"
+            )
 
     def prepare(self, atoms: Atoms) -> Atoms:
         """Copy a structure as the calculator wants it: constraints and, for xTB, moments go."""

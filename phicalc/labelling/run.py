@@ -2,16 +2,12 @@
 
 import hashlib
 import json
-import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import asdict
-from multiprocessing import get_context, parent_process
 from pathlib import Path
-from threading import Thread
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +19,8 @@ from phicalc.labelling.calculators import CalculatorSpec
 from phicalc.labelling.journal import Journal
 from phicalc.labelling.labels import UNITS, defined_labels, label_structure, with_labels
 from phicalc.labelling.sampling import SAMPLERS, Chain, GivenStructures, Sampler
+from phicalc.labelling.workers import executor_of
+from phicalc.locks import file_lock
 from phicalc.structures import write_structures, write_text
 
 
@@ -89,7 +87,7 @@ def label(
     max_force
         Frames with a larger force, in eV/Å, count as failed.
     overwrite
-        Whether to replace the result of another run.
+        Whether to replace a result that is there, of another run or of this one.
     progress
         Whether to show a progress bar (on terminals only).
 
@@ -102,26 +100,45 @@ def label(
     FileExistsError
         If the file is the result of another run.
     RuntimeError
-        If every frame failed, or a worker process ended of itself.
+        If every frame failed, a worker process ended of itself, or another run writes this file.
     """
     structures = _checked(structures, spec, total_charge)
     if workers < 1:
         raise ValueError(f"workers must be ≥ 1, got {workers}")
-    path = Path(output)
+    if workers > 1 and "directory" in spec.arguments:
+        raise ValueError("workers cannot share one directory: leave it out, or take one worker")
     settings = _settings(structures, spec, sampler, max_force)
-    finished = _finished(path, settings)
-    if finished is not None:
-        return finished
-    journal = _journal(path, settings, overwrite)
-    chains = sampler.chains(structures)
+    path = Path(output)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f".{path.name}.lock")
+    with file_lock(lock, path):
+        result = None if overwrite else _finished(path, settings)
+        if result is None:
+            journal = _journal(path, settings, overwrite)
+            first = sampler.chains(structures)[0]
+            template = Task(structures[0], first, 0, sampler, spec, max_force)
+            result = _run(structures, template, journal, path, workers, progress)
+        lock.unlink()  # whoever makes another now finds a result
+    return result
+
+
+def _run(
+    structures: Sequence[Atoms],
+    template: Task,
+    journal: Journal,
+    path: Path,
+    workers: int,
+    progress: bool,
+) -> LabellingResult:
+    """Do what the journal does not have yet, and write the file."""
+    chains = template.sampler.chains(structures)
     entries = _kept(journal.open())
-    template = Task(structures[0], chains[0], 0, sampler, spec, max_force)
     tasks = _first_tasks(structures, chains, entries, template)
     total = sum(chain.n_frames for chain in chains)
     bar = tqdm(total=total, initial=len(entries), unit="frame", disable=None if progress else True)
     with bar:
         _compute(tasks, workers, entries, journal, bar)
-    result = _write(path, structures, chains, entries, settings)
+    result = _write(path, structures, chains, entries, journal.settings)
     journal.path.unlink()
     return result
 
@@ -154,10 +171,15 @@ def _settings(
     kinds = {kind: name for name, kind in SAMPLERS.items()}
     digest = hashlib.sha256()
     for atoms in structures:
-        momenta = atoms.get_momenta()
-        parts = (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, momenta)
-        for part in (*parts, atoms.info["charge"], atoms.info.get("multiplicity", 0)):
+        # all that a calculator may look at
+        for _, part in sorted(atoms.arrays.items()):
             digest.update(np.ascontiguousarray(part).tobytes())
+        digest.update(np.ascontiguousarray(atoms.cell.array).tobytes() + atoms.pbc.tobytes())
+        info = {
+            name: getattr(value, "tolist", lambda v=value: v)()
+            for name, value in atoms.info.items()
+        }
+        digest.update(repr(sorted(info.items())).encode())
     settings = {
         "phicalc_version": __version__,
         "calculator": spec.record(),
@@ -195,7 +217,6 @@ def _journal(path: Path, settings: dict[str, Any], overwrite: bool) -> Journal:
             f"{path} exists and is not the result of this run: choose another output, or ask to "
             "overwrite it"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
     return journal
 
 
@@ -265,7 +286,7 @@ def _compute(
         journal.append({"chain": key[0], "frame": key[1], **entry})
         bar.update()
 
-    with _executor(workers) as executor:
+    with executor_of(workers) as executor:
         try:
             _work(tasks, executor, workers, record)
         except BrokenProcessPool as error:
@@ -285,7 +306,8 @@ def _work(
     """Do all tasks, and those that follow from them."""
     running: dict[Future[dict[str, Any]], tuple[int, Task]] = {}
     while tasks or running:
-        while tasks and len(running) < 2 * workers:  # one waits behind each that is worked on
+        # one waits behind each that is worked on, unless this process does the work
+        while tasks and len(running) < (2 * workers if workers > 1 else 1):
             number, task = tasks.popleft()
             running[executor.submit(perform, task)] = number, task
         for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -294,48 +316,6 @@ def _work(
             record((number, task.frame), entry)
             if "state" in entry and task.frame + 1 < task.chain.n_frames:
                 tasks.append((number, _following(task, entry)))
-
-
-class _ThisProcess(Executor):
-    """Computes at once, where it is asked."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        future.set_result(fn(*args, **kwargs))
-        return future
-
-
-def _end_with_parent() -> None:
-    """Let a worker end when the process that started it was killed: nobody else would tell it."""
-    parent = parent_process()
-    assert parent is not None
-
-    def wait_for_its_end() -> None:
-        parent.join()
-        os._exit(1)
-
-    Thread(target=wait_for_its_end, daemon=True).start()
-
-
-@contextmanager
-def _executor(workers: int) -> Iterator[Executor]:
-    """Offer processes with one thread each for the time of the block."""
-    if workers == 1:
-        yield _ThisProcess()
-        return
-    # Libraries read this when they are loaded, in the new processes; here it is put back.
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = "1"
-    # Started anew, not forked: threads of numerical libraries do not survive a fork.
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _end_with_parent)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-        if before is None:
-            del os.environ["OMP_NUM_THREADS"]
-        else:
-            os.environ["OMP_NUM_THREADS"] = before
 
 
 def _write(

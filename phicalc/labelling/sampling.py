@@ -50,7 +50,8 @@ class RattleSampler:
     displacement: float = 0.05
     """Standard deviation of the displacement of each coordinate, in Å."""
     strain: float = 0.02
-    """Standard deviation of each component of the symmetric strain of the cell."""
+    """Standard deviation of each shear of the symmetric strain of the cell; strains along an axis
+    have √2 times that."""
     seed: int = 0
 
     def __post_init__(self) -> None:

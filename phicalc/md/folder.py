@@ -1,22 +1,16 @@
 """The folder of a run: its files, whose it is, and whether there is room for what will come."""
 
 import json
-import os
-import platform
 import shutil
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from phicalc.locks import file_lock
 from phicalc.md.output import TRAJECTORY_FILES
 from phicalc.state import write_atomically
-
-try:
-    import fcntl
-except ImportError:  # not POSIX: runs there are not protected from each other
-    fcntl = None  # type: ignore[assignment] # what else could say that there is none
 
 #: Files of a run, inside its output folder.
 CONFIG_FILE, LOG_FILE, CHECKPOINT_FILE = "config.json", "log.csv", "checkpoint.safetensors"
@@ -72,35 +66,11 @@ def locked(folder: Path) -> Iterator[None]:
     OSError
         If the folder cannot be made or written.
     """
-    with writing_to(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        _take_lock(descriptor, folder)
-        os.truncate(descriptor, 0)
-        os.write(descriptor, f"process {os.getpid()} on {platform.node()}\n".encode())
+    with ExitStack() as stack:
+        with writing_to(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(file_lock(folder / LOCK_FILE, folder))
         yield
-    finally:
-        os.close(descriptor)
-
-
-def _take_lock(descriptor: int, folder: Path) -> None:
-    """Lock a file or say who has it."""
-    if fcntl is None:
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        owner = os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
-        raise RuntimeError(
-            f"a run is going on in {folder} ({owner}): wait for it, stop it, or choose another "
-            "output folder"
-        ) from error
-    except OSError as error:  # some network file systems have no locks
-        warnings.warn(
-            f"{folder} cannot be locked ({error.strerror}): do not start a second run there",
-            stacklevel=2,
-        )
 
 
 def start_folder(folder: Path, settings: dict[str, Any]) -> None:

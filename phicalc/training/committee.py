@@ -43,6 +43,11 @@ def train_committee(
     """
     if members < 2:
         raise ValueError(f"a committee needs at least 2 members, got {members}")
+    if config.init is not None:
+        report(
+            "all members start from the same weights and differ in the order of batches alone: "
+            "they will disagree less than members trained from the start, and less than they err"
+        )
     folder = Path(config.output)
     results = []
     for i in range(members):

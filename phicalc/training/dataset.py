@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from phicalc.graph import AtomicGraph, collate, from_ase
+from phicalc.graph import AtomicGraph, collate, edge_vectors, from_ase
 from phicalc.potential import Potential
+from phicalc.structures import COINCIDENCE_DISTANCE
 from phicalc.training.config import DataConfig
 from phicalc.training.frames import (
     LabelledAtoms,
@@ -173,9 +174,10 @@ def _counts(frame: LabelledAtoms, loss: LossConfig, name: str) -> bool:
 def check_elements(
     frames: Sequence[LabelledAtoms], elements: Sequence[str], *, all_present: bool = True
 ) -> None:
-    """Raise a `ValueError` unless training frames and model have the same elements.
+    """Raise a `ValueError` unless frames and model have the same elements.
 
-    A model that is trained already may know more than the frames hold (not `all_present`).
+    A model that is trained already, and frames for validation and test, may hold only a part of the
+    elements (not `all_present`).
     """
     found: dict[str, str] = {}
     for frame in frames:
@@ -189,16 +191,30 @@ def check_elements(
     problems += [f"no training frame holds {', '.join(absent)}"] if absent else []
     raise ValueError(
         f"model.elements is {list(elements)}, but {' and '.join(problems)}; set model.elements to "
-        f"{sorted(found)}"
+        f"{sorted(found if all_present else {*found, *elements})}"
     )
 
 
 def make_samples(frames: Sequence[LabelledAtoms], cutoff: float) -> list[Sample]:
-    """Make the graph of every frame (without the plan of the electrostatic sums)."""
-    return [
-        Sample(from_ase(frame.atoms, cutoff, total_charge=frame.total_charge), frame.labels)
-        for frame in frames
-    ]
+    """Make the graph of every frame (without the plan of the electrostatic sums).
+
+    Raises
+    ------
+    ValueError
+        If two atoms of a frame coincide.
+    """
+    samples = []
+    for frame in frames:
+        graph = from_ase(frame.atoms, cutoff, total_charge=frame.total_charge)
+        lengths = torch.linalg.vector_norm(edge_vectors(graph), dim=1)
+        if (lengths < COINCIDENCE_DISTANCE).any():
+            centre, neighbor = graph.edge_index[:, lengths.argmin()].tolist()
+            raise ValueError(
+                f"{frame.origin}: atoms {centre} and {neighbor} are {lengths.min():.3g} Å apart; "
+                "remove or repair this frame"
+            )
+        samples.append(Sample(graph, frame.labels))
+    return samples
 
 
 def prepare_samples(samples: Sequence[Sample], potential: Potential) -> list[Sample]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -235,9 +236,10 @@ def _resolve(model: str | Path | Potential, device: str, dtype: str | None) -> P
     """Load a model, or move a potential to where it is wanted."""
     if not isinstance(model, Potential):
         return load_model(model, device=device, dtype=dtype)[0]
-    if dtype is not None:
-        model = model.to(resolve_dtype(dtype))
-    return model.to(resolve_device(device))
+    target = resolve_device(device), model.dtype if dtype is None else resolve_dtype(dtype)
+    if target == (model.device, model.dtype):
+        return model
+    return deepcopy(model).to(*target)  # that of the caller stays as it is
 
 
 def table(evaluation: Evaluation) -> list[str]:

@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 import warnings
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +24,12 @@ from phicalc.training.objective import LABELS
 
 #: Folder searched last for data files that are given by a relative name.
 DATA_VARIABLE = "PHICALC_DATA"
+#: What calculators read from ``info``, and potentials are not trained with.
+ENVIRONMENT_KEYS = (
+    "external_field", "electrode_potential", "fragment_charges", "fragment_potentials",
+)  # fmt: skip
+#: Names under which files of others keep the total charge.
+CHARGE_NAMES = ("charge", "total_charge", "tot_charge", "net_charge", "total_q")
 
 
 class Labels(NamedTuple):
@@ -97,7 +104,7 @@ def read_frames(
     ------
     ValueError
         For a file without structures, a missing required label, a label that is not finite or has
-        the wrong shape; the message names file, frame and key.
+        the wrong shape, an external field; the message names file, frame and key.
     """
     path = Path(path)
     try:
@@ -105,10 +112,11 @@ def read_frames(
         content = path.read_bytes()
         text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode()
         images = ase.io.read(io.StringIO(text), index=":", format="extxyz")
-    except (KeyError, IndexError, OSError, EOFError) as error:
+    except (KeyError, IndexError, ValueError, OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path} could not be read as extended XYZ: {error}") from error
     if not images:
         raise ValueError(f"{path} holds no structures")
+    _warn_of_charges(images, keys.total_charge, path)  # type: ignore[arg-type]  # index=":": a list
     required = tuple(required)
     origins = (f"{path.name}, frame {i}" for i in range(len(images)))
     return [label_atoms(a, keys, required, origin) for a, origin in zip(images, origins)]  # noqa: B905
@@ -137,13 +145,51 @@ def label_atoms(
                 f"it, or data.keys.{name} to the right key"
             )
         values[name] = _as_label(value, shapes[name], f"{origin}: {name}")
-    charge = _find(atoms, keys.total_charge)
-    total = 0.0 if charge is None else float(np.asarray(charge, dtype=float))
-    if not np.isfinite(total):
-        raise ValueError(f"{origin}: total charge must be finite, got {total}")
+    total = _total_charge(atoms, keys.total_charge, origin)
+    _refuse_environment(atoms, origin)
     if keys.dipole_origin == "coordinates":
         values["dipole"] = values["dipole"] - total * _centre_of_mass(atoms)
     return LabelledAtoms(atoms, Labels(**values), total, origin)
+
+
+def _total_charge(atoms: Atoms, key: str, origin: str) -> float:
+    """Total charge of a structure in e; 0 where there is none."""
+    charge = _find(atoms, key)
+    try:
+        total = 0.0 if charge is None else float(charge)  # type: ignore[arg-type]  # tried
+    except (TypeError, ValueError):
+        total = float("nan")
+    if not np.isfinite(total):
+        raise ValueError(
+            f"{origin}: the total charge, under the key {key!r}, must be one finite number in e, "
+            f"got {charge!r}"
+        )
+    return total
+
+
+def _warn_of_charges(images: Sequence[Atoms], key: str, path: Path) -> None:
+    """Warn if no structure has a total charge, but something that could be one."""
+    if any(_find(atoms, key) is not None for atoms in images):
+        return
+    found = {name for atoms in images for name in CHARGE_NAMES if atoms.info.get(name)}
+    if found:
+        warnings.warn(
+            f"{path}: no structure has a total charge under the key {key!r}, so all count as "
+            f"neutral; but there is {', '.join(sorted(found))}. Is data.keys.total_charge meant?",
+            stacklevel=3,
+        )
+
+
+def _refuse_environment(atoms: Atoms, origin: str) -> None:
+    """Raise for labels that are not those of the structure alone."""
+    for name in ENVIRONMENT_KEYS:
+        value = atoms.info.get(name)
+        if value is not None and np.any(value):
+            raise ValueError(
+                f"{origin}: info[{name!r}] is {value}, but potentials are trained and evaluated "
+                "without fields, fragments and electrodes; leave this frame out, or remove the "
+                "entry if the labels do not depend on it"
+            )
 
 
 def born_charges_of(frame: LabelledAtoms, keys: KeysConfig) -> Float64[Tensor, "n_atoms 3 3"]:

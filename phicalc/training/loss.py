@@ -49,25 +49,33 @@ def errors(
     """Prediction minus label for each label that both sides have; rows are vectors.
 
     Energies per atom in eV, forces in eV/Å, stress in eV/Å³ (nine columns), charges in e, dipoles
-    in e·Å. Entries are NaN where a structure has no such label.
+    in e·Å. Entries are NaN where a structure has no such label, and infinite where a prediction is
+    not a number: no error may pass for a missing label.
     """
     n_atoms = atoms_per_structure(graph)
     found = {
-        "energy": ((prediction.energy - labels.energy) / n_atoms)[:, None],
-        "forces": prediction.forces - labels.forces,
+        "energy": (_difference(prediction.energy, labels.energy) / n_atoms)[:, None],
+        "forces": _difference(prediction.forces, labels.forces),
     }
     if prediction.stress is not None:
-        found["stress"] = (prediction.stress - labels.stress).flatten(1)
+        found["stress"] = _difference(prediction.stress, labels.stress).flatten(1)
     if prediction.charges is not None:
-        found["charges"] = (prediction.charges - labels.charges)[:, None]
+        found["charges"] = _difference(prediction.charges, labels.charges)[:, None]
         moments = dipoles(prediction.charges, graph)
         if prediction.atomic_dipoles is not None:
             moments = moments + _vector_sum(prediction.atomic_dipoles, graph)
-        found["dipole"] = moments - labels.dipole
+        periodic = graph.pbc.any(dim=1, keepdim=True)  # what their dipole is, nobody can say
+        found["dipole"] = _difference(moments, labels.dipole.masked_fill(periodic, float("nan")))
     if prediction.residual is not None:
         found["residual"] = prediction.residual
         found["net_charge"] = excess_charge(prediction, graph)[:, None]
     return found
+
+
+def _difference(prediction: Tensor, label: Tensor) -> Tensor:
+    """Prediction minus label: NaN without a label, infinite without a number to compare with it."""
+    difference = prediction - label
+    return torch.where(difference.isnan() & ~label.isnan(), float("inf"), difference)
 
 
 def excess_charge(prediction: Prediction, graph: AtomicGraph) -> Float64[Tensor, " n_structures"]:

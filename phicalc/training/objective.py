@@ -94,9 +94,12 @@ class LossConfig:
                 "'final_from' and 'final_over' are fractions of the run, and their sum at most 1; "
                 f"got {self.final_from} and {self.final_over}"
             )
-        for moment in sorted({time for term in terms for time in (term.start, term.end)}):
+        moments = {time for term in terms for time in (term.start, term.end)}
+        # a little later than its end, so that the change is whole whatever rounding does
+        moments |= {self.final_from, min(1.0, self.final_from + self.final_over + 1e-9)}
+        for moment in sorted(moments, reverse=True):
             if not any(term.weight for term in self._terms_at(moment).values()):
-                when = "at the end" if moment == 1 else f"after the fraction {moment}"
+                when = "at the end" if moment == 1 else f"after the fraction {moment:g}"
                 raise ValueError(
                     f"no term of the loss counts {when} of the run; change 'start', 'end' or "
                     "'final_weight' of a term"

@@ -136,10 +136,8 @@ class Fit(NamedTuple):
 
 def fit_forces(pairs: Sequence[Pair]) -> Fit | None:
     """Fit energy differences to the work of the forces, at the same cell; None for few pairs."""
-    rows = [
-        (p.force_work, p.energy) for p in pairs if NEAR < p.distance < FAR and not p.stress_work
-    ]
-    return _fit(rows)
+    chosen = [p for p in _nearest_first(pairs) if p.distance > NEAR and not p.stress_work]
+    return _fit([(p.force_work, p.energy) for p in chosen])
 
 
 def fit_stress(pairs: Sequence[Pair]) -> Fit | None:
@@ -157,7 +155,7 @@ def _nearest_first(pairs: Sequence[Pair]) -> list[Pair]:
 
 
 def _fit(rows: list[tuple[float, float]]) -> Fit | None:
-    """Slope through the origin, robust, and correlation, of the nearer half of the pairs."""
+    """Slope through the origin, robust, and correlation, of the first half of the pairs."""
     table = np.array([row for row in rows if np.isfinite(row).all()]).reshape(-1, 2)
     table = table[np.abs(table[:, 0]) > 1e-6]
     table = table[: max(ENOUGH, len(table) // 2)]  # the rule errs by the cube of the distance

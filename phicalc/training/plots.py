@@ -37,7 +37,10 @@ def plot_parity(parity: dict[str, tuple[np.ndarray, np.ndarray]], path: Path) ->
         The file.
     """
     panels = [name for name in _PARITY if name in parity]
-    figure, axes = _figure(len(panels), 4.2)
+    figure, axes = _figure(max(1, len(panels)), 4.2)
+    if not panels:
+        axes[0].set_title("no energies, forces or charges to compare with", fontsize=10)
+        return _save(figure, path)
     for axis, name in zip(axes, panels, strict=True):
         title, factor, unit = _PARITY[name]
         label, predicted = (factor * values for values in parity[name])

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -96,11 +97,15 @@ def train(
     ------
     ValueError
         For data that do not fit the settings, or an output folder with another run.
+    RuntimeError
+        If a run is going on in the output folder.
     TrainingDiverged
         When the loss stops being finite.
     """
     keep_freed_memory()
-    with thread_count(config.threads), joined() as team:
+    with thread_count(config.threads), joined() as team, ExitStack() as stack:
+        if team.leads:
+            stack.enter_context(RunFolder(config.output).locked())
         return _Run(config, base, report if team.leads else lambda _: None, team).complete()
 
 
@@ -126,7 +131,9 @@ class _Run:
         """Read the data and check that model and loss fit them."""
         splits = load_splits(self.config.data, self.config.loss, base)
         started = self.config.init is not None
-        check_elements(splits.train, self.config.model.elements, all_present=not started)
+        elements = self.config.model.elements
+        check_elements(splits.train, elements, all_present=not started)
+        check_elements(splits.valid + splits.test, elements, all_present=False)
         check_labels_make_sense(splits.train + splits.valid, self.config.loss)
         if self.config.loss.changes and not splits.valid:
             raise ValueError(

@@ -2,9 +2,12 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from phicalc.locks import file_lock
 from phicalc.schema import differences, dump_yaml
 from phicalc.state import State, read_state, write_atomically, write_state
 from phicalc.training.config import TrainingConfig, config_from_dict
@@ -18,7 +21,7 @@ class RunFolder:
 
     ``config.yaml`` resolved settings; ``metrics.jsonl`` one line per epoch; ``state.safetensors``
     everything needed to go on; ``model/`` the best model so far; ``metrics.json``, ``parity.png``
-    and ``loss.png`` at the end.
+    and ``loss.png`` at the end; ``.lock`` the process that runs, or ran, here.
 
     Parameters
     ----------
@@ -35,6 +38,19 @@ class RunFolder:
         self.metrics = self.path / "metrics.json"
         self.parity = self.path / "parity.png"
         self.curves = self.path / "loss.png"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Make the folder and keep other runs out of it inside the block.
+
+        Raises
+        ------
+        RuntimeError
+            If a run is going on in the folder.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with file_lock(self.path / ".lock", self.path):
+            yield
 
     def open(self, config: TrainingConfig, *, write: bool = True) -> State | None:
         """Make the folder (if `write`), or return the state of the run it already holds.

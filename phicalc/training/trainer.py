@@ -16,7 +16,7 @@ from phicalc.training.config import TrainingConfig
 from phicalc.training.dataset import Sample, batch_plan, batches, join
 from phicalc.training.engine import Engine
 from phicalc.training.loss import ErrorSums, LossValue, errors, label_counts, loss_value
-from phicalc.training.objective import LossConfig
+from phicalc.training.objective import LABELS, LossConfig
 from phicalc.training.optimization import MovingAverage, Schedule, copy_weights, make_optimizer
 from phicalc.training.penalties import penalized
 from phicalc.training.position import Position, describe_epoch
@@ -96,7 +96,8 @@ class Trainer:
         Raises
         ------
         TrainingDiverged
-            When loss or gradient are not finite; the last saved state is left as it is.
+            When loss or gradient are not finite, the last saved state is left as it is; or when no
+            validation gave a finite loss.
         """
         position, total = self.position, self.schedule.n_steps
         quiet = None if self.team.leads else True
@@ -108,6 +109,12 @@ class Trainer:
                 position.finished |= position.epoch == self.config.max_epochs
                 if position.finished or _due(position.epoch, self.config.checkpoint.every_epochs):
                     self.save(self.state())
+        if position.best_loss is None:
+            raise TrainingDiverged(
+                "no validation gave a finite loss, so there is no best model: look for wrong "
+                "labels or atoms that nearly coincide in the validation frames, or try a smaller "
+                "optimizer.lr"
+            )
 
     def _seed(self) -> None:
         """Start, or continue, torch's random numbers (those outside the run are not touched)."""
@@ -226,9 +233,14 @@ class Trainer:
         return {"loss": total, **together.metrics()}
 
     def _judge(self, loss: float, metrics: dict[str, float]) -> None:
-        """Compare a validation with the best one."""
-        position = self.position
-        self.schedule.observe(loss)
+        """Compare a validation with the best one.
+
+        Before all terms of the loss have begun a validation, which has them all, says nothing about
+        what is learned: no patience is lost, and the rate stays.
+        """
+        position, all_begun = self.position, self._all_terms_count()
+        if all_begun:
+            self.schedule.observe(loss)
         if math.isfinite(loss) and (position.best_loss is None or loss < position.best_loss):
             position.best_loss, position.best_epoch = loss, position.epoch
             position.bad_validations = 0
@@ -236,11 +248,17 @@ class Trainer:
             self.best = {key: weight.detach().clone() for key, weight in weights}
             self.improved(self, metrics)
             return
-        position.bad_validations += 1
+        position.bad_validations += all_begun
         patience = self.config.patience
         if patience is not None and position.bad_validations >= patience:
             position.finished = True
             self.report(f"stopped: {patience} validations without improvement")
+
+    def _all_terms_count(self) -> bool:
+        """Whether every term that counts at the end of the run counts by now."""
+        loss = self.config.loss
+        now, end = loss.at(self.position.step / self.schedule.n_steps), loss.at(1.0)
+        return all(getattr(now, name).weight for name in LABELS if getattr(end, name).weight)
 
     def use_best(self) -> None:
         """Give the potential the best weights."""

@@ -197,6 +197,12 @@ FEEDBACK: dict[str, dict[str, object]] = {
     "qeq": {"model.head": "qeq"},
     "qeq, embedding": {"model.head": "qeq", "model.charge_feedback": "embedding"},
     "qeq, network": {"model.head": "qeq", "model.charge_feedback": "network"},
+    "qeq, network, charges first": {
+        "model.head": "qeq",
+        "model.charge_feedback": "network",
+        "loss.energy.start": 0.4,
+        "loss.forces.start": 0.4,
+    },
 }
 
 
@@ -207,7 +213,7 @@ def feedback_errors(data: str, kind: str, seed: str) -> Figures:
         settings["loss.charges.weight"] = 1.0
     if kind.startswith("qeq"):
         settings["model.hardness"] = "environment"
-    name = f"{data}_charges_{kind.replace(', ', '_')}_s{seed}"
+    name = f"{data}_charges_{kind.replace(', ', '_').replace(' ', '_')}_s{seed}"
     return trained(data, name, settings, SETS[data][1])
 
 
@@ -222,7 +228,7 @@ def test_charge_feedback(data: str, record: Callable[[str, float], None], shared
     )
     for kind in FEEDBACK:
         found = [feedback_errors(data, kind, seed) for seed in seeds]
-        print(f"  {kind:<16} {columns(found, (*ERRORS, 'charges'))}", flush=True)
+        print(f"  {kind:<28} {columns(found, (*ERRORS, 'charges'))}", flush=True)
         record(f"{data} {kind} forces (meV/Å)", mean(each.forces for each in found))
         assert all(each.forces > 0 for each in found)
 

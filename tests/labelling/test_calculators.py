@@ -80,3 +80,31 @@ def test_xtb_gets_charge_and_spin_but_no_preset_moments():
         atoms.arrays.pop("initial_magmoms")
         found.append(atoms.get_potential_energy())
     assert not np.isclose(*found)
+
+
+def test_dipoles_of_ions_need_an_origin_but_for_ours():
+    path = "ase.calculators.lj:LennardJones"
+    assert CalculatorSpec().dipole_origin == "coordinates"
+    assert CalculatorSpec(path).dipole_origin is None
+    assert CalculatorSpec("phicalc:PhiCalculator").dipole_origin == "centre_of_mass"
+    own = CalculatorSpec("phicalc:PhiCalculator", dipole_origin="coordinates")
+    assert own.dipole_origin == "coordinates"
+
+
+def test_calculators_with_dipoles_of_ions_ask_for_their_origin(monkeypatch):
+    monkeypatch.setattr(EMT, "implemented_properties", ["energy", "forces", "dipole"])
+    path, ions = "ase.calculators.emt:EMT", ion("N2", 1)
+    with pytest.raises(ValueError, match="dipole_origin, 'coordinates' or 'centre_of_mass'"):
+        CalculatorSpec(path, charge_argument="info").make(ions)
+    CalculatorSpec(path, charge_argument="info", dipole_origin="coordinates").make(ions)
+    CalculatorSpec(path).make(ion("N2", 0))
+    ions.pbc = True  # no dipole there
+    CalculatorSpec(path, charge_argument="info").make(ions)
+
+
+def test_arguments_that_a_calculator_does_not_have_are_refused():
+    pytest.importorskip("tblite")
+    with pytest.raises(ValueError, match="gfn2-xtb has no arguments bogus; it has accuracy"):
+        CalculatorSpec("gfn2-xtb", {"bogus": 1}).make(ion("N2", 0))
+    with pytest.raises(ValueError, match="does not take these"):
+        CalculatorSpec("ase.calculators.singlepoint:SinglePointCalculator").make(ion("N2", 0))

@@ -13,7 +13,7 @@ from phicalc.labelling.labels import defined_labels, label_structure, with_label
 from phicalc.training.config import KeysConfig
 from phicalc.training.frames import read_frames
 
-SPEC = CalculatorSpec("ase.calculators.emt:EMT")
+SPEC = CalculatorSpec("ase.calculators.emt:EMT", dipole_origin="coordinates")
 
 
 class Model(Calculator):

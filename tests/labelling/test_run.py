@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import subprocess
 import sys
+import tempfile
 import time
 from functools import partial
 from pathlib import Path
@@ -11,12 +13,14 @@ from pathlib import Path
 import ase.io
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 
 from phicalc.labelling import CalculatorSpec, DynamicsSampler, RattleSampler, label
 from phicalc.labelling import run as run_module
 from phicalc.labelling.journal import Journal
+from phicalc.locks import file_lock
 
 SPEC = CalculatorSpec("ase.calculators.emt:EMT")
 DYNAMICS = DynamicsSampler(temperatures=(300.0, 600.0), frames=4, interval=2)
@@ -90,7 +94,7 @@ def test_other_settings_do_not_continue_a_run(structures, tmp_path, monkeypatch)
     with pytest.raises(ValueError, match=r"other settings \(max_force: 100.0 → 90.0\)"):
         run(structures, tmp_path / "data.extxyz", max_force=90.0)
     own = CalculatorSpec(SPEC.name, dipole_origin="centre_of_mass")
-    with pytest.raises(ValueError, match="calculator: .*coordinates.* → .*centre_of_mass"):
+    with pytest.raises(ValueError, match="calculator: .*None.* → .*centre_of_mass"):
         label(structures, own, tmp_path / "data.extxyz", DYNAMICS)
     moved = [atoms.copy() for atoms in structures]
     moved[0].positions[0, 0] += 1e-9
@@ -216,3 +220,80 @@ def test_what_makes_no_sense_is_refused_at_once(structures, tmp_path):
     with pytest.raises(ValueError, match="what JSON holds"):
         label(structures, spec, tmp_path / "data.extxyz")
     assert not list(tmp_path.iterdir())
+
+
+FILES = '''
+import time
+import numpy as np
+from pathlib import Path
+from ase.calculators.calculator import Calculator
+
+class Files(Calculator):
+    """Writes a file, and reads it later, as programs with input and output files do."""
+    implemented_properties = ["energy", "forces"]
+
+    def calculate(self, atoms, properties, changes):
+        super().calculate(atoms, properties, changes)
+        path = Path(self.directory) / "in.txt"
+        assert not path.exists()
+        path.write_text(repr(float(atoms.positions[0, 0])))
+        time.sleep(0.2)
+        self.results = {"energy": float(path.read_text()), "forces": np.zeros((len(atoms), 3))}
+'''
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_calculators_with_files_do_not_share_them(tmp_path, monkeypatch, workers):
+    (tmp_path / "filed.py").write_text(FILES)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
+    monkeypatch.setattr(tempfile, "tempdir", None)  # read TMPDIR anew
+    (tmp_path / "scratch").mkdir()
+    structures = [Atoms("H", [[float(x), 0, 0]]) for x in range(6)]
+    spec = CalculatorSpec("filed:Files")
+    path = tmp_path / "data.extxyz"
+    assert not label(structures, spec, path, workers=workers, progress=False).failures
+    energies = [atoms.get_potential_energy() for atoms in ase.io.read(path, ":")]
+    assert energies == list(range(6))
+    gc.collect()
+    assert not list((tmp_path / "scratch").iterdir())
+    assert not (tmp_path / "in.txt").exists()
+    spec = CalculatorSpec("filed:Files", {"directory": "here"})
+    with pytest.raises(ValueError, match="workers cannot share one directory"):
+        label(structures, spec, tmp_path / "more.extxyz", workers=2)
+
+
+def test_overwriting_computes_anew(structures, tmp_path, monkeypatch):
+    path = tmp_path / "data.extxyz"
+    before = run(structures, path).n_frames
+    monkeypatch.setattr(EMT, "calculate", lambda *_: 1 / 0)
+    assert run(structures, path).n_frames == before  # not computed again
+    with pytest.raises(RuntimeError, match="every frame failed"):
+        run(structures, path, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda atoms: atoms.set_initial_magnetic_moments([1.0, 2.0]),
+        lambda atoms: atoms.info.update(external_field=np.array([0.0, 0.0, 0.1])),
+    ],
+)
+def test_whatever_a_calculator_may_read_makes_another_run(structures, tmp_path, change):
+    path = tmp_path / "data.extxyz"
+    run(structures, path)
+    change(structures[0])
+    with pytest.raises(FileExistsError, match="is not the result of this run"):
+        run(structures, path)
+
+
+def test_two_runs_of_one_file_are_refused(structures, tmp_path):
+    path = tmp_path / "data.extxyz"
+    with (
+        file_lock(tmp_path / ".data.extxyz.lock", path),
+        pytest.raises(RuntimeError, match="a run is going on in .*data.extxyz"),
+    ):
+        run(structures, path)
+    run(structures, path)
+    assert not (tmp_path / ".data.extxyz.lock").exists()

@@ -17,7 +17,7 @@ from ase.calculators.lj import LennardJones
 from ase.calculators.mixing import SumCalculator
 
 import phicalc.md.folder as folder_module
-from phicalc import cli
+from phicalc import cli, locks
 from phicalc.calculator import PhiCalculator
 from phicalc.committee import CommitteeCalculator
 from phicalc.md import MDConfig, MDError, read_log, run_md
@@ -188,7 +188,7 @@ def test_file_systems_without_locks_are_warned_of(tmp_path, monkeypatch):
     def no_locks(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(folder_module.fcntl, "flock", no_locks)
+    monkeypatch.setattr(locks.fcntl, "flock", no_locks)
     with pytest.warns(UserWarning, match="cannot be locked"), locked(tmp_path):
         pass
 

@@ -193,3 +193,11 @@ def test_impossible_changes_of_weights(settings, message):
         LossConfig(**settings)
     with pytest.raises(ValueError, match="'final_weight' must be ≥ 0, got -1"):
         TermConfig(1.0, final_weight=-1.0)
+
+
+def test_gaps_where_final_weights_begin_are_found():
+    energy, forces = TermConfig(1.0, start=0.9), TermConfig(1.0, final_weight=0.0)
+    with pytest.raises(ValueError, match="no term of the loss counts after the fraction 0.75"):
+        LossConfig(energy=energy, forces=forces, final_from=0.75)
+    with pytest.raises(ValueError, match="no term of the loss counts after the fraction 0.85"):
+        LossConfig(energy=energy, forces=forces, final_from=0.75, final_over=0.1)

@@ -150,3 +150,10 @@ def test_labels_under_other_names(potential):
     result = evaluate_model(potential, [atoms], keys=KeysConfig(energy="E"), report=quiet)
     assert "energy_mae" in result["metrics"]
     assert torch.is_grad_enabled()
+
+
+def test_the_potential_of_the_caller_stays_as_it_is(potential, carbon_chain):
+    before = potential.dtype
+    other = "float32" if before == torch.float64 else "float64"
+    evaluate_model(potential, carbon_chain, dtype=other, report=quiet)
+    assert potential.dtype == before

@@ -146,3 +146,47 @@ def test_data_files_are_looked_for_in_the_documented_order(tmp_path, monkeypatch
 def test_digest_is_sha256(tmp_path):
     (tmp_path / "f").write_bytes(b"abc")
     assert file_digest(tmp_path / "f").startswith("ba7816bf8f01cfea")
+
+
+@pytest.mark.parametrize("key", ["external_field", "fragment_charges", "electrode_potential"])
+def test_labels_of_other_surroundings_are_refused(key):
+    atoms = hydrogen(energy=1.0)
+    atoms.info[key] = np.zeros(3)
+    label_atoms(atoms, KeysConfig())
+    atoms.info[key] = np.array([0.0, 0.1, 0.0])
+    with pytest.raises(ValueError, match=f"structure: info.'{key}'.* without fields"):
+        label_atoms(atoms, KeysConfig())
+
+
+def test_charges_under_another_name_are_warned_of(tmp_path):
+    atoms = hydrogen(energy=1.0)
+    atoms.info["tot_charge"] = 1
+    ase.io.write(tmp_path / "ion.xyz", atoms, format="extxyz")
+    with pytest.warns(UserWarning, match="under the key 'charge'.* but there is tot_charge"):
+        read_frames(tmp_path / "ion.xyz", KeysConfig())
+    keys = KeysConfig(total_charge="tot_charge")
+    assert read_frames(tmp_path / "ion.xyz", keys)[0].total_charge == 1
+
+
+@pytest.mark.parametrize("charge", ["1+", np.zeros(2), [1, 2]])
+def test_total_charges_that_are_no_number_are_refused(charge):
+    atoms = hydrogen(energy=1.0)
+    atoms.info["charge"] = charge
+    with pytest.raises(ValueError, match="structure: the total charge, under the key 'charge'"):
+        label_atoms(atoms, KeysConfig())
+
+
+@pytest.mark.parametrize("damage", ["number", "gzip"])
+def test_damaged_files_are_named(carbon_chain, tmp_path, damage):
+    text = carbon_chain.read_text()
+    path = tmp_path / ("bad.xyz.gz" if damage == "gzip" else "bad.xyz")
+    if damage == "gzip":
+        content = bytearray(gzip.compress(text.encode()))
+        content[200:260] = bytes(60)
+        path.write_bytes(content)
+    else:
+        lines = text.splitlines()
+        lines[3] = lines[3].replace(lines[3].split()[1], "x")
+        path.write_text("\n".join(lines))
+    with pytest.raises(ValueError, match=r"bad.xyz.* could not be read as extended XYZ"):
+        read_frames(path, KeysConfig())

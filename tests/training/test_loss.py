@@ -218,3 +218,21 @@ def test_sums_of_errors_of_several_processes_add_up(rng):
     expected = ErrorSums()
     expected.add({"forces": torch.cat([first, second]), "charges": second[:, :1]})
     assert both.metrics() == pytest.approx(expected.metrics())
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_predictions_that_are_no_numbers_are_no_missing_labels(required):
+    atoms = molecule("H2O")
+    atoms.info["energy"] = 1.0
+    frame = label_atoms(atoms, KeysConfig())
+    batch = join(make_samples([frame], 3.0))
+    nothing = torch.full((3, 3), float("nan"), dtype=F64)
+    unknown = tensor([float("nan")])
+    prediction = Prediction(unknown, unknown.expand(3), nothing, None, None, None, {})
+    found = errors(prediction, batch.labels, batch.graph)
+    assert found["energy"].tolist() == [[math.inf]]
+    assert found["forces"].isnan().all()  # of those there is no label
+    assert measure(found["energy"], TermConfig(1.0, required=required)) == math.inf
+    sums = ErrorSums()
+    sums.add(found)
+    assert sums.metrics() == {"energy_mae": math.inf, "energy_rmse": math.inf}

@@ -4,7 +4,7 @@ import pytest
 from ase.build import bulk, molecule
 from scipy.spatial.transform import Rotation
 
-from phicalc.training.pairs import fit_forces, fit_stress, similar_pairs
+from phicalc.training.pairs import Pair, fit_forces, fit_stress, similar_pairs
 
 from .near_frames import crystals, labelled, molecules
 
@@ -68,3 +68,9 @@ def test_turned_and_shifted_copies_are_at_distance_zero(rng):
     wrapped.wrap()
     (pair,) = similar_pairs([labelled(copper), labelled(wrapped)])
     assert pair.distance < 1e-6
+
+
+def test_near_pairs_decide_in_whatever_order_they_come():
+    near = [Pair(0, 1, 0.02, 1.0, 1.0, 0.0) for _ in range(40)]
+    far = [Pair(0, 1, 0.08, -3.0, 1.0, 0.0) for _ in range(40)]
+    assert fit_forces(near + far).slope == fit_forces(far + near).slope == 1

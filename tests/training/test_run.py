@@ -6,10 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import ase.io
+import numpy as np
 import pytest
 import torch
+from ase import Atoms
 
 from phicalc.checkpoint import load_model
 from phicalc.derivatives import predict
@@ -25,6 +29,7 @@ from phicalc.training.engine import Engine
 from phicalc.training.frames import read_frames
 from phicalc.training.optimization import MovingAverage
 from phicalc.training.run_folder import RunFolder
+from phicalc.training.trainer import Trainer
 
 
 @pytest.fixture(autouse=True)
@@ -234,7 +239,7 @@ def test_divergence_stops_and_keeps_the_last_good_state(make_config, monkeypatch
 
     monkeypatch.setattr(MovingAverage, "update", spoil)
     with pytest.raises(
-        TrainingDiverged, match=r"loss nan.*step 15 \(epoch 3\).*smaller optimizer.lr"
+        TrainingDiverged, match=r"loss inf.*step 15 \(epoch 3\).*smaller optimizer.lr"
     ):
         train(config, report=quiet)
     folder = RunFolder(config.output)
@@ -395,3 +400,67 @@ def test_plain_engine_equals_predict(make_config, carbon_chain):
     assert not batch.graph.positions.requires_grad  # the samples are not touched
     expected = predict(potential, batch.graph).forces
     assert torch.allclose(prediction.forces.detach(), expected, rtol=1e-12, atol=1e-12)
+
+
+def with_frame(
+    carbon_chain: Path, folder: Path, split: str, change: Callable[[Atoms], None]
+) -> str:
+    """File with the frames of the chain and one more."""
+    frames = ase.io.read(carbon_chain, ":")
+    odd = frames[0].copy()
+    odd.info |= {"split": split, "energy": -1.0}
+    odd.arrays["forces"] = np.zeros((len(odd), 3))
+    change(odd)
+    ase.io.write(folder / "odd.xyz", [*frames, odd], format="extxyz")
+    return str(folder / "odd.xyz")
+
+
+def test_frames_for_validation_with_other_elements_are_refused(make_config, carbon_chain, tmp_path):
+    data = with_frame(
+        carbon_chain, tmp_path, "val", lambda atoms: atoms.set_atomic_numbers([8] * 12)
+    )
+    with pytest.raises(ValueError, match=r"the data also hold O \(odd.xyz, frame 30\)"):
+        train(make_config(data={"train": [data], "split": "key"}), report=quiet)
+
+
+@pytest.mark.parametrize("split", ["val", "train"])
+def test_atoms_that_coincide_are_refused(make_config, carbon_chain, tmp_path, split):
+    def coincide(atoms: Atoms) -> None:
+        atoms.positions[3] = atoms.positions[7] + [0.01, 0, 0]
+
+    data = with_frame(carbon_chain, tmp_path, split, coincide)
+    with pytest.raises(ValueError, match=r"odd.xyz, frame 30: atoms 3 and 7 are 0.01 Å apart"):
+        train(make_config(data={"train": [data], "split": "key"}), report=quiet)
+
+
+def test_validation_that_is_never_finite_is_no_success(make_config, monkeypatch):
+    monkeypatch.setattr(Trainer, "_validate", lambda _: {"loss": float("inf")})
+    config = make_config(max_epochs=2)
+    for _ in range(2):  # and not the second time either
+        with pytest.raises(TrainingDiverged, match="no validation gave a finite loss"):
+            train(config, report=quiet)
+    assert not RunFolder(config.output).metrics.exists()
+
+
+def test_no_patience_is_lost_before_all_terms_count(make_config, monkeypatch):
+    losses = iter([1.0, *range(2, 20)])
+    monkeypatch.setattr(Trainer, "_validate", lambda _: {"loss": float(next(losses))})
+    terms = {
+        "charges": {"weight": 1.0, "end": 0.5},
+        "energy": {"weight": 1.0, "start": 0.5},
+        "forces": {"weight": 1.0, "start": 0.5},
+    }
+    config = make_config(max_epochs=10, patience=2, loss=terms)
+    train(config, report=quiet)
+    # half of the steps are done after epoch 5: that validation and the next lose patience
+    assert [row["epoch"] for row in RunFolder(config.output).read_history()] == [1, 2, 3, 4, 5, 6]
+
+
+def test_two_runs_in_one_folder_are_refused(make_config):
+    config = make_config()
+    with (
+        RunFolder(config.output).locked(),
+        pytest.raises(RuntimeError, match="a run is going on in"),
+    ):
+        train(config, report=quiet)
+    train(config, report=quiet)
