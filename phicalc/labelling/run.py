@@ -172,8 +172,8 @@ def _settings(
     digest = hashlib.sha256()
     for atoms in structures:
         # all that a calculator may look at
-        for _, part in sorted(atoms.arrays.items()):
-            digest.update(np.ascontiguousarray(part).tobytes())
+        for name, part in sorted(atoms.arrays.items()):
+            digest.update(name.encode() + np.ascontiguousarray(part).tobytes())
         digest.update(np.ascontiguousarray(atoms.cell.array).tobytes() + atoms.pbc.tobytes())
         info = {
             name: getattr(value, "tolist", lambda v=value: v)()
