@@ -43,7 +43,7 @@ def settings(data, output, quick):
                 "dipole": {"weight": 0.1},
             },
             "batch_size": 8,
-            "max_epochs": 1 if quick else 25,
+            "max_epochs": 20 if quick else 25,
             "card": {"name": "ethanol", "level_of_theory": "GFN2-xTB"},
         }
     )
