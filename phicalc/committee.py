@@ -176,7 +176,17 @@ def is_committee(models: str | os.PathLike[str] | Sequence[Any]) -> bool:
     """Whether these are several models, or a folder that holds members."""
     if not isinstance(models, str | os.PathLike):
         return True
-    return any(Path(models).expanduser().glob("member_[0-9]*"))
+    return bool(_member_folders(models))
+
+
+def _member_folders(folder: str | os.PathLike[str]) -> list[Path]:
+    """Folders member_0, member_1, … in the order of their numbers."""
+    numbered = {
+        int(path.name[7:]): path
+        for path in Path(folder).expanduser().glob("member_*")
+        if path.name[7:].isdigit()
+    }
+    return [path for _, path in sorted(numbered.items())]
 
 
 def members_of(folder: str | os.PathLike[str]) -> list[Path]:
@@ -187,10 +197,7 @@ def members_of(folder: str | os.PathLike[str]) -> list[Path]:
     FileNotFoundError
         If there are none, or the training of one has not got as far as a model.
     """
-    found = Path(folder).expanduser().glob("member_*")
-    members = sorted(
-        (path for path in found if path.name[7:].isdigit()), key=lambda path: int(path.name[7:])
-    )
+    members = _member_folders(folder)
     missing = [path.name for path in members if not (path / "model").is_dir()]
     if not members or missing:
         what = f"no model yet in {', '.join(missing)}" if missing else "no folders member_0, …"

@@ -14,15 +14,14 @@ from ase.calculators.calculator import Calculator
 
 #: Calculators that have a name of their own, and tblite's name for the method.
 XTB_METHODS = {"gfn2-xtb": "GFN2-xTB", "gfn1-xtb": "GFN1-xTB"}
-#: Ours, and what the dipoles of ions refer to in them.
-OWN_CALCULATORS = {
-    f"{module}:{name}": "centre_of_mass"
-    for module, name in (
-        ("phicalc", "PhiCalculator"),
-        ("phicalc.calculator", "PhiCalculator"),
-        ("phicalc", "CommitteeCalculator"),
-        ("phicalc.committee", "CommitteeCalculator"),
-    )
+OWN_CALCULATORS = (
+    "phicalc:PhiCalculator", "phicalc.calculator:PhiCalculator",
+    "phicalc:CommitteeCalculator", "phicalc.committee:CommitteeCalculator",
+)  # fmt: skip
+#: What the dipoles of ions refer to in calculators that are known.
+DIPOLE_ORIGINS = {
+    **dict.fromkeys(XTB_METHODS, "coordinates"),
+    **dict.fromkeys(OWN_CALCULATORS, "centre_of_mass"),
 }
 
 
@@ -63,8 +62,7 @@ class CalculatorSpec:
                 f"package.module:Class, got {self.name!r}"
             )
         if self.dipole_origin is None:
-            known = {**dict.fromkeys(XTB_METHODS, "coordinates"), **OWN_CALCULATORS}
-            object.__setattr__(self, "dipole_origin", known.get(self.name))
+            object.__setattr__(self, "dipole_origin", DIPOLE_ORIGINS.get(self.name))
         if self.dipole_origin not in (None, "coordinates", "centre_of_mass"):
             raise ValueError(
                 f"dipole_origin must be 'coordinates' or 'centre_of_mass', got "

@@ -171,7 +171,7 @@ def _warn_of_charges(images: Sequence[Atoms], key: str, path: Path) -> None:
     """Warn if no structure has a total charge, but something that could be one."""
     if any(_find(atoms, key) is not None for atoms in images):
         return
-    found = {name for atoms in images for name in CHARGE_NAMES if atoms.info.get(name)}
+    found = {name for atoms in images for name in CHARGE_NAMES if np.any(atoms.info.get(name, 0))}
     if found:
         warnings.warn(
             f"{path}: no structure has a total charge under the key {key!r}, so all count as "

@@ -164,6 +164,10 @@ def test_charges_under_another_name_are_warned_of(tmp_path):
     ase.io.write(tmp_path / "ion.xyz", atoms, format="extxyz")
     with pytest.warns(UserWarning, match="under the key 'charge'.* but there is tot_charge"):
         read_frames(tmp_path / "ion.xyz", KeysConfig())
+    atoms.info["net_charge"] = np.array([0.5, 0.5])  # not one number: a hint all the same
+    ase.io.write(tmp_path / "ions.xyz", atoms, format="extxyz")
+    with pytest.warns(UserWarning, match="there is net_charge, tot_charge"):
+        read_frames(tmp_path / "ions.xyz", KeysConfig())
     keys = KeysConfig(total_charge="tot_charge")
     assert read_frames(tmp_path / "ion.xyz", keys)[0].total_charge == 1
 
