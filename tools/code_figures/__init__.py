@@ -1,0 +1,1 @@
+"""Figures of a Python code base: sizes, complexity, signatures, docstrings, imports."""
