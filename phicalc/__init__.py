@@ -13,10 +13,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from phicalc.calculator import PhiCalculator as PhiCalculator
+    from phicalc.calculators.committee import CommitteeCalculator as CommitteeCalculator
+    from phicalc.calculators.phicalculator import PhiCalculator as PhiCalculator
     from phicalc.checkpoint import available_models as available_models
     from phicalc.checkpoint import load_model as load_model
-    from phicalc.committee import CommitteeCalculator as CommitteeCalculator
     from phicalc.graph import AtomicGraph as AtomicGraph
     from phicalc.graph import from_ase as from_ase
 
@@ -24,8 +24,8 @@ __version__ = "0.1.0"
 
 _HOME_OF = {
     "AtomicGraph": "phicalc.graph",
-    "CommitteeCalculator": "phicalc.committee",
-    "PhiCalculator": "phicalc.calculator",
+    "CommitteeCalculator": "phicalc.calculators.committee",
+    "PhiCalculator": "phicalc.calculators.phicalculator",
     "available_models": "phicalc.checkpoint",
     "from_ase": "phicalc.graph",
     "load_model": "phicalc.checkpoint",

@@ -16,7 +16,7 @@ from ase import Atoms
 from packaging.markers import UndefinedEnvironmentName
 from packaging.requirements import Requirement
 
-from phicalc.calculator import PhiCalculator
+from phicalc.calculators.phicalculator import PhiCalculator
 from phicalc.checkpoint import available_models
 from phicalc.compiled import cache_folder
 from phicalc.compiled.tracing import compile_functions, load_function, trace

@@ -19,10 +19,10 @@ from phicalc.electrostatics import (
     PhiHead,
     PhiModule,
 )
+from phicalc.electrostatics.charges.elements import covalent_radius, electronegativity
+from phicalc.electrostatics.charges.qeq import DENSE_ATOMS, ITERATIONS
 from phicalc.electrostatics.constraints import mean_charge
-from phicalc.electrostatics.elements import covalent_radius, electronegativity
-from phicalc.electrostatics.poisson import DENSE_POISSON
-from phicalc.electrostatics.qeq import DENSE_ATOMS, ITERATIONS
+from phicalc.electrostatics.phi.poisson import DENSE_POISSON
 from phicalc.feedback import ChargeEmbedding, ChargeNetwork
 from phicalc.graph import AtomicGraph, field_coordinate, sum_per_structure
 from phicalc.nn import MLP, Linear

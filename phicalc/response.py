@@ -15,10 +15,10 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from phicalc.electrostatics import PhiHead
-from phicalc.electrostatics.boundary import complete_box
 from phicalc.electrostatics.constraints import ChargeConstraints
-from phicalc.electrostatics.eigenpairs import are_unique
-from phicalc.electrostatics.phi import Spectral
+from phicalc.electrostatics.phi.eigenpairs import are_unique
+from phicalc.electrostatics.phi.module import Spectral
+from phicalc.electrostatics.sums.boundary import complete_box
 from phicalc.graph import AtomicGraph, whole_structures
 from phicalc.potential import Potential
 

@@ -167,6 +167,32 @@ def flatten(settings: Mapping[str, Any], where: str = "") -> dict[str, Any]:
     return flat
 
 
+def check_at_least(smallest: int, **values: int | None) -> None:
+    """Refuse whole numbers below `smallest`; None passes.
+
+    Raises
+    ------
+    ValueError
+        Naming the first value that is too small.
+    """
+    for name, value in values.items():
+        if value is not None and value < smallest:
+            raise ValueError(f"{name!r} must be ≥ {smallest}, got {value}")
+
+
+def check_positive(**values: float | None) -> None:
+    """Refuse numbers that are not positive; None passes.
+
+    Raises
+    ------
+    ValueError
+        Naming the first value that is not positive.
+    """
+    for name, value in values.items():
+        if value is not None and not value > 0:
+            raise ValueError(f"{name!r} must be positive, got {value}")
+
+
 def _join(where: str, key: str) -> str:
     return f"{where}.{key}" if where else key
 

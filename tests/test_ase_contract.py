@@ -13,7 +13,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 
-from phicalc.calculator import PhiCalculator
+from phicalc.calculators.phicalculator import PhiCalculator
 from phicalc.potential import Potential
 from phicalc.structures import water_box
 from phicalc.testing import ASE_CONTRACT, CONTRACT, from_calculator, results, state

@@ -8,7 +8,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.calculator import CalculationFailed, InputError
 
-import phicalc.batch
+import phicalc.inference.batch
 from phicalc import PhiCalculator
 from phicalc.potential import Potential, PotentialConfig, build_potential
 from phicalc.structures import evaluate_structures
@@ -68,11 +68,11 @@ def test_batches_are_loops(head: str, stress: bool, max_atoms: int) -> None:
 
 
 def test_batches_are_divided_by_atoms_and_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(phicalc.batch, "DENSE_ATOMS", 6)
+    monkeypatch.setattr(phicalc.inference.batch, "DENSE_ATOMS", 6)
     frames = [
         salt(n, n, pbc) for n, pbc in ((2, True), (1, False), (2, True), (4, True), (1, True))
     ]
-    groups = list(phicalc.batch._groups(frames, True, 6))
+    groups = list(phicalc.inference.batch._groups(frames, True, 6))
     assert [[len(frames[i]) for i in group] for group in groups] == [[8], [2], [2, 4], [4]]
     assert sorted(i for group in groups for i in group) == list(range(5))
 
@@ -80,15 +80,15 @@ def test_batches_are_divided_by_atoms_and_kind(monkeypatch: pytest.MonkeyPatch) 
 def test_charges_larger_than_planned_are_summed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     calc, frames = calculator(), [salt(n, n) for n in (1, 2)]
     seen: list[int] = []
-    evaluate = phicalc.batch.evaluate
+    evaluate = phicalc.inference.batch.evaluate
 
     def counted(potential, atoms, *args, **kwargs):
         seen.append(len(atoms))
         return evaluate(potential, atoms, *args, **kwargs)
 
-    monkeypatch.setattr(phicalc.batch, "evaluate", counted)
+    monkeypatch.setattr(phicalc.inference.batch, "evaluate", counted)
     monkeypatch.setattr(
-        "phicalc.electrostatics.plan.CoulombPlanner.underrated", lambda _, q: len(q) == 4
+        "phicalc.electrostatics.sums.plan.CoulombPlanner.underrated", lambda _, q: len(q) == 4
     )
     calc.batch(frames)
     assert seen == [4]

@@ -30,13 +30,13 @@ from ase.optimize import BFGS
 from ase.units import fs
 
 import phicalc.compiled.predictor
-import phicalc.evaluation
+import phicalc.inference.evaluate
 import phicalc.potential
 import phicalc.skin
-from phicalc.calculator import PhiCalculator
+from phicalc.calculators.phicalculator import PhiCalculator
 from phicalc.checkpoint import ModelCard, load_model, save_model
-from phicalc.electrostatics import qeq
-from phicalc.electrostatics.solvers import ConjugateGradientSolver
+from phicalc.electrostatics.charges import qeq
+from phicalc.electrostatics.charges.solvers import ConjugateGradientSolver
 from phicalc.neighbors import neighbor_list
 from phicalc.potential import Potential, PotentialConfig, build_potential
 from phicalc.structures import water_box

@@ -13,9 +13,9 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 
 from phicalc import __version__, cli
-from phicalc.calculator import PhiCalculator
+from phicalc.calculators.committee import CommitteeCalculator
+from phicalc.calculators.phicalculator import PhiCalculator
 from phicalc.checkpoint import ModelCard, save_model
-from phicalc.committee import CommitteeCalculator
 from phicalc.md import MDConfig, read_log
 from phicalc.potential import PotentialConfig, build_potential
 from phicalc.structures import water_box, write_structures

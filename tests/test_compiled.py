@@ -14,14 +14,14 @@ import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 
-from phicalc.calculator import PhiCalculator
+from phicalc.calculators.phicalculator import PhiCalculator
 from phicalc.compiled import CompiledPredictor, cache_folder, network, predictor
 from phicalc.compiled.cache import key
 from phicalc.compiled.whole import kind_of
 from phicalc.derivatives import Prediction, predict
 from phicalc.electrostatics import CoulombSettings
-from phicalc.environment import environment_of
 from phicalc.graph import AtomicGraph, collate, edge_vectors, from_ase, slots
+from phicalc.inference.conditions import environment_of
 from phicalc.potential import Potential, PotentialConfig, build_potential
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler (g++)")

@@ -13,12 +13,12 @@ from ase.build import molecule
 from ase.calculators.calculator import CalculationFailed, CalculatorSetupError, InputError
 
 import phicalc.testing as contract
-from phicalc.calculator import PhiCalculator
+from phicalc.calculators.phicalculator import PhiCalculator
 from phicalc.derivatives import predict
-from phicalc.electrostatics import qeq
-from phicalc.environment import VACUUM, environment_of
-from phicalc.evaluation import prepare
+from phicalc.electrostatics.charges import qeq
 from phicalc.graph import collate
+from phicalc.inference.conditions import VACUUM, environment_of
+from phicalc.inference.evaluate import prepare
 from phicalc.potential import Potential, PotentialConfig, build_potential
 
 NAN = float("nan")

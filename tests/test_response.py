@@ -11,14 +11,19 @@ from ase import Atoms
 from ase.build import molecule
 from ase.calculators.calculator import InputError, PropertyNotImplementedError
 
-from phicalc.calculator import PhiCalculator
+from phicalc.calculators.phicalculator import PhiCalculator
 from phicalc.derivatives import Prediction, predict
-from phicalc.electrostatics import CoulombSum, qeq
-from phicalc.environment import Environment
-from phicalc.evaluation import prepare
+from phicalc.electrostatics import CoulombSum
+from phicalc.electrostatics.charges import qeq
 from phicalc.graph import AtomicGraph
+from phicalc.inference.conditions import Environment
+from phicalc.inference.evaluate import prepare
 from phicalc.potential import Potential, PotentialConfig, build_potential
-from phicalc.response import born_effective_charges, electrostatic_potential, polarizability
+from phicalc.response import (
+    born_effective_charges,
+    electrostatic_potential,
+    polarizability,
+)
 
 HEADS = {
     "qeq": {},

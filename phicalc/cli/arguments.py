@@ -4,8 +4,8 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from phicalc.calculator import PhiCalculator
-from phicalc.committee import CommitteeCalculator, is_committee
+from phicalc.calculators.committee import CommitteeCalculator, is_committee
+from phicalc.calculators.phicalculator import PhiCalculator
 from phicalc.compiled import Mode
 
 Verbs = argparse._SubParsersAction

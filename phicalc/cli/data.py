@@ -5,12 +5,12 @@ import json
 from typing import Any
 
 from phicalc.cli.arguments import Verbs, add_verb
+from phicalc.data.config import KeysConfig
 from phicalc.labelling import CalculatorSpec, DynamicsSampler, RattleSampler, label
 from phicalc.labelling.calculators import XTB_METHODS
 from phicalc.labelling.sampling import SAMPLERS, Sampler
 from phicalc.structures import read_structures
 from phicalc.training import inspect_files
-from phicalc.training.config import KeysConfig
 
 
 def add_label(verbs: Verbs) -> argparse.ArgumentParser:

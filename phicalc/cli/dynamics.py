@@ -23,7 +23,7 @@ from phicalc.md.config import (
     read_description,
 )
 from phicalc.md.folder import CONFIG_FILE
-from phicalc.md.report import cells
+from phicalc.md.report.page import cells
 from phicalc.structures import read_structures
 
 #: Settings that are numbers or words, and what the help says of them.

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
+from phicalc.calculators.committee import is_committee
 from phicalc.cli.arguments import Verbs, add_scheduler, add_structure, add_verb, calculator_of
 from phicalc.cli.many import Relaxed, predict_each, raise_failures, relax_each, wants_scheduler
-from phicalc.committee import is_committee
 from phicalc.integrations.dask import Failure
 from phicalc.relax import OPTIMIZERS
 from phicalc.structures import evaluate_structures, read_structures, write_structures

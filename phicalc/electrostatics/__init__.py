@@ -10,16 +10,16 @@ Gaussian charges of width σ_i (standard deviation, Å), energies in eV, tin-foi
 dimensions.
 """
 
-from phicalc.electrostatics.history import ChargeHistory
-from phicalc.electrostatics.latent import LatentCharges
-from phicalc.electrostatics.phi import PhiMode, PhiModule, PhiOutput
-from phicalc.electrostatics.phi_head import PhiHead
-from phicalc.electrostatics.plan import CoulombPlanner, plan_coulomb
-from phicalc.electrostatics.qeq import ChargeEquilibration, Electrostatics, equilibrate
-from phicalc.electrostatics.report import SumReport, report
-from phicalc.electrostatics.settings import CoulombSettings
-from phicalc.electrostatics.sums import CoulombSum
-from phicalc.electrostatics.widths import GaussianWidths
+from phicalc.electrostatics.charges.history import ChargeHistory
+from phicalc.electrostatics.charges.latent import LatentCharges
+from phicalc.electrostatics.charges.qeq import ChargeEquilibration, Electrostatics, equilibrate
+from phicalc.electrostatics.charges.widths import GaussianWidths
+from phicalc.electrostatics.phi.head import PhiHead
+from phicalc.electrostatics.phi.module import PhiMode, PhiModule, PhiOutput
+from phicalc.electrostatics.sums.coulomb import CoulombSum
+from phicalc.electrostatics.sums.error_report import SumReport, report
+from phicalc.electrostatics.sums.plan import CoulombPlanner, plan_coulomb
+from phicalc.electrostatics.sums.settings import CoulombSettings
 
 __all__ = [
     "ChargeEquilibration",

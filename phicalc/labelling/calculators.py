@@ -15,8 +15,8 @@ from ase.calculators.calculator import Calculator
 #: Calculators that have a name of their own, and tblite's name for the method.
 XTB_METHODS = {"gfn2-xtb": "GFN2-xTB", "gfn1-xtb": "GFN1-xTB"}
 OWN_CALCULATORS = (
-    "phicalc:PhiCalculator", "phicalc.calculator:PhiCalculator",
-    "phicalc:CommitteeCalculator", "phicalc.committee:CommitteeCalculator",
+    "phicalc:PhiCalculator", "phicalc.calculators.phicalculator:PhiCalculator",
+    "phicalc:CommitteeCalculator", "phicalc.calculators.committee:CommitteeCalculator",
 )  # fmt: skip
 #: What the dipoles of ions refer to in calculators that are known.
 DIPOLE_ORIGINS = {

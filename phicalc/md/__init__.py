@@ -4,7 +4,7 @@ from phicalc.md.config import MDConfig
 from phicalc.md.driver import MDResult, run_md
 from phicalc.md.guard import MDError
 from phicalc.md.log import read_log
-from phicalc.md.report import Analysis, analyse_run, make_report
+from phicalc.md.report.page import Analysis, analyse_run, make_report
 from phicalc.md.signals import MDInterrupted
 from phicalc.md.velocities import initialise_velocities
 

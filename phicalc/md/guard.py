@@ -8,7 +8,7 @@ import torch
 from ase import Atoms
 from ase.data import covalent_radii
 
-from phicalc.committee import CommitteeCalculator
+from phicalc.calculators.committee import CommitteeCalculator
 from phicalc.md.output import frame_text
 from phicalc.md.restart import with_parts
 from phicalc.neighbors import neighbor_list

@@ -21,9 +21,9 @@ from ase.calculators.calculator import BaseCalculator, Calculator
 from ase.calculators.mixing import LinearCombinationCalculator
 from ase.io.jsonio import encode
 
-from phicalc.calculator import PhiCalculator
-from phicalc.committee import CommitteeCalculator
-from phicalc.environment import environment_of
+from phicalc.calculators.committee import CommitteeCalculator
+from phicalc.calculators.phicalculator import PhiCalculator
+from phicalc.inference.conditions import environment_of
 from phicalc.md.config import MDConfig
 from phicalc.md.ensembles import Integrator
 from phicalc.schema import differences

@@ -20,7 +20,7 @@ def train_committee(
     """Train several potentials that differ in their seed only, one after another.
 
     Member i has the seed ``config.seed + i`` and the output folder ``member_i`` (from 0) inside
-    that of the configuration: a folder that `phicalc.committee.CommitteeCalculator` takes as it
+    that of the configuration: a folder that `phicalc.CommitteeCalculator` takes as it
     is. All have the same training and validation frames. A run that is killed is continued by the
     same call.
 

@@ -11,11 +11,8 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from phicalc.graph import AtomicGraph, collate, edge_vectors, from_ase
-from phicalc.potential import Potential
-from phicalc.structures import COINCIDENCE_DISTANCE
-from phicalc.training.config import DataConfig
-from phicalc.training.frames import (
+from phicalc.data.config import DataConfig
+from phicalc.data.frames import (
     LabelledAtoms,
     Labels,
     file_digest,
@@ -23,7 +20,11 @@ from phicalc.training.frames import (
     read_frames,
     warn_of_duplicates,
 )
-from phicalc.training.objective import LABELS, LossConfig
+from phicalc.data.labels import LABELS
+from phicalc.graph import AtomicGraph, collate, edge_vectors, from_ase
+from phicalc.potential import Potential
+from phicalc.structures import COINCIDENCE_DISTANCE
+from phicalc.training.objective import LossConfig
 
 
 class Sample(NamedTuple):

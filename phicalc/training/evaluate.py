@@ -12,11 +12,18 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from phicalc.checkpoint import load_model, resolve_device, resolve_dtype
+from phicalc.data.config import KeysConfig
+from phicalc.data.frames import (
+    LabelledAtoms,
+    born_charges_of,
+    find_data_file,
+    label_atoms,
+    read_frames,
+)
 from phicalc.derivatives import Prediction, predict
 from phicalc.potential import Potential
 from phicalc.response import born_effective_charges
 from phicalc.state import write_atomically
-from phicalc.training.config import KeysConfig
 from phicalc.training.dataset import (
     Sample,
     atoms_per_structure,
@@ -24,13 +31,6 @@ from phicalc.training.dataset import (
     batches,
     make_samples,
     prepare_samples,
-)
-from phicalc.training.frames import (
-    LabelledAtoms,
-    born_charges_of,
-    find_data_file,
-    label_atoms,
-    read_frames,
 )
 from phicalc.training.loss import UNITS, ErrorSums, errors
 from phicalc.training.plots import plot_parity

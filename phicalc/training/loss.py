@@ -14,11 +14,12 @@ from ase.data import atomic_masses
 from jaxtyping import Float64
 from torch import Tensor
 
+from phicalc.data.frames import Labels
+from phicalc.data.labels import LABELS
 from phicalc.derivatives import Prediction
 from phicalc.graph import AtomicGraph, sum_per_structure
 from phicalc.training.dataset import Sample, atoms_per_structure
-from phicalc.training.frames import Labels
-from phicalc.training.objective import LABELS, LossConfig, TermConfig
+from phicalc.training.objective import LossConfig, TermConfig
 
 #: Factor from eV, Å and e to the unit of reports, and that unit. The last two are no labels: what
 #: is left of Poisson's equation, and of the net charge, in heads that solve it on the graph.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from phicalc.architecture import POISSON_HEADS
+from phicalc.data.labels import LABELS
 
 
 @dataclass(frozen=True)
@@ -154,5 +155,4 @@ class PenaltyConfig:
             )
 
 
-#: Labels that can be trained on and evaluated, in the order of reports.
-LABELS = tuple(f.name for f in dataclasses.fields(LossConfig) if f.type is TermConfig)
+assert tuple(f.name for f in dataclasses.fields(LossConfig) if f.type is TermConfig) == LABELS

@@ -10,22 +10,23 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from phicalc.data.labels import LABELS
 from phicalc.potential import Potential
 from phicalc.state import State
 from phicalc.training.config import TrainingConfig
 from phicalc.training.dataset import Sample, batch_plan, batches, join
 from phicalc.training.engine import Engine
 from phicalc.training.loss import ErrorSums, LossValue, errors, label_counts, loss_value
-from phicalc.training.objective import LABELS, LossConfig
+from phicalc.training.objective import LossConfig
 from phicalc.training.optimization import MovingAverage, Schedule, copy_weights, make_optimizer
-from phicalc.training.penalties import penalized
-from phicalc.training.position import Position, describe_epoch
-from phicalc.training.state import (
+from phicalc.training.packing import (
     pack_optimizer,
     pack_random_state,
     unpack_optimizer,
     unpack_random_state,
 )
+from phicalc.training.penalties import penalized
+from phicalc.training.progress import Position, describe_epoch
 from phicalc.training.team import Team
 
 

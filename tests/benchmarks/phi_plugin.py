@@ -19,9 +19,9 @@ import torch
 from ase import Atoms
 from torch import Tensor, nn
 
+from phicalc.data.composition import count_elements, fit_reference_energies
 from phicalc.electrostatics import PhiModule
 from phicalc.graph import AtomicGraph, collate, from_ase, from_tensors
-from phicalc.training.references import count_elements, fit_reference_energies
 
 CUTOFF = 4.0
 BATCH = 8

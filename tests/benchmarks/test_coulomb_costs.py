@@ -1,6 +1,7 @@
 """Nanoseconds of every part of a Coulomb sum: `make bench ARGS="-k coulomb_costs"`.
 
-Fits the costs by which `phicalc.electrostatics.choice` compares sums to times of energy and forces.
+Fits the costs with which `phicalc.electrostatics.sums.choice` compares sums to measured times of
+energy and forces.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import torch
 from ase.build import bulk
 from scipy.optimize import nnls
 
-from phicalc.electrostatics import CoulombSettings, CoulombSum, choice, plan_coulomb
+from phicalc.electrostatics import CoulombSettings, CoulombSum, plan_coulomb
+from phicalc.electrostatics.sums import choice
 from phicalc.graph import AtomicGraph, from_ase
 from phicalc.system import keep_freed_memory
 

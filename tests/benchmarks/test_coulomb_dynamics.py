@@ -23,8 +23,9 @@ from ase.md.verlet import VelocityVerlet
 from torch import Tensor
 
 from phicalc import PhiCalculator
-from phicalc.electrostatics import CoulombPlanner, CoulombSettings, qeq
-from phicalc.electrostatics.solvers import ConjugateGradientSolver, Solver
+from phicalc.electrostatics import CoulombPlanner, CoulombSettings
+from phicalc.electrostatics.charges import qeq
+from phicalc.electrostatics.charges.solvers import ConjugateGradientSolver, Solver
 from phicalc.graph import AtomicGraph, from_ase
 from phicalc.md import MDConfig, initialise_velocities, run_md
 from phicalc.potential import Potential

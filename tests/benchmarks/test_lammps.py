@@ -28,7 +28,7 @@ from ase.calculators.lammps import Prism
 
 from phicalc.derivatives import deform
 from phicalc.electrostatics import CoulombSettings, CoulombSum, plan_coulomb
-from phicalc.electrostatics.settings import Method
+from phicalc.electrostatics.sums.settings import Method
 from phicalc.graph import from_ase
 from phicalc.units import COULOMB_CONSTANT
 

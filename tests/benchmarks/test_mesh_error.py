@@ -1,6 +1,6 @@
 """Force errors of meshes against their estimates: `make bench ARGS="-k mesh_error"`.
 
-The numbers 1.2 and c_p of `phicalc.electrostatics.accuracy` come from this table.
+The numbers 1.2 and c_p of `phicalc.electrostatics.sums.accuracy` come from this table.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from phicalc.electrostatics import accuracy
-from phicalc.electrostatics.mesh import MeshSum
+from phicalc.electrostatics.sums import accuracy
+from phicalc.electrostatics.sums.mesh import MeshSum
 
 EDGE = 16.0
 #: Splitting in 1/Å and points along an edge: hα = 0.3, 0.15, 0.6, 0.3.

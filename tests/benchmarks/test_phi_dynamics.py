@@ -19,7 +19,7 @@ from ase.md.velocitydistribution import thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 
 from phicalc.electrostatics import laplacian
-from phicalc.electrostatics.poisson import screened_potential
+from phicalc.electrostatics.phi.poisson import screened_potential
 from phicalc.graph import edge_vectors, from_ase
 from phicalc.nn import envelope
 

@@ -29,9 +29,9 @@ from ase.data import covalent_radii
 from torch import Tensor
 
 from phicalc.electrostatics import ChargeHistory, CoulombPlanner, CoulombSettings, CoulombSum
-from phicalc.electrostatics.elements import electronegativity
-from phicalc.electrostatics.qeq import ITERATIONS, equilibrate
-from phicalc.electrostatics.solvers import ConjugateGradientSolver, DenseSolver, Solver
+from phicalc.electrostatics.charges.elements import electronegativity
+from phicalc.electrostatics.charges.qeq import ITERATIONS, equilibrate
+from phicalc.electrostatics.charges.solvers import ConjugateGradientSolver, DenseSolver, Solver
 from phicalc.graph import AtomicGraph, from_ase
 from phicalc.structures import water_box
 from phicalc.system import keep_freed_memory

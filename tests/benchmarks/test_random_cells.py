@@ -17,7 +17,7 @@ from ase import Atoms
 from torch import Tensor
 
 from phicalc.electrostatics import CoulombSettings, CoulombSum, plan_coulomb
-from phicalc.electrostatics.settings import Method
+from phicalc.electrostatics.sums.settings import Method
 from phicalc.graph import from_ase
 
 CASES = 50

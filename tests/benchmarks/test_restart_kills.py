@@ -16,7 +16,7 @@ from pathlib import Path
 
 import ase.io
 
-from phicalc.calculator import PhiCalculator
+from phicalc.calculators.phicalculator import PhiCalculator
 from phicalc.md import MDConfig, run_md
 from phicalc.md.restart import Checkpoint
 from phicalc.potential import PotentialConfig, build_potential

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from phicalc.calculator import PhiCalculator
+from phicalc.calculators.phicalculator import PhiCalculator
 from phicalc.potential import Potential
 
 from ..tiny import charged_potential

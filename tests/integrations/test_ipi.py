@@ -22,7 +22,7 @@ from ase.calculators.lj import LennardJones
 from ase.calculators.socketio import SocketIOCalculator, actualunixsocketname
 
 from phicalc import cli
-from phicalc.calculator import PhiCalculator
+from phicalc.calculators.phicalculator import PhiCalculator
 from phicalc.checkpoint import ModelCard, save_model
 from phicalc.integrations.ipi import Served, serve
 from phicalc.structures import water_box, write_structures

@@ -13,7 +13,7 @@ from ase.calculators.lammps import Prism
 from ase.md.velocitydistribution import thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 
-from phicalc.calculator import PhiCalculator
+from phicalc.calculators.phicalculator import PhiCalculator
 from phicalc.integrations.lammps import attach
 from phicalc.structures import water_box
 

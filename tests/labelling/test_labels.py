@@ -8,10 +8,10 @@ from ase.build import bulk, molecule
 from ase.calculators.calculator import Calculator, all_changes
 from ase.constraints import FixAtoms
 
+from phicalc.data.config import KeysConfig
+from phicalc.data.frames import read_frames
 from phicalc.labelling.calculators import CalculatorSpec
 from phicalc.labelling.labels import defined_labels, label_structure, with_labels
-from phicalc.training.config import KeysConfig
-from phicalc.training.frames import read_frames
 
 SPEC = CalculatorSpec("ase.calculators.emt:EMT", dipole_origin="coordinates")
 

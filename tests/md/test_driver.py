@@ -10,9 +10,9 @@ from ase.build import bulk, molecule
 from ase.calculators.calculator import CalculationFailed, all_changes
 from ase.calculators.emt import EMT
 
-import phicalc.calculator
+import phicalc.calculators.phicalculator
 import phicalc.md.driver as driver
-from phicalc.calculator import PhiCalculator
+from phicalc.calculators.phicalculator import PhiCalculator
 from phicalc.md import MDConfig, MDError, read_log, run_md
 from phicalc.md.config import read_description
 from phicalc.potential import PotentialConfig, build_potential
@@ -134,8 +134,8 @@ def test_phicalc_needs_one_evaluation_per_step_for_pressure_too(settings, tmp_pa
         wanted_stress.append(stress)
         return evaluate(*args, stress=stress, **kwargs)
 
-    evaluate = phicalc.calculator.evaluate
-    monkeypatch.setattr(phicalc.calculator, "evaluate", counting)
+    evaluate = phicalc.calculators.phicalculator.evaluate
+    monkeypatch.setattr(phicalc.calculators.phicalculator, "evaluate", counting)
     atoms = water_box(2, density=0.2)
     atoms.calc = PhiCalculator(tiny_potential())
     run_md(atoms, MDConfig(steps=5, timestep=0.1, log_interval=1, **settings), tmp_path)

@@ -18,8 +18,8 @@ from ase.calculators.mixing import SumCalculator
 
 import phicalc.md.folder as folder_module
 from phicalc import cli, locks
-from phicalc.calculator import PhiCalculator
-from phicalc.committee import CommitteeCalculator
+from phicalc.calculators.committee import CommitteeCalculator
+from phicalc.calculators.phicalculator import PhiCalculator
 from phicalc.md import MDConfig, MDError, read_log, run_md
 from phicalc.md.folder import locked, warn_about_room
 from phicalc.md.output import GrowingFile
@@ -383,6 +383,6 @@ def test_out_of_memory_on_the_processor_is_no_traceback(monkeypatch):
 
     atoms = waters()
     atoms.calc = PhiCalculator(tiny_potential())
-    monkeypatch.setattr("phicalc.evaluation.from_ase", greedy)
+    monkeypatch.setattr("phicalc.inference.evaluate.from_ase", greedy)
     with pytest.raises(RuntimeError, match="out of memory: use a smaller structure"):
         atoms.get_potential_energy()

@@ -15,8 +15,8 @@ from ase.calculators.mixing import SumCalculator
 from ase.constraints import FixAtoms
 
 from phicalc import cli
-from phicalc.calculator import PhiCalculator
-from phicalc.committee import CommitteeCalculator
+from phicalc.calculators.committee import CommitteeCalculator
+from phicalc.calculators.phicalculator import PhiCalculator
 from phicalc.md import MDConfig, MDInterrupted, read_log, run_md
 from phicalc.md.restart import Checkpoint
 from phicalc.structures import write_structures

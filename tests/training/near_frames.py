@@ -9,8 +9,8 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from scipy.spatial.transform import Rotation
 
-from phicalc.training.config import KeysConfig
-from phicalc.training.frames import LabelledAtoms, label_atoms
+from phicalc.data.config import KeysConfig
+from phicalc.data.frames import LabelledAtoms, label_atoms
 
 
 def labelled(atoms: Atoms, *, energy=1.0, forces=1.0, stress=1.0) -> LabelledAtoms:

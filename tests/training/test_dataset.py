@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from phicalc.training.config import DataConfig, KeysConfig
+from phicalc.data.config import DataConfig, KeysConfig
+from phicalc.data.frames import read_frames
 from phicalc.training.dataset import (
     batch_plan,
     charge_range,
@@ -16,7 +17,6 @@ from phicalc.training.dataset import (
     make_samples,
     split_indices,
 )
-from phicalc.training.frames import read_frames
 from phicalc.training.objective import LossConfig, TermConfig
 
 

@@ -9,12 +9,12 @@ import torch
 from ase import Atoms
 from ase.build import bulk
 
+from phicalc.data.config import KeysConfig
 from phicalc.derivatives import predict
 from phicalc.graph import from_ase
 from phicalc.potential import Potential, PotentialConfig, build_potential
 from phicalc.response import born_effective_charges
 from phicalc.training import evaluate_model
-from phicalc.training.config import KeysConfig
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from phicalc.checkpoint import load_model, read_card
+from phicalc.data.frames import read_frames
 from phicalc.training import run as run_module
 from phicalc.training import train, train_committee
 from phicalc.training.dataset import make_samples, prepare_samples
-from phicalc.training.frames import read_frames
 from phicalc.training.initialization import inherited_potential
 from phicalc.training.run_folder import RunFolder
 

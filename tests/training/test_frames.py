@@ -10,8 +10,8 @@ import torch
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from phicalc.training.config import KeysConfig
-from phicalc.training.frames import (
+from phicalc.data.config import KeysConfig
+from phicalc.data.frames import (
     file_digest,
     find_data_file,
     label_atoms,

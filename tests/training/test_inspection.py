@@ -9,10 +9,10 @@ from ase.units import GPa, Hartree
 from matplotlib.image import imread
 
 from phicalc import cli
-from phicalc.training.config import KeysConfig
-from phicalc.training.frames import label_atoms
-from phicalc.training.inspection import inspect_frames
-from phicalc.training.inspection_page import inspect_files
+from phicalc.data.config import KeysConfig
+from phicalc.data.frames import label_atoms
+from phicalc.data.inspection import inspect_frames
+from phicalc.data.inspection_page import inspect_files
 
 from .near_frames import crystals, labelled, molecules
 

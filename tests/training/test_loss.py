@@ -8,11 +8,11 @@ import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 
+from phicalc.data.config import KeysConfig
+from phicalc.data.frames import label_atoms
 from phicalc.derivatives import Prediction
 from phicalc.graph import AtomicGraph, collate, from_ase
-from phicalc.training.config import KeysConfig
 from phicalc.training.dataset import join, make_samples
-from phicalc.training.frames import label_atoms
 from phicalc.training.loss import (
     ErrorSums,
     dipoles,

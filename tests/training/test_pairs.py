@@ -4,7 +4,7 @@ import pytest
 from ase.build import bulk, molecule
 from scipy.spatial.transform import Rotation
 
-from phicalc.training.pairs import Pair, fit_forces, fit_stress, similar_pairs
+from phicalc.data.pairs import Pair, fit_forces, fit_stress, similar_pairs
 
 from .near_frames import crystals, labelled, molecules
 

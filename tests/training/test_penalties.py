@@ -3,14 +3,14 @@ from __future__ import annotations
 import pytest
 import torch
 
+from phicalc.data.config import KeysConfig
+from phicalc.data.frames import read_frames
 from phicalc.derivatives import predict
-from phicalc.electrostatics import poisson
+from phicalc.electrostatics.phi import poisson
 from phicalc.graph import collate
 from phicalc.potential import PotentialConfig, build_potential
 from phicalc.training import train
-from phicalc.training.config import KeysConfig
 from phicalc.training.dataset import make_samples, prepare_samples
-from phicalc.training.frames import read_frames
 from phicalc.training.loss import LossValue, errors, loss_value
 from phicalc.training.objective import LossConfig, PenaltyConfig, TermConfig
 from phicalc.training.penalties import penalized

@@ -9,13 +9,13 @@ from ase import Atoms
 from ase.build import molecule
 
 from phicalc.backbone.nequip import Interaction
+from phicalc.data.composition import fit_reference_energies
+from phicalc.data.config import KeysConfig
+from phicalc.data.frames import label_atoms, read_frames
 from phicalc.nn import block
 from phicalc.potential import PotentialConfig, build_potential
-from phicalc.training.config import KeysConfig
 from phicalc.training.dataset import Sample, make_samples, prepare_samples
-from phicalc.training.frames import label_atoms, read_frames
 from phicalc.training.initialization import initial_potential
-from phicalc.training.references import fit_reference_energies
 
 CONFIG = PotentialConfig(
     elements=("H", "C"), cutoff=3.0, layers=1, channels=4, l_max=1, correlation=2

@@ -16,6 +16,7 @@ import torch
 from ase import Atoms
 
 from phicalc.checkpoint import load_model
+from phicalc.data.frames import read_frames
 from phicalc.derivatives import predict
 from phicalc.potential import build_potential
 from phicalc.schema import dump_yaml
@@ -26,7 +27,6 @@ from phicalc.training import run as run_module
 from phicalc.training.config import TrainingConfig
 from phicalc.training.dataset import join, make_samples, prepare_samples
 from phicalc.training.engine import Engine
-from phicalc.training.frames import read_frames
 from phicalc.training.optimization import MovingAverage
 from phicalc.training.run_folder import RunFolder
 from phicalc.training.trainer import Trainer
@@ -366,7 +366,7 @@ from phicalc.potential import build_potential
 from phicalc.training.config import load_config
 from phicalc.training.dataset import join, make_samples, prepare_samples
 from phicalc.training.engine import Engine
-from phicalc.training.frames import read_frames
+from phicalc.data.frames import read_frames
 config = load_config({str(Path(config.output) / "config.yaml")!r})
 potential = build_potential(config.model, seed=1).double()
 frames = read_frames({str(carbon_chain)!r}, config.data.keys)

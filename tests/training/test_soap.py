@@ -6,8 +6,8 @@ from torch import nn
 
 from phicalc.training.config import OptimizerConfig
 from phicalc.training.optimization import make_optimizer
+from phicalc.training.packing import pack_optimizer, unpack_optimizer
 from phicalc.training.soap import SOAP
-from phicalc.training.state import pack_optimizer, unpack_optimizer
 
 
 def valley(weight: torch.Tensor) -> torch.Tensor:

@@ -3,13 +3,13 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from phicalc.training.run_folder import RunFolder
-from phicalc.training.state import (
+from phicalc.training.packing import (
     pack_optimizer,
     pack_random_state,
     unpack_optimizer,
     unpack_random_state,
 )
+from phicalc.training.run_folder import RunFolder
 
 
 def test_optimizer_goes_on_as_if_nothing_had_happened():

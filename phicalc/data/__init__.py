@@ -1,0 +1,1 @@
+"""Labelled structures: files, labels, checks and per-element reference energies."""

@@ -1,0 +1,182 @@
+"""Charge equilibration: charges that minimise the electrostatic energy under constraints."""
+
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor, nn
+
+from phicalc.electrostatics.charges.solvers import ConjugateGradientSolver, DenseSolver, Solver
+from phicalc.electrostatics.charges.widths import GaussianWidths
+from phicalc.electrostatics.constraints import ChargeConstraints
+from phicalc.electrostatics.sums.coulomb import CoulombSum
+from phicalc.graph import AtomicGraph, field_coordinate
+
+#: Largest structure whose interaction matrix is formed and factorised.
+DENSE_ATOMS = 400
+#: Iterations that larger ones usually take, from the charges of the last step.
+ITERATIONS = 6
+
+
+class Electrostatics(NamedTuple):
+    """Result of an electrostatic head."""
+
+    charges: Float64[Tensor, " n_atoms"]
+    """Partial charges in e; their sums are as the graph wants them."""
+    potential: Float64[Tensor, " n_atoms"]
+    """Electrostatic potential A q in eV/e, a constant."""
+    atomic_energies: Float64[Tensor, " n_atoms"]
+    """Contribution of each atom to the electrostatic energy in eV; only sums have derivatives."""
+    residual: Float64[Tensor, "n_atoms c"] | None = None
+    """What is left of Poisson's equation in e, for heads that solve it on the graph."""
+
+
+def equilibrate(
+    coulomb: CoulombSum,
+    electronegativity: Float64[Tensor, " n_atoms"],
+    hardness: Float64[Tensor, " n_atoms"],
+    net_charge: Float64[Tensor, "n_structures n_fragments"] | None = None,
+    *,
+    order: int = 2,
+    solver: Solver | None = None,
+) -> Float64[Tensor, " n_atoms"]:
+    """Minimise ``Σ(χ_i q_i + ½ J_i q_i²) + ½ qᵀAq`` subject to ``C q = Q``.
+
+    C sums the charges of each structure or of each of its fragments (`ChargeConstraints`). The
+    stationary point solves ``[[A + J, Cᵀ], [C, 0]] (q, λ) = (−χ, Q)``. The matrix is taken as a
+    constant, and Newton steps are made with it. The first step lands on the solution; each further
+    step changes nothing in value but makes one more order of derivatives exact, because the
+    residual it corrects is differentiable in positions, cell, χ, J and Q: with the constant matrix
+    H₀, a step near this point makes (1 − H₀⁻¹H) e of an error e, where H − H₀ is of first order in
+    whatever A and J depend on, the surroundings of the atoms included. Only the product A q is ever
+    differentiated, never the solver, and the backward pass of a step is the adjoint system.
+
+    Parameters
+    ----------
+    coulomb
+        The interaction matrix A of the batch.
+    electronegativity
+        χ_i in eV/e.
+    hardness
+        J_i in eV/e², positive.
+    net_charge
+        Q of each fragment, or structure without fragments, in e; by default as the graph says.
+    order
+        Number of derivatives of the charges that come out right: 0 for constants, 1 for forces, 2
+        for training on forces (or for a Hessian).
+    solver
+        By default, `choose_solver` chooses it.
+
+    Returns
+    -------
+    charges
+        q_i in e.
+
+    References
+    ----------
+    Rappé & Goddard, J. Phys. Chem. 95, 3358 (1991); Gaussian charges as in Ko et al.,
+    Nat. Commun. 12, 398 (2021).
+    """
+    solver = solver or choose_solver(coulomb, hardness)
+    constraints = ChargeConstraints(coulomb.graph)
+    net_charge = constraints.net_charge if net_charge is None else net_charge
+    if order == 0:
+        return solver(electronegativity.detach(), net_charge.detach())[0]
+    # Its derivatives need not be right, nor cut off: each step corrects those of the one before.
+    charges, _ = solver(electronegativity, net_charge)
+    for _ in range(order):
+        gradient = electronegativity + hardness * charges + coulomb.potential(charges)
+        charges = charges + solver(gradient, net_charge - constraints.total(charges))[0]
+    return charges
+
+
+def choose_solver(
+    coulomb: CoulombSum,
+    hardness: Float64[Tensor, " n_atoms"],
+    guess: Float64[Tensor, " n_atoms"] | None = None,
+) -> Solver:
+    """Inverses for structures of at most `DENSE_ATOMS` atoms, else conjugate gradients."""
+    if coulomb.meshes or coulomb.n_slots > DENSE_ATOMS:
+        return ConjugateGradientSolver(coulomb, hardness, guess=guess)
+    return DenseSolver(coulomb, hardness)
+
+
+class ChargeEquilibration(nn.Module):
+    """Electrostatic head: node features → electronegativities → charges → energy (QEq).
+
+    χ_i = w·h_i + χ⁰_Z and J_i = floor + softplus(θ_Z), or floor + softplus(θ_Z + v·h_i) if hardness
+    depends on the environment. The whole QEq energy (``energy="qeq"``) or only its Coulomb part
+    (``"coulomb"``) goes into the total.
+
+    Parameters
+    ----------
+    n_features
+        Width of the node features.
+    electronegativity
+        χ⁰_Z in eV/e to start from; one number per element of the model.
+    widths
+        Gaussian widths σ_Z of the elements.
+    hardness_floor
+        Smallest hardness in eV/e²; it bounds the condition number of the linear system.
+    hardness_of
+        Whether each element has a hardness, or each environment.
+    energy
+        Which part of the functional enters the total energy.
+
+    References
+    ----------
+    Ko et al., Nat. Commun. 12, 398 (2021) (4G-HDNNP: "coulomb"); Maruf et al.,
+    arXiv:2503.17949 (NequIP-LR: "qeq").
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        electronegativity: list[float],
+        widths: GaussianWidths,
+        hardness_floor: float,
+        hardness_of: Literal["element", "environment"],
+        energy: Literal["qeq", "coulomb"],
+    ):
+        super().__init__()
+        self.readout = nn.Linear(n_features, 1, bias=False)
+        self.electronegativity = nn.Parameter(torch.tensor(electronegativity))
+        self.raw_hardness = nn.Parameter(torch.zeros(len(electronegativity)))
+        self.widths = widths
+        self.hardness_floor = hardness_floor
+        self.energy = energy
+        self.hardness_readout: nn.Linear | None = None
+        if hardness_of == "environment":
+            self.hardness_readout = nn.Linear(n_features, 1, bias=False)
+
+    def forward(
+        self,
+        node_features: Float[Tensor, "n_atoms n_features"],
+        element: Int64[Tensor, " n_atoms"],
+        graph: AtomicGraph,
+        order: int = 2,
+    ) -> Electrostatics:
+        """Equilibrate the charges of a batch.
+
+        `element` numbers the model's own elements; `order` derivatives of the charges are exact.
+        """
+        chi = (self.readout(node_features).squeeze(1) + self.electronegativity[element]).double()
+        hardness = self.hardness(node_features, element)
+        coulomb = CoulombSum(graph, self.widths(element))
+        solver = choose_solver(coulomb, hardness, graph.charge_guess)
+        pull = chi if graph.external_field is None else chi - field_coordinate(graph)
+        pull = pull if graph.fragments is None else pull - graph.fragments.potential
+        q = equilibrate(coulomb, pull, hardness, order=order, solver=solver)
+        potential, energies = coulomb.atomic_energies(q)
+        if self.energy == "qeq":
+            energies = energies + chi * q + 0.5 * hardness * q**2
+        return Electrostatics(q, potential, energies)
+
+    def hardness(
+        self, node_features: Float[Tensor, "n_atoms n_features"], element: Int64[Tensor, " n_atoms"]
+    ) -> Float64[Tensor, " n_atoms"]:
+        """J_i of each atom in eV/e²."""
+        raw = self.raw_hardness[element]
+        if self.hardness_readout is not None:
+            raw = raw + self.hardness_readout(node_features).squeeze(1)
+        return self.hardness_floor + nn.functional.softplus(raw.double())

@@ -1,0 +1,32 @@
+"""A batch of atomic structures with their edges: the one record that travels down the pipeline."""
+
+from phicalc.graph.batch import collate
+from phicalc.graph.build import from_ase, from_tensors, slots, whole_structures
+from phicalc.graph.geometry import (
+    edge_vectors,
+    field_coordinate,
+    from_slots,
+    mean_per_structure,
+    pair_vectors,
+    sum_per_structure,
+    to_slots,
+)
+from phicalc.graph.record import AtomicGraph, CoulombPlan, Fragments
+
+__all__ = [
+    "AtomicGraph",
+    "CoulombPlan",
+    "Fragments",
+    "collate",
+    "edge_vectors",
+    "field_coordinate",
+    "from_ase",
+    "from_slots",
+    "from_tensors",
+    "mean_per_structure",
+    "pair_vectors",
+    "slots",
+    "sum_per_structure",
+    "to_slots",
+    "whole_structures",
+]

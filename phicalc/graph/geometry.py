@@ -1,0 +1,64 @@
+"""Vectors between atoms, and sums over the atoms of each structure."""
+
+import torch
+from jaxtyping import Float64, Int64, Shaped
+from torch import Tensor
+
+from phicalc.graph.record import AtomicGraph
+
+
+def edge_vectors(graph: AtomicGraph) -> Float64[Tensor, "n_edges 3"]:
+    """Vectors from each edge's centre to its neighbour (or the neighbour's image), in Å."""
+    return pair_vectors(graph, graph.edge_index, graph.edge_shifts)
+
+
+def pair_vectors(
+    graph: AtomicGraph, index: Int64[Tensor, "2 n"], shifts: Int64[Tensor, "n 3"]
+) -> Float64[Tensor, "n 3"]:
+    """Vectors ``r_j + shift·cell − r_i`` in Å for any list of pairs of atoms of `graph`."""
+    first, second = index
+    if graph.n_structures == 1:
+        offsets = shifts.to(graph.cell) @ graph.cell[0]
+    else:
+        offsets = torch.einsum("ns,nsx->nx", shifts.to(graph.cell), graph.cell[graph.batch[first]])
+    ends, starts = (graph.positions.index_select(0, atoms) for atoms in (second, first))
+    return ends - starts + offsets
+
+
+def sum_per_structure(
+    per_atom: Float64[Tensor, "n_atoms ..."], graph: AtomicGraph
+) -> Float64[Tensor, "n_structures ..."]:
+    """Sum a per-atom quantity over the atoms of each structure."""
+    empty = per_atom.new_zeros(graph.n_structures, *per_atom.shape[1:])
+    return empty.index_add(0, graph.batch, per_atom)
+
+
+def mean_per_structure(
+    per_atom: Float64[Tensor, "n_atoms ..."], graph: AtomicGraph
+) -> Float64[Tensor, "n_structures ..."]:
+    """Average a per-atom quantity over each structure; 0 where there are no atoms."""
+    count = sum_per_structure(torch.ones_like(per_atom), graph).clamp(min=1)
+    return sum_per_structure(per_atom, graph) / count
+
+
+def field_coordinate(graph: AtomicGraph) -> Float64[Tensor, " n_atoms"]:
+    """Position of each atom along the external field, times its strength: E·r in V."""
+    assert graph.external_field is not None
+    return (graph.positions * graph.external_field[graph.batch]).sum(1)
+
+
+def to_slots(
+    values: Shaped[Tensor, "n_atoms ..."], graph: AtomicGraph
+) -> Shaped[Tensor, "n_structures n_places ..."]:
+    """Lay per-atom values out as a padded table, one row per structure, zero in empty slots."""
+    assert graph.atom_of_slot is not None
+    padded = torch.cat([values, values.new_zeros(1, *values.shape[1:])])
+    return padded[graph.atom_of_slot]
+
+
+def from_slots(
+    values: Shaped[Tensor, "n_structures n_places ..."], graph: AtomicGraph
+) -> Shaped[Tensor, "n_atoms ..."]:
+    """Gather per-atom values from a padded table."""
+    assert graph.slot_of_atom is not None
+    return values.flatten(0, 1)[graph.slot_of_atom]

@@ -1,0 +1,1 @@
+"""Analysis of a finished run: figures, pictures and one HTML page."""

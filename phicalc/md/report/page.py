@@ -1,0 +1,192 @@
+"""Pictures and tables of a run: a short picture, and the whole analysis on one page."""
+
+import base64
+import html
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from phicalc.md.folder import REPORT_FILE
+from phicalc.md.report import from_trajectory as matter
+from phicalc.md.report import over_time as course
+from phicalc.md.report.record import Panel, RecordedRun, Row, Section, read_run
+from phicalc.pictures import GREY, new_figure, with_error
+from phicalc.structures import write_text
+
+#: Files of an analysis, inside the folder of the run.
+TABLE_FILE, PICTURE_FILE, PAGE_FILE = "analysis.json", "analysis.png", "analysis.html"
+
+#: Every quantity of the whole analysis, in the order of the page.
+QUANTITIES: tuple[Callable[[RecordedRun], Section], ...] = (
+    course.temperature,
+    course.conserved_energy,
+    course.pressure,
+    course.density,
+    matter.pairs,
+    matter.charges,
+    matter.motion,
+    matter.dipole,
+    matter.vibrations,
+)
+
+
+class Analysis(NamedTuple):
+    """What `analyse_run` found, and where it wrote it."""
+
+    rows: list[Row]
+    """The table."""
+    table: Path
+    """JSON."""
+    picture: Path
+    """PNG."""
+    page: Path
+    """One HTML file with both."""
+
+
+def make_report(
+    folder: str | Path, *, pair: tuple[str, str] | None = None, title: str | None = None
+) -> Path:
+    """Draw the short picture of a finished run into its folder.
+
+    Temperature, conserved energy (with its drift), pair distribution and charges; for runs in which
+    the volume moves, density and pressure too. Averages, drift, structure and charges are those of
+    the second half of the run, when the start has been forgotten a little.
+
+    Parameters
+    ----------
+    folder
+        Output folder of `run_md`.
+    pair
+        Elements of the pair distribution; chosen by `informative_pair` if not given.
+    title
+        Heading; composition and ensemble by default.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder does not hold a run.
+    """
+    run = read_run(folder, discard=0.5)
+    sections = [course.temperature(run), course.conserved_energy(run)]
+    if run.config["ensemble"] == "npt":
+        sections += [course.density(run), course.pressure(run)]
+    sections.append(matter.leading_pair(run, pair))
+    has_charges = run.trajectory.charges is not None
+    sections.append(matter.charges(run) if has_charges else course.potential_energy(run))
+    panels = [panel for section in sections for panel in section.panels]
+    n_columns = len(panels) // 2
+    down_columns = [panels[2 * (i % n_columns) + i // n_columns] for i in range(len(panels))]
+    figure = _draw(down_columns, n_columns, title or run.title)
+    figure.savefig(Path(folder) / REPORT_FILE, dpi=150)
+    return Path(folder) / REPORT_FILE
+
+
+def analyse_run(
+    folder: str | Path,
+    *,
+    output: str | Path | None = None,
+    discard: float = 0.2,
+    stride: int = 1,
+) -> Analysis:
+    """Work out everything that a run says, with statistical errors, as a page and a table.
+
+    Temperature, pressure, density, drift of the conserved energy, pair distributions with
+    coordination numbers, charges, diffusion coefficients, dipole moment, dielectric constant,
+    vibrational density of states and infrared spectrum. What does not apply says why. Errors come
+    from blocks (`phicalc.analysis.block_average`, `jackknife`).
+
+    Parameters
+    ----------
+    folder
+        Output folder of `run_md`.
+    output
+        Folder for ``analysis.json``, ``.png`` and ``.html``; that of the run by default.
+    discard
+        Fraction of the run to leave out at its start, where it still remembers its preparation.
+    stride
+        Take every so many frames, which saves memory in long runs.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder does not hold a run.
+    ValueError
+        For a senseless `discard` or `stride`, or a run without frames at equal intervals.
+    """
+    run = read_run(folder, discard=discard, stride=stride)
+    sections = [quantity(run) for quantity in QUANTITIES]
+    rows = [line for section in sections for line in section.rows]
+    panels = [panel for section in sections for panel in section.panels]
+    output = Path(folder if output is None else output)
+    output.mkdir(parents=True, exist_ok=True)
+    found = Analysis(rows, output / TABLE_FILE, output / PICTURE_FILE, output / PAGE_FILE)
+    settings = {"discard": discard, "stride": stride, "frames": run.trajectory.n_frames}
+    record = {"title": run.title, **settings, "quantities": [line._asdict() for line in rows]}
+    write_text(found.table, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    start = run.late(run.times)[0]
+    heading = f"{run.title}\naverages from {start:.3g} ps on"
+    _draw(panels, 3, heading).savefig(found.picture, dpi=130)
+    write_text(found.page, _page(run.title, rows, found.picture))
+    return found
+
+
+def _draw(panels: list[Panel], n_columns: int, title: str) -> Figure:
+    """Draw panels row by row; what does not apply is said where its picture would be."""
+    figure, grid = new_figure(math.ceil(len(panels) / n_columns), n_columns)
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    for axes, panel in zip(grid, panels, strict=False):
+        if panel.draw is None:
+            _say(axes, panel.title)
+            continue
+        panel.draw(axes)
+        axes.set_title(panel.title, fontsize=10)
+    figure.suptitle(title, fontsize=13, fontweight="bold")
+    return figure
+
+
+def _say(axes: Axes, text: str) -> None:
+    """Write why a panel is empty."""
+    name, _, reason = text.partition("\n")
+    axes.set_axis_off()
+    axes.set_title(f"{name}: not applicable", fontsize=10, color=GREY)
+    axes.text(0.5, 0.55, reason, transform=axes.transAxes, ha="center", va="center", wrap=True,
+              color=GREY, fontsize=10)  # fmt: skip
+
+
+STYLE = (
+    "body{font:15px/1.45 system-ui,sans-serif;color:#1d2126;max-width:1200px;margin:2em auto;"
+    "padding:0 1em}h1{font-size:1.35em}img{width:100%}table{border-collapse:collapse;width:100%}"
+    "td,th{text-align:left;padding:.3em .8em;border-bottom:1px solid #e6e8eb}"
+    "td:nth-child(2){text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}"
+    "td:last-child{color:#6a7078}"
+)
+
+
+def _page(title: str, rows: list[Row], picture: Path) -> str:
+    """HTML with the table and the picture in it."""
+    lines = "\n".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells(line)) + "</tr>"
+        for line in rows
+    )
+    image = base64.b64encode(picture.read_bytes()).decode()
+    return (
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f"<title>{html.escape(title)}</title><style>{STYLE}</style></head>\n<body>"
+        f"<h1>{html.escape(title)}</h1>\n"
+        f"<table><tr><th>quantity</th><th>value</th><th>unit</th><th></th></tr>\n{lines}</table>\n"
+        f'<img alt="pictures of the run" src="data:image/png;base64,{image}">\n</body></html>\n'
+    )
+
+
+def cells(line: Row) -> tuple[str, str, str, str]:
+    """Texts of a line of the table: quantity, value with error, unit, note."""
+    if line.value is None:
+        return line.quantity, "–", "", f"not applicable: {line.note}"
+    error = math.nan if line.error is None else line.error
+    return line.quantity, with_error(line.value, error), line.unit, line.note
