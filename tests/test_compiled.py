@@ -6,6 +6,8 @@ import copy
 import logging
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -325,3 +327,14 @@ def test_molecules_without_neighbours_are_no_obstacle(potential):
     graph = prepared(potential, atoms)
     assert graph.n_edges == 0
     assert_same(CompiledPredictor(potential, "auto")(graph), predict(potential, graph), 0.0)
+
+
+def test_importing_phicalc_loads_no_compiler():
+    """A process that compiles nothing does not wait for torch's compiler, nor does a calculator."""
+    code = (
+        "import sys; from phicalc import PhiCalculator, CommitteeCalculator; import phicalc.cli; "
+        "loaded = 'torch._dynamo' in sys.modules or 'torch._inductor' in sys.modules; "
+        "print('compiler' if loaded else 'none')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "none"

@@ -11,18 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from functorch.compile import (  # type: ignore[import-untyped]
-    min_cut_rematerialization_partition,
-)
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from torch._functorch import config as functorch_config
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
-from torch.fx import Graph, GraphModule, Node
 
 from phicalc.backbone import NequIP
 from phicalc.compiled.cache import key
+from phicalc.compiled.partition import cut, placeholders, symbolic_axes
 from phicalc.compiled.tracing import (
     AGREEMENT,
     announce,
@@ -162,9 +158,9 @@ def _compile(
     """Trace forward and backward together, cut between them, and compile both parts."""
     cotangent = torch.randn(len(inputs[0]), network.n_columns).to(inputs[0])
     joint = trace(partial(_with_gradients, network, wanted), [*inputs, cotangent], in_place=False)
-    forward, backward = _cut(joint)
+    forward, backward = cut(joint)
     features, *kept = forward(*inputs)
-    open_axes = [_symbolic_axes(node) for node in _placeholders(backward)]
+    open_axes = [symbolic_axes(node) for node in placeholders(backward)]
     compile_functions(
         {
             paths[1]: (backward, [*inputs, *kept, cotangent], open_axes),
@@ -182,86 +178,6 @@ def _with_gradients(network: NequIP, wanted: tuple[int, ...], *tensors: Tensor) 
         features = network.propagate(*inputs)
         gradients = torch.autograd.grad(features, [inputs[i] for i in wanted], cotangent)
     return [features.detach(), *gradients]
-
-
-def _cut(joint: GraphModule) -> tuple[GraphModule, GraphModule]:
-    """Divide into ``inputs → features, kept`` and ``inputs, kept, cotangent → gradients``.
-
-    torch's min-cut algorithm says what to keep; cheap operations are repeated instead.
-    """
-    *inputs, cotangent = _placeholders(joint)
-    for number, node in enumerate(inputs, start=1):  # names that the algorithm looks for
-        _rename(node, f"primals_{number}")
-    _rename(cotangent, "tangents_1")
-    joint.graph.eliminate_dead_code()
-    joint.recompile()
-    with functorch_config.patch(aggressive_recomputation=True):
-        _, rough = min_cut_rematerialization_partition(joint, None, num_fwd_outputs=1)
-    *inputs, cotangent = _placeholders(joint)  # it has changed the graph
-    nodes, varying = {node.name: node for node in joint.graph.nodes}, _descendants(inputs)
-    wanted = [_base(nodes[node.name]) for node in _placeholders(rough) if node.name in nodes]
-    kept = [
-        node
-        for node in dict.fromkeys(wanted)
-        if node in varying and node not in inputs  # weights are in both parts
-        if isinstance(node.meta["val"], Tensor)
-    ]
-    (output,) = [node for node in joint.graph.nodes if node.op == "output"]
-    features, *gradients = output.args[0]
-    forward = _part(joint, inputs, [features, *kept])
-    return forward, _part(joint, [*inputs, *kept, cotangent], gradients)
-
-
-def _placeholders(traced: GraphModule) -> list[Node]:
-    """Find the inputs of a traced function."""
-    return [node for node in traced.graph.nodes if node.op == "placeholder"]
-
-
-def _rename(node: Node, name: str) -> None:
-    """Give an input another name."""
-    node._rename(name)
-    node.target = node.name
-
-
-def _descendants(nodes: Sequence[Node]) -> set[Node]:
-    """All nodes whose values depend on these."""
-    found = set(nodes)
-    for node in nodes[0].graph.nodes:
-        if not found.isdisjoint(node.all_input_nodes):
-            found.add(node)
-    return found
-
-
-def _base(node: Node) -> Node:
-    """Tensor that this one is a view of: its memory is contiguous."""
-    while getattr(node.target, "is_view", False) or node.target is torch.ops.aten.detach.default:
-        node = node.all_input_nodes[0]
-    return node
-
-
-def _part(joint: GraphModule, inputs: Sequence[Node], outputs: Sequence[Node]) -> GraphModule:
-    """Operations that lead from some nodes to others."""
-    graph, copies = Graph(), dict[Node, Node]()
-    for node in inputs:
-        copies[node] = graph.placeholder(node.name)
-        copies[node].meta = node.meta
-    waiting = list(reversed(outputs))
-    while waiting:
-        missing = [each for each in waiting[-1].all_input_nodes if each not in copies]
-        if waiting[-1] not in copies and missing:
-            waiting += missing
-            continue
-        node = waiting.pop()
-        if node not in copies:
-            copies[node] = graph.node_copy(node, copies.__getitem__)
-    graph.output(tuple(copies[node] for node in outputs))
-    return GraphModule(joint, graph)
-
-
-def _symbolic_axes(node: Node) -> list[int]:
-    """Axes whose size is not a number."""
-    shape = node.meta["val"].shape
-    return [axis for axis, size in enumerate(shape) if not isinstance(size, int)]
 
 
 def _compare(
