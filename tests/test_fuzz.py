@@ -1,0 +1,112 @@
+"""The fuzzer of tools/fuzz: its verdicts, and some of its cases so that it cannot rot."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+#: Cases of every kind; whoever breaks one of them sees ``FAILED`` and how to repeat it.
+CASES = {
+    "structures": range(0),
+    "settings": range(0),
+    "commands": range(0),
+    "files": range(0),
+}
+
+
+@pytest.fixture
+def verdicts(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(REPOSITORY))
+    from tools.fuzz import verdicts
+
+    return verdicts
+
+
+def _refused(name: str) -> None:
+    """Refuse something as phicalc does: in one of its own lines."""
+    from phicalc.checkpoint import resolve_dtype
+
+    resolve_dtype(name)
+
+
+def test_clear_errors_count_as_refused(verdicts: ModuleType) -> None:
+    case = verdicts.Case("dtype", "", lambda: _refused("float16"), names=("dtype",))
+    assert verdicts.examine(case, 5).verdict == verdicts.REFUSED
+
+
+def test_error_that_names_something_else_is_a_failure(verdicts: ModuleType) -> None:
+    case = verdicts.Case("dtype", "", lambda: _refused("float16"), names=("smearing",))
+    outcome = verdicts.examine(case, 5)
+    assert outcome.verdict == verdicts.FAILED
+    assert "does not name it" in outcome.signature
+
+
+def test_errors_that_nobody_wrote_for_users_are_failures(verdicts: ModuleType) -> None:
+    from phicalc.units import __name__ as _  # phicalc is there
+
+    def crash() -> None:
+        from phicalc.checkpoint import find_model
+
+        find_model(5)  # type: ignore[arg-type]
+
+    case = verdicts.Case("model", "", crash)
+    outcome = verdicts.examine(case, 5)
+    assert outcome.verdict == verdicts.FAILED
+
+
+def test_hang_is_a_failure(verdicts: ModuleType) -> None:
+    outcome = verdicts.examine(verdicts.Case("sleep", "", lambda: time.sleep(30)), 1)
+    assert outcome.verdict == verdicts.FAILED
+    assert outcome.signature.startswith("hang: sleep")
+
+
+def test_unsound_result_is_forgiven_with_a_warning_only(verdicts: ModuleType) -> None:
+    def unsound() -> None:
+        raise verdicts.Unsound("absurd energy: 1e9 eV")
+
+    def warned() -> None:
+        warnings.warn("outside the model", UserWarning, stacklevel=1)
+        unsound()
+
+    assert verdicts.examine(verdicts.Case("x", "", unsound), 5).verdict == verdicts.FAILED
+    assert verdicts.examine(verdicts.Case("x", "", warned), 5).verdict == verdicts.WARNED
+
+
+def test_accepting_what_must_be_refused_is_a_failure(verdicts: ModuleType) -> None:
+    case = verdicts.Case("x", "", lambda: None, must_refuse=True)
+    assert verdicts.examine(case, 5).signature == "accepted in silence: x"
+
+
+@pytest.mark.parametrize("way", ["bit", "cut", "swap"])
+def test_damage_is_damage(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(REPOSITORY))
+    from tools.fuzz.files import damaged
+
+    content = bytes(range(200))
+    for seed in range(20):
+        changed, place = damaged(content, way, np.random.default_rng(seed))
+        assert changed != content
+        assert changed[:place] == content[:place] or way == "swap"
+    if way == "bit":
+        differing = [a ^ b for a, b in zip(content, changed, strict=True) if a != b]
+        assert [value.bit_count() for value in differing] == [1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", CASES)
+def test_some_cases_of_each_part(part: str) -> None:
+    """In a process of its own: shape checks would answer in phicalc's place."""
+    only = [text for seed in CASES[part] for text in ("--only", f"{part}:{seed}")]
+    command = [sys.executable, "-m", "tools.fuzz", *only]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, [line for line in done.stdout.splitlines() if "FAILED" in line]
+    assert done.stdout.count(f"{part}:") >= len(CASES[part])
