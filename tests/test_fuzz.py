@@ -51,8 +51,6 @@ def test_error_that_names_something_else_is_a_failure(verdicts: ModuleType) -> N
 
 
 def test_errors_that_nobody_wrote_for_users_are_failures(verdicts: ModuleType) -> None:
-    from phicalc.units import __name__ as _  # phicalc is there
-
     def crash() -> None:
         from phicalc.checkpoint import find_model
 

@@ -94,13 +94,13 @@ def _change_position(s: Subject) -> str:
     place[atom] = values[kind]
     if kind in ("nan", "inf") or (kind == "coincident" and len(place) > 1):
         s.must_refuse.append(f"{kind} position")
-    return f"atom {atom} {kind}"
+    return f"{kind} atom {atom}"
 
 
 def _change_count(s: Subject) -> str:
     keep = int(s.pick(0, 0, 1))
     del s.atoms[keep:]
-    return f"{keep} atoms left"
+    return f"only {keep} atoms left"
 
 
 def _change_position_type(s: Subject) -> str:

@@ -161,7 +161,7 @@ def make_case(seed: int) -> Case:
     text = f"{name} ({word}{': ' + ' '.join(odd) if odd else ''})"
     # `label` and `data` compute nothing from such structures; what they do is their own affair.
     strict = made.must_refuse and verb.reads and not odd and name not in ("label", "data")
-    kind = f"{name}: {word}" if not odd else f"{name} {' '.join(odd)[:30]}"
+    kind = word if not odd else f"{name} {' '.join(odd)[:30]}"
     return Case(kind, text, lambda: _run(verb, made, odd), must_refuse=strict)
 
 

@@ -68,13 +68,14 @@ def make_case(seed: int) -> Case:
     change = changes[rng.integers(len(changes))]
     settings = _with(target.base, [*path, key], change.value)
     where = ".".join([*path, key])
-    kind = f"{name}: {_type_name(hints[key])} = {_kind(change.value)}"
+    # A card with another digest is refused whatever is wrong with it.
+    named = change.wrong and not name.startswith("card.json")
     return Case(
-        kind,
-        f"{name}: {where}={change.value!r}",
+        f"{name}: {_type_name(hints[key])}",
+        f"{name}: {where}={change.value!r:.100}",
         lambda: target.give(settings),
         must_refuse=change.wrong,
-        names=(key, *_EQUIVALENT.get(key, ())) if change.wrong else (),
+        names=(key, *_EQUIVALENT.get(key, ())) if named else (),
     )
 
 
@@ -90,7 +91,7 @@ def _misspelt(
     wrong: Any = key[:place] + key[place + 1 :] + ("" if len(key) > 1 else "x")
     settings = _with(target.base, [*path, wrong], 1)
     if name.endswith("yaml") and rng.random() < 0.3:
-        settings[rng.choice([3, 7]).item() if rng.random() < 0.5 else (1, 2)] = 1
+        settings[3 if rng.random() < 0.5 else (1, 2)] = 1
     run = lambda: target.give(settings)  # noqa: E731
     return Case(f"{name}: unknown key", f"{name}: {wrong!r}", run, True, (wrong, "key", "overrid"))
 
@@ -140,9 +141,9 @@ def _with(base: dict[str, Any], path: list[Any], value: Any) -> dict[str, Any]:
 
 def _changes(hint: Any, name: str) -> list[Change]:
     """Values for a field of this type, most of them wrong."""
-    members = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-    nullable = type(None) in members
-    main = next(member for member in members if member is not type(None))
+    main = _main_type(hint)
+    # An empty section stands for its defaults.
+    nullable = type(None) in get_args(hint) or dataclasses.is_dataclass(main)
     origin = get_origin(main)
     if origin is Literal:
         found = _literal_changes(get_args(main))
@@ -188,8 +189,7 @@ _SCALARS: dict[Any, list[Change]] = {
 
 def _valid(hint: Any, rng: np.random.Generator) -> Any:
     """Return a value that the type and common sense allow."""
-    members = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-    main = next(member for member in members if member is not type(None))
+    main = _main_type(hint)
     if get_origin(main) is Literal:
         choices = get_args(main)
         return choices[rng.integers(len(choices))]
@@ -205,20 +205,18 @@ def _is_plain(value: Any) -> bool:
     return not isinstance(value, np.generic | tuple)
 
 
-def _kind(value: Any) -> str:
-    if isinstance(value, float) and not np.isfinite(value):
-        return "nan" if np.isnan(value) else "infinite"
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return f"{type(value).__name__}{' ≤ 0' if value <= 0 else ''}"
-    return type(value).__name__ + (" (empty)" if value in ("", b"") else "")
-
-
 def _type_name(hint: Any) -> str:
-    if get_origin(hint) is Literal:
-        return "Literal"
-    if dataclasses.is_dataclass(hint):
+    """Return a type in one word."""
+    main = _main_type(hint)
+    if dataclasses.is_dataclass(main):
         return "section"
-    return getattr(hint, "__name__", str(hint)) if get_origin(hint) is None else str(hint)[:40]
+    return "word" if get_origin(main) is Literal else (get_origin(main) or main).__name__
+
+
+def _main_type(hint: Any) -> Any:
+    """Return a type without ``None``."""
+    members = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    return next(member for member in members if member is not type(None))
 
 
 _NETWORK: dict[str, Any] = {
@@ -232,8 +230,11 @@ _TRAINING: dict[str, Any] = {
 
 
 def _from_yaml(settings: dict[str, Any]) -> Any:
+    """Read settings from a file; a tuple among the keys stands for a list."""
+    text = yaml.safe_dump({key: v for key, v in settings.items() if not isinstance(key, tuple)})
+    text += "".join(f"? {list(key)}\n: 1\n" for key in settings if isinstance(key, tuple))
     path = scratch() / "training.yaml"
-    path.write_text(yaml.dump(settings), encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
     return load_config(path)
 
 
@@ -260,9 +261,7 @@ def _edited_card(changes: dict[str, Any]) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(tiny_model("qeq"), folder)
     card = _plain_card()
-    potential = {**card["potential"], **changes.pop("potential", {})}
-    text = json.dumps({**card, **changes, "potential": potential})
-    (folder / "card.json").write_text(text)
+    (folder / "card.json").write_text(json.dumps({**card, **changes}))
     found, _ = load_model(folder)
     original, _ = load_model(tiny_model("qeq"))
     if found.config != original.config:
@@ -276,7 +275,7 @@ def _to_json(made: Any) -> None:
 
 
 def _edited_section(settings: dict[str, Any]) -> None:
-    _edited_card({"potential": settings})
+    _edited_card({"potential": {**_plain_card()["potential"], **settings}})
 
 
 TARGETS: dict[str, Target] = {

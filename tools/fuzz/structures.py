@@ -1,5 +1,6 @@
 """Structures and conditions that no user means, through calculators of many models."""
 
+import re
 from contextlib import suppress
 from itertools import product
 from typing import Any
@@ -31,7 +32,9 @@ def make_case(seed: int) -> Case:
     oddities = "; ".join(filter(None, words)) or "nothing odd"
     text = f"{model}, {len(atoms)} atoms, pbc {atoms.pbc.tolist()}: {oddities} → {action}"
     refused = "; ".join(subject.must_refuse)
-    kind = refused or "structures"
+    kind = (
+        refused or ", ".join(re.split(r" ?[\[=\d]", word)[0] for word in words if word) or "plain"
+    )
     return Case(kind, text, lambda: _run(model, subject, action), must_refuse=bool(refused))
 
 
