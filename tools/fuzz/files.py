@@ -18,6 +18,7 @@ from phicalc import CommitteeCalculator, PhiCalculator, load_model
 from phicalc.labelling import CalculatorSpec, label
 from phicalc.md import MDConfig, run_md
 from phicalc.training import config_from_dict, train
+from tools.fuzz.damage import damaged
 from tools.fuzz.models import config_of, scratch, tiny_model, water
 from tools.fuzz.verdicts import Case, Unsound
 
@@ -72,21 +73,6 @@ def _run(name: str, kind: Kind, way: str, rng: np.random.Generator) -> None:
 
 def _says(text: str) -> bool:
     return any(word in text.lower() for word in ("damaged", "checksum", "digest", "discard"))
-
-
-def damaged(content: bytes, way: str, rng: np.random.Generator) -> tuple[bytes, int]:
-    """Return content with one bit flipped, its end cut off or two unequal bytes exchanged."""
-    place = int(rng.integers(len(content)))
-    if way == "cut":
-        return content[:place], place
-    changed = bytearray(content)
-    if way == "bit":
-        changed[place] ^= 1 << int(rng.integers(8))
-        return bytes(changed), place
-    others = [i for i in range(len(content)) if content[i] != content[place]]
-    other = others[rng.integers(len(others))]
-    changed[place], changed[other] = changed[other], changed[place]
-    return bytes(changed), place
 
 
 @cache

@@ -15,6 +15,8 @@ from tools.fuzz.verdicts import Case, Unsound
 
 COUNT = 2600
 
+#: What an error of the constructor has to name: nothing else can be refused before.
+_PARAMETER = re.compile(r"(?:parameter )?(total_charge|electrode_potential|(?<=parameter )\w+)")
 #: Heads whose charges follow the total charge.
 _CONSERVING = ("qeq", "latent", "solve", "solve+coulomb")
 
@@ -35,7 +37,14 @@ def make_case(seed: int) -> Case:
     kind = (
         refused or ", ".join(re.split(r" ?[\[=\d]", word)[0] for word in words if word) or "plain"
     )
-    return Case(kind, text, lambda: _run(model, subject, action), must_refuse=bool(refused))
+    named = _PARAMETER.match(refused) if len(chosen) == 1 else None
+    return Case(
+        kind,
+        text,
+        lambda: _run(model, subject, action),
+        must_refuse=bool(refused),
+        names=(named[1],) if named else (),
+    )
 
 
 def _run(model: str, subject: Subject, action: str) -> None:
