@@ -12,6 +12,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from phicalc._version import __version__
+
 if TYPE_CHECKING:
     from phicalc.calculators.committee import CommitteeCalculator as CommitteeCalculator
     from phicalc.calculators.phicalculator import PhiCalculator as PhiCalculator
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
     from phicalc.checkpoint import load_model as load_model
     from phicalc.graph import AtomicGraph as AtomicGraph
     from phicalc.graph import from_ase as from_ase
-
-__version__ = "0.1.0"
 
 _HOME_OF = {
     "AtomicGraph": "phicalc.graph",

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from phicalc import __version__
+from phicalc._version import __version__
 
 #: Version of the files of a model, see `phicalc.checkpoint.UPGRADES`.
 FORMAT_VERSION = 2

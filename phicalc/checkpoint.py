@@ -19,7 +19,7 @@ from safetensors.torch import load as deserialize
 from safetensors.torch import save as serialize
 from torch import Tensor
 
-from phicalc import __version__
+from phicalc._version import __version__
 from phicalc.card import DTYPES, FORMAT_VERSION
 from phicalc.card import ModelCard as ModelCard
 from phicalc.potential import Potential, PotentialConfig, build_potential

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from phicalc import __version__
+from phicalc._version import __version__
 from phicalc.checkpoint import WEIGHTS_FILE, available_models, find_model, read_card
 from phicalc.neighbors import ENGINES, available_engines
 

@@ -16,6 +16,8 @@ from phicalc import __version__, cli
 from phicalc.calculators.committee import CommitteeCalculator
 from phicalc.calculators.phicalculator import PhiCalculator
 from phicalc.checkpoint import ModelCard, save_model
+from phicalc.cli import models, properties
+from phicalc.cli.parser import VERBS, make_parser
 from phicalc.md import MDConfig, read_log
 from phicalc.potential import PotentialConfig, build_potential
 from phicalc.structures import water_box, write_structures
@@ -111,8 +113,8 @@ def test_relax_takes_a_committee(box, members):
 
 def test_train_starts_from_a_model_and_trains_committees(monkeypatch):
     calls = []
-    monkeypatch.setattr(cli.models, "train_from_yaml", lambda *a: calls.append(a))
-    monkeypatch.setattr(cli.models, "train_committee_from_yaml", lambda *a: calls.append(a))
+    monkeypatch.setattr(models, "train_from_yaml", lambda *a: calls.append(a))
+    monkeypatch.setattr(models, "train_committee_from_yaml", lambda *a: calls.append(a))
     assert run("train", "own.yaml", "seed=3", "--finetune", "models: old/water") == 0
     assert run("train", "own.yaml", "--members", "4") == 0
     assert calls == [
@@ -170,7 +172,7 @@ def test_analyse_writes_table_picture_and_page(box, model, capsys):
 def copper(tmp_path, monkeypatch):
     """CIF of copper, in the folder where the commands run; EMT instead of a model."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli.properties, "calculator_of", lambda _: EMT())
+    monkeypatch.setattr(properties, "calculator_of", lambda _: EMT())
     ase.io.write("copper.cif", bulk("Cu", a=3.59))
     return "copper.cif"
 
@@ -200,8 +202,8 @@ def test_properties_are_printed_and_saved(verb, options, texts, copper, capsys):
 
 def test_train_and_evaluate_pass_their_arguments_on(monkeypatch):
     calls = []
-    monkeypatch.setattr(cli.models, "train_from_yaml", lambda *a, **k: calls.append((a, k)))
-    monkeypatch.setattr(cli.models, "evaluate_model", lambda *a, **k: calls.append((a, k)))
+    monkeypatch.setattr(models, "train_from_yaml", lambda *a, **k: calls.append((a, k)))
+    monkeypatch.setattr(models, "evaluate_model", lambda *a, **k: calls.append((a, k)))
     assert run("train", "water.yaml", "max_epochs=3", "optimizer.lr=0.1") == 0
     assert run("evaluate", "water", "test.xyz", "--output", "errors", "--device", "cpu") == 0
     assert calls == [
@@ -267,7 +269,7 @@ def test_interruption_is_no_error_message(monkeypatch, capsys):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli.models, "train_from_yaml", interrupt)
+    monkeypatch.setattr(models, "train_from_yaml", interrupt)
     assert run("train", "water.yaml") == 130
     assert "interrupted" in capsys.readouterr().err
 
@@ -282,8 +284,35 @@ def test_wrong_usage_shows_the_usage(arguments, capsys):
 
 def test_every_md_setting_can_be_given():
     """A setting added to MDConfig must get its flag."""
-    options = cli._parser().parse_args(["md", "x"])
+    options = make_parser().parse_args(["md", "x"])
     assert set(MDConfig.__dataclass_fields__) <= set(vars(options))
+
+
+def test_help_lists_every_verb(capsys):
+    with pytest.raises(SystemExit) as caught:
+        run("--help")
+    assert caught.value.code == 0
+    printed = capsys.readouterr().out
+    for name, (_, text) in VERBS.items():
+        assert name in printed
+        assert text in printed
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_a_help(verb, capsys):
+    with pytest.raises(SystemExit) as caught:
+        run(verb, "--help")
+    assert caught.value.code == 0
+    printed = capsys.readouterr().out
+    assert f"usage: phicalc {verb}" in printed
+    assert "--debug" in printed
+
+
+def test_options_may_stand_among_arguments(monkeypatch):
+    calls = []
+    monkeypatch.setattr(models, "train_committee_from_yaml", lambda *a: calls.append(a))
+    assert run("train", "c.yaml", "--members", "2", "output=x", "--threads", "1", "seed=3") == 0
+    assert calls == [("c.yaml", ["output=x", "seed=3"], 2)]
 
 
 def test_module_runs_as_a_program():

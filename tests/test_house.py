@@ -51,7 +51,7 @@ def own_files() -> list[Path]:
 def test_one_version():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == phicalc.__version__
-    assert setup_cfg()["metadata"]["version"] == "attr: phicalc.__version__"
+    assert setup_cfg()["metadata"]["version"] == "attr: phicalc._version.__version__"
 
 
 def test_every_public_name_is_there():

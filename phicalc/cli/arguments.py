@@ -8,25 +8,7 @@ from phicalc.calculators.committee import CommitteeCalculator, is_committee
 from phicalc.calculators.phicalculator import PhiCalculator
 from phicalc.compiled import Mode
 
-Verbs = argparse._SubParsersAction
-
 COMPILE_MODES: dict[str, Mode] = {"auto": "auto", "yes": True, "no": False}
-
-
-class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows defaults, but not "(default: None)"."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        if action.default is None or action.default is False:
-            return action.help
-        return super()._get_help_string(action)
-
-
-def add_verb(verbs: Verbs, name: str, run: object, text: str) -> argparse.ArgumentParser:
-    """Add a verb that calls `run` with its options."""
-    verb = verbs.add_parser(name, help=text, description=text, formatter_class=HelpFormatter)
-    verb.set_defaults(run=run)
-    return verb
 
 
 def add_structure(verb: argparse.ArgumentParser, index: str) -> None:

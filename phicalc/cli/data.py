@@ -4,7 +4,6 @@ import argparse
 import json
 from typing import Any
 
-from phicalc.cli.arguments import Verbs, add_verb
 from phicalc.data.config import KeysConfig
 from phicalc.labelling import CalculatorSpec, DynamicsSampler, RattleSampler, label
 from phicalc.labelling.calculators import XTB_METHODS
@@ -13,14 +12,12 @@ from phicalc.structures import read_structures
 from phicalc.training import inspect_files
 
 
-def add_label(verbs: Verbs) -> argparse.ArgumentParser:
+def add_label(verb: argparse.ArgumentParser) -> None:
     """Labels from any ASE calculator."""
-    verb = add_verb(
-        verbs,
-        "label",
-        _label,
-        "Energies, forces, charges, dipoles and stresses from any ASE calculator, over the "
-        "structures of a file or what is sampled from them. Started again, it goes on.",
+    verb.set_defaults(run=_label)
+    verb.description = (
+        "Compute energies, forces, charges, dipoles and stresses with any ASE calculator, for the "
+        "structures of a file or for structures sampled from them. Start it again to continue."
     )
     verb.add_argument("input", help="structure file: extxyz, CIF, POSCAR, …")
     verb.add_argument("--index", default=":", help="which structures of the file, as in ASE")
@@ -33,7 +30,6 @@ def add_label(verbs: Verbs) -> argparse.ArgumentParser:
     )
     _add_calculator(verb)
     _add_sampling(verb)
-    return verb
 
 
 def _add_calculator(verb: argparse.ArgumentParser) -> None:
@@ -129,15 +125,13 @@ def _label(options: argparse.Namespace) -> None:
     print(f"written: {result.path}, {result.provenance}")
 
 
-def add_data(verbs: Verbs) -> argparse.ArgumentParser:
+def add_data(verb: argparse.ArgumentParser) -> None:
     """Look for what is wrong with labelled structures."""
-    verb = add_verb(
-        verbs,
-        "data",
-        _data,
-        "Check labelled structures: sizes, label statistics, duplicates, outliers, missing labels, "
+    verb.set_defaults(run=_data)
+    verb.description = (
+        "Check labeled structures: sizes, label statistics, duplicates, outliers, missing labels, "
         "sums of charges and forces, units and signs, overlapping atoms. The exit code is 1 if "
-        "something looks wrong.",
+        "something looks wrong."
     )
     verb.add_argument("files", nargs="+", help="extended XYZ files, looked at together")
     verb.add_argument("--output", help="folder for a page with pictures")
@@ -146,7 +140,6 @@ def add_data(verbs: Verbs) -> argparse.ArgumentParser:
         choices = ("centre_of_mass", "coordinates") if name == "dipole_origin" else None
         flag = f"--{name.replace('_', '-')}"
         group.add_argument(flag, default=getattr(KeysConfig, name), choices=choices, help="key")
-    return verb
 
 
 def _data(options: argparse.Namespace) -> int:

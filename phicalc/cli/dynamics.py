@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from phicalc.cli.arguments import (
-    Verbs,
     add_scheduler,
     add_structure,
-    add_verb,
     calculator_settings,
     make_calculator,
 )
@@ -55,9 +53,9 @@ _CHOICES = {
 }
 
 
-def add_md(verbs: Verbs) -> argparse.ArgumentParser:
+def add_md(verb: argparse.ArgumentParser) -> None:
     """Molecular dynamics."""
-    verb = add_verb(verbs, "md", _md, "Molecular dynamics: NVE, NVT or NPT.")
+    verb.set_defaults(run=_md)
     add_structure(verb, "-1")
     # What is not given here comes from the file, and then from the defaults of the settings.
     verb.set_defaults(model=None, device=None, dtype=None, compile=None)
@@ -81,7 +79,6 @@ def add_md(verbs: Verbs) -> argparse.ArgumentParser:
         "--replicas", type=int, default=1, help="runs of each structure, with seeds of their own"
     )
     add_scheduler(verb)
-    return verb
 
 
 def _flag(name: str) -> str:
@@ -149,15 +146,13 @@ def _print_result(result: MDResult, config: MDConfig) -> None:
         print(f"{name}: {getattr(result, name)}")
 
 
-def add_analyse(verbs: Verbs) -> argparse.ArgumentParser:
+def add_analyse(verb: argparse.ArgumentParser) -> None:
     """Everything that a run says."""
-    text = "Averages, structure, diffusion, dielectric constant and spectra of a finished run."
-    verb = add_verb(verbs, "analyse", _analyse, text)
+    verb.set_defaults(run=_analyse)
     verb.add_argument("folder", help="output folder of phicalc md")
     verb.add_argument("--output", help="folder for table, picture and page (default: the run's)")
     verb.add_argument("--discard", type=float, default=0.2, help="fraction of the run to leave out")
     verb.add_argument("--stride", type=int, default=1, help="take every so many frames")
-    return verb
 
 
 def _analyse(options: argparse.Namespace) -> None:

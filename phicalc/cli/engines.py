@@ -2,20 +2,19 @@
 
 import argparse
 
-from phicalc.cli.arguments import Verbs, add_structure, add_verb, calculator_of
+from phicalc.cli.arguments import add_structure, calculator_of
 from phicalc.integrations.ipi import serve
 from phicalc.structures import read_structures
 
 
-def add_serve(verbs: Verbs) -> argparse.ArgumentParser:
+def add_serve(verb: argparse.ArgumentParser) -> None:
     """Work for i-PI and other servers of structures."""
-    verb = add_verb(verbs, "serve", _serve, "Compute forces for i-PI or another socket server.")
+    verb.set_defaults(run=_serve)
     add_structure(verb, "-1")
     verb.add_argument("--unixsocket", help="name (/tmp/ipi_NAME) or path of a UNIX socket")
     verb.add_argument("--host", default="localhost", help="where the server listens")
     verb.add_argument("--port", type=int, help="TCP port (31415 without --unixsocket)")
     verb.add_argument("--wait", type=float, default=60.0, help="seconds for the server to appear")
-    return verb
 
 
 def _serve(options: argparse.Namespace) -> None:

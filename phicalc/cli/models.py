@@ -3,15 +3,15 @@
 import argparse
 import json
 
-from phicalc.cli.arguments import Verbs, add_verb, print_table
+from phicalc.cli.arguments import print_table
 from phicalc.doctor import examine
 from phicalc.info import describe_installation, describe_model, list_models
 from phicalc.training import evaluate_model, train_committee_from_yaml, train_from_yaml
 
 
-def add_train(verbs: Verbs) -> argparse.ArgumentParser:
+def add_train(verb: argparse.ArgumentParser) -> None:
     """Training from a YAML file."""
-    verb = add_verb(verbs, "train", _train, "Train a model as a YAML file says.")
+    verb.set_defaults(run=_train)
     verb.add_argument("config", help="YAML file")
     verb.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings that go before")
     verb.add_argument(
@@ -20,7 +20,6 @@ def add_train(verbs: Verbs) -> argparse.ArgumentParser:
     verb.add_argument(
         "--members", type=int, metavar="N", help="train a committee: N seeds, one after another"
     )
-    return verb
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -33,35 +32,32 @@ def _train(options: argparse.Namespace) -> None:
         train_committee_from_yaml(options.config, overrides, options.members)
 
 
-def add_evaluate(verbs: Verbs) -> argparse.ArgumentParser:
+def add_evaluate(verb: argparse.ArgumentParser) -> None:
     """Errors on labelled structures."""
-    verb = add_verb(verbs, "evaluate", _evaluate, "Errors of a model on labelled structures.")
+    verb.set_defaults(run=_evaluate)
     verb.add_argument("model", help="name or folder of a model")
     verb.add_argument("data", help="extended XYZ file with labels")
     verb.add_argument("--output", help="folder for the errors and pictures")
     verb.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
-    return verb
 
 
 def _evaluate(options: argparse.Namespace) -> None:
     evaluate_model(options.model, options.data, options.output, device=options.device)
 
 
-def add_info(verbs: Verbs) -> argparse.ArgumentParser:
+def add_info(verb: argparse.ArgumentParser) -> None:
     """Versions, engines, devices and models."""
-    verb = add_verb(verbs, "info", _info, "Versions, engines, devices, models.")
+    verb.set_defaults(run=_info)
     verb.add_argument("model", nargs="?", help="show the card of this model instead")
-    return verb
 
 
 def _info(options: argparse.Namespace) -> None:
     print_table(describe_model(options.model) if options.model else describe_installation())
 
 
-def add_models(verbs: Verbs) -> argparse.ArgumentParser:
+def add_models(verb: argparse.ArgumentParser) -> None:
     """List the models."""
-    text = "Shipped and registered models: elements, errors, size, license."
-    return add_verb(verbs, "models", _models, text)
+    verb.set_defaults(run=_models)
 
 
 def _models(_: argparse.Namespace) -> None:
@@ -71,13 +67,11 @@ def _models(_: argparse.Namespace) -> None:
             print(f"  {name:<20} {text}")
 
 
-def add_doctor(verbs: Verbs) -> argparse.ArgumentParser:
+def add_doctor(verb: argparse.ArgumentParser) -> None:
     """Examine the installation."""
-    text = "Check versions, device, compiler, and the models against reference values."
-    verb = add_verb(verbs, "doctor", _doctor, text)
+    verb.set_defaults(run=_doctor)
     verb.add_argument("--no-compile", action="store_true", help="leave out the compiler (seconds)")
     verb.add_argument("--device", default="auto", help="where to try models: auto, cpu, cuda, …")
-    return verb
 
 
 def _doctor(options: argparse.Namespace) -> None:

@@ -8,19 +8,18 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from phicalc.cli.arguments import Verbs, add_structure, add_verb, calculator_of, print_table
+from phicalc.cli.arguments import add_structure, calculator_of, print_table
 from phicalc.properties import elastic_constants, equation_of_state, phonons, vibrations
 from phicalc.properties.phonons import WAVENUMBER_PER_THZ
 from phicalc.structures import read_structures, write_text
 
 
-def _add(verbs: Verbs, name: str, run: object, text: str) -> argparse.ArgumentParser:
+def _add(verb: argparse.ArgumentParser, name: str, run: object) -> None:
     """Add a verb that takes one structure and writes a JSON file, maybe with a picture."""
-    verb = add_verb(verbs, name, run, text)
+    verb.set_defaults(run=run)
     add_structure(verb, "-1")
     verb.set_defaults(dtype="float64")  # differences of forces want the digits
     verb.add_argument("--output", default=f"{name}.json", help="results; a picture goes beside it")
-    return verb
 
 
 def _structure(options: argparse.Namespace) -> Atoms:
@@ -42,13 +41,12 @@ def _save(options: argparse.Namespace, result: dict[str, Any]) -> None:
     print(f"written: {write_text(options.output, json.dumps(plain, indent=1) + chr(10))}")
 
 
-def add_eos(verbs: Verbs) -> argparse.ArgumentParser:
+def add_eos(verb: argparse.ArgumentParser) -> None:
     """Equation of state."""
-    verb = _add(verbs, "eos", _eos, "Equilibrium volume and bulk modulus (Birch–Murnaghan).")
+    _add(verb, "eos", _eos)
     verb.add_argument("--strain", type=float, default=0.06, help="largest change of the volume")
     verb.add_argument("--points", type=int, default=9, help="number of volumes")
     verb.add_argument("--relax", action="store_true", help="relax positions at each volume")
-    return verb
 
 
 def _eos(options: argparse.Namespace) -> None:
@@ -71,13 +69,12 @@ def _eos(options: argparse.Namespace) -> None:
     _save(options, found._asdict())
 
 
-def add_elastic(verbs: Verbs) -> argparse.ArgumentParser:
+def add_elastic(verb: argparse.ArgumentParser) -> None:
     """Elastic constants."""
-    verb = _add(verbs, "elastic", _elastic, "Elastic constants, bulk and shear modulus.")
+    _add(verb, "elastic", _elastic)
     verb.add_argument("--strain", type=float, default=0.005, help="largest strain")
     verb.add_argument("--clamped", action="store_true", help="do not relax the strained cells")
     verb.add_argument("--fmax", type=float, default=0.001, help="largest force at the end, eV/Å")
-    return verb
 
 
 def _elastic(options: argparse.Namespace) -> None:
@@ -102,15 +99,14 @@ def _elastic(options: argparse.Namespace) -> None:
     _save(options, found._asdict())
 
 
-def add_phonons(verbs: Verbs) -> argparse.ArgumentParser:
+def add_phonons(verb: argparse.ArgumentParser) -> None:
     """Phonons."""
-    verb = _add(verbs, "phonons", _phonons, "Phonon bands and density of states (phonopy).")
+    _add(verb, "phonons", _phonons)
     verb.add_argument(
         "--supercell", type=int, nargs=3, metavar=("A", "B", "C"), help="repeats (default: 10 Å)"
     )
     verb.add_argument("--delta", type=float, default=0.01, help="displacement in Å")
     verb.add_argument("--mesh", type=int, default=20, help="points along each axis, for the DOS")
-    return verb
 
 
 def _phonons(options: argparse.Namespace) -> None:
@@ -136,12 +132,10 @@ def _phonons(options: argparse.Namespace) -> None:
     _save(options, {**found._asdict(), **points})
 
 
-def add_vibrations(verbs: Verbs) -> argparse.ArgumentParser:
+def add_vibrations(verb: argparse.ArgumentParser) -> None:
     """Vibrations of molecules."""
-    text = "Frequencies, infrared intensities and zero-point energy of a molecule."
-    verb = _add(verbs, "vibrations", _vibrations, text)
+    _add(verb, "vibrations", _vibrations)
     verb.add_argument("--delta", type=float, default=0.005, help="displacement in Å")
-    return verb
 
 
 def _vibrations(options: argparse.Namespace) -> None:

@@ -8,21 +8,20 @@ import numpy as np
 from ase import Atoms
 
 from phicalc.calculators.committee import is_committee
-from phicalc.cli.arguments import Verbs, add_scheduler, add_structure, add_verb, calculator_of
+from phicalc.cli.arguments import add_scheduler, add_structure, calculator_of
 from phicalc.cli.many import Relaxed, predict_each, raise_failures, relax_each, wants_scheduler
 from phicalc.integrations.dask import Failure
 from phicalc.relax import OPTIMIZERS
 from phicalc.structures import evaluate_structures, read_structures, write_structures
 
 
-def add_predict(verbs: Verbs) -> argparse.ArgumentParser:
+def add_predict(verb: argparse.ArgumentParser) -> None:
     """Energies, forces, stresses and charges of structures."""
-    verb = add_verb(verbs, "predict", _predict, "Energy, forces, stress and charges.")
+    verb.set_defaults(run=_predict)
     add_structure(verb, ":")
     verb.add_argument("--output", help="file for the results: .json, or extended XYZ otherwise")
     verb.add_argument("--no-stress", action="store_true", help="leave out the stress")
     add_scheduler(verb)
-    return verb
 
 
 def _predict(options: argparse.Namespace) -> None:
@@ -69,9 +68,9 @@ def _charge_range(atoms: Atoms) -> str:
     return "–" if charges is None else f"{charges.min():+.3f} … {charges.max():+.3f}"
 
 
-def add_relax(verbs: Verbs) -> argparse.ArgumentParser:
+def add_relax(verb: argparse.ArgumentParser) -> None:
     """Minima of the energy."""
-    verb = add_verb(verbs, "relax", _relax, "Relax positions, and the cell if asked.")
+    verb.set_defaults(run=_relax)
     add_structure(verb, "-1")
     verb.add_argument("--cell", action="store_true", help="relax the lattice vectors too")
     verb.add_argument("--symmetry", action="store_true", help="keep the space group")
@@ -86,7 +85,6 @@ def add_relax(verbs: Verbs) -> argparse.ArgumentParser:
     verb.add_argument("--trajectory", help="extended XYZ file for every step")
     verb.add_argument("--verbose", action="store_true", help="print every step")
     add_scheduler(verb)
-    return verb
 
 
 def _relax(options: argparse.Namespace) -> None:

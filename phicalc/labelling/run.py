@@ -14,7 +14,7 @@ import numpy as np
 from ase import Atoms
 from tqdm import tqdm
 
-from phicalc import __version__
+from phicalc._version import __version__
 from phicalc.labelling.calculators import CalculatorSpec
 from phicalc.labelling.journal import Journal
 from phicalc.labelling.labels import UNITS, defined_labels, label_structure, with_labels
