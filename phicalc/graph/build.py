@@ -8,6 +8,7 @@ from torch import Tensor
 
 from phicalc.graph.record import AtomicGraph, Fragments
 from phicalc.skin import NeighborSearch
+from phicalc.structures import check_structure
 
 
 def from_ase(
@@ -36,8 +37,10 @@ def from_ase(
     Raises
     ------
     ValueError
-        For positions or cells that are not finite, or a periodic cell without volume.
+        For positions or cells that are not finite, a periodic cell without volume, or arrays that
+        `phicalc.structures.check_structure` refuses.
     """
+    check_structure(atoms)
     if total_charge is None:
         total_charge = float(atoms.info.get("charge", 0.0))
     positions = torch.tensor(atoms.positions, dtype=torch.float64).reshape(-1, 3)

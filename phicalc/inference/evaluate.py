@@ -18,7 +18,7 @@ from phicalc.graph import AtomicGraph, edge_vectors, from_ase
 from phicalc.inference.conditions import VACUUM, Environment, check_environment
 from phicalc.potential import Potential
 from phicalc.skin import NeighborSearch
-from phicalc.structures import COINCIDENCE_DISTANCE
+from phicalc.structures import COINCIDENCE_DISTANCE, check_structure
 
 
 class Evaluation(NamedTuple):
@@ -147,6 +147,7 @@ def prepare(
     """
     workspace = workspace or Workspace(potential)
     with ase_errors():
+        check_structure(atoms)
         _check_atoms(potential, atoms, environment.total_charge)
         check_environment(environment, potential, atoms)
         graph = from_ase(

@@ -1,7 +1,9 @@
 """Structures of ASE and pymatgen: files, results attached to them, and boxes of water."""
 
-from phicalc.structures.files import read_structures, write_structures, write_text
+from phicalc.structures.checks import check_structure
+from phicalc.structures.occupancy import DisorderError, refuse_disorder
 from phicalc.structures.pymatgen import Structure, like, to_atoms, to_pymatgen
+from phicalc.structures.reading import read_structures
 from phicalc.structures.results import (
     COINCIDENCE_DISTANCE,
     DEVIATIONS,
@@ -11,18 +13,22 @@ from phicalc.structures.results import (
     snapshot,
 )
 from phicalc.structures.water import LATTICE_SPACINGS, LATTICES, SMALLEST_OXYGEN_DISTANCE, water_box
+from phicalc.structures.writing import write_structures, write_text
 
 __all__ = [
     "COINCIDENCE_DISTANCE",
     "DEVIATIONS",
+    "DisorderError",
     "LATTICES",
     "LATTICE_SPACINGS",
     "RESULTS",
     "SMALLEST_OXYGEN_DISTANCE",
     "Structure",
+    "check_structure",
     "evaluate_structures",
     "like",
     "read_structures",
+    "refuse_disorder",
     "same_structure",
     "snapshot",
     "to_atoms",

@@ -2,8 +2,11 @@
 
 from typing import Any
 
+import numpy as np
 from ase import Atoms
 from ase.geometry import complete_cell
+
+from phicalc.structures.occupancy import TOLERANCE, DisorderError
 
 #: `ase.Atoms`, or a `Structure` or `Molecule` of pymatgen (optional: hence no narrower type).
 Structure = Any
@@ -18,6 +21,8 @@ def to_atoms(structure: Structure) -> Atoms:
     ------
     TypeError
         If it is none of these.
+    DisorderError
+        If a site of pymatgen's object is partly empty, or shared by several species.
     """
     if isinstance(structure, Atoms):
         return structure
@@ -26,8 +31,10 @@ def to_atoms(structure: Structure) -> Atoms:
     core, adaptor = _pymatgen()
     if not isinstance(structure, core.SiteCollection):
         raise _stranger(structure)
+    _refuse_disorder(structure)
     made = adaptor.get_atoms(structure, msonable=False)
     atoms = Atoms(made.symbols, made.positions, cell=made.cell, pbc=made.pbc)
+    _keep_isotopes(atoms, structure)
     if structure.charge:
         atoms.info["charge"] = float(structure.charge)
     return atoms
@@ -57,6 +64,26 @@ def to_pymatgen(atoms: Atoms) -> Structure:
 def like(original: Structure, atoms: Atoms) -> Structure:
     """Return atoms as the kind of structure that `original` is."""
     return atoms if isinstance(original, Atoms) else to_pymatgen(atoms)
+
+
+def _keep_isotopes(atoms: Atoms, structure: Structure) -> None:
+    """Give deuterium and tritium their masses: they are hydrogen to ASE."""
+    usual = atoms.get_masses()
+    masses = np.array([float(getattr(site.specie, "atomic_mass", 0.0)) for site in structure])
+    heavy = (atoms.numbers == 1) & (masses > 1.5)
+    if heavy.any():
+        atoms.set_masses(np.where(heavy, masses, usual))
+
+
+def _refuse_disorder(structure: Structure) -> None:
+    """Raise for sites of pymatgen's objects that are not exactly one species."""
+    shared = [
+        f"site {number}: {site.species_string}"
+        for number, site in enumerate(structure)
+        if len(site.species) != 1 or abs(site.species.num_atoms - 1) > TOLERANCE
+    ]
+    if shared:
+        raise DisorderError("the structure of pymatgen", shared)
 
 
 def _stranger(structure: object) -> TypeError:

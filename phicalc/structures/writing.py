@@ -1,4 +1,4 @@
-"""Read and write structures in any format that ASE knows."""
+"""Write structures with their results, and texts, whole or not at all."""
 
 import json
 from collections.abc import Sequence
@@ -11,40 +11,6 @@ from ase import Atoms
 
 from phicalc.state import write_atomically
 from phicalc.structures.results import DEVIATIONS
-
-
-def read_structures(path: str | Path, index: str = ":") -> list[Atoms]:
-    """Read structures from a file of any format that ASE knows (CIF, POSCAR, extxyz, …).
-
-    Parameters
-    ----------
-    path
-        The file.
-    index
-        Which structures, in ASE's notation: ``":"`` all, ``"-1"`` the last, ``"::10"`` every tenth.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If the file cannot be understood, or holds no structure at `index`.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no structure file {path}: check the name and the folder")
-    try:
-        frames = ase.io.read(path, index=index)
-    except Exception as error:  # ASE's readers raise whatever their parsers stumble over
-        reason = str(error) or type(error).__name__
-        raise ValueError(
-            f"cannot read structures {index!r} from {path}: {reason}. Expected a file that "
-            "ase.io.read understands, such as extxyz, CIF or POSCAR"
-        ) from error
-    frames = [frames] if isinstance(frames, Atoms) else list(frames)
-    if not frames:
-        raise ValueError(f"{path} holds no structure at index {index!r}: use ':' for all")
-    return frames
 
 
 def write_structures(path: str | Path, frames: Sequence[Atoms]) -> Path:
