@@ -16,6 +16,7 @@ from ase.optimize import BFGS, FIRE, LBFGS
 from ase.optimize.optimize import Optimizer
 
 from phicalc.structures import Structure, like, snapshot, to_atoms
+from phicalc.structures.portable import Translation, translate, warn_of_changes
 
 #: A force that ASE's own test of convergence never finds small enough, in eV/Å.
 _NEVER = 1e-30
@@ -152,13 +153,22 @@ def _quiet_logarithms() -> Iterator[None]:
 
 
 def _save_steps(dynamics: Optimizer, atoms: Atoms, trajectory: str | Path | None) -> None:
-    """Append every step to a file."""
+    """Append every step to a file, with the entries of the structure that it can hold."""
     if trajectory is None:
         return
     path = Path(trajectory)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
-    dynamics.attach(lambda: ase.io.write(path, snapshot(atoms), format="extxyz", append=True))
+    translation: list[Translation] = []
+
+    def save() -> None:
+        frame = snapshot(atoms)
+        if not translation:  # at the first step: only now there are results
+            translation.append(translate(frame))
+            warn_of_changes(translation[0].changes, path)
+        ase.io.write(path, translation[0].apply(frame), format="extxyz", append=True)
+
+    dynamics.attach(save)
 
 
 def _largest_force(atoms: Atoms) -> float:

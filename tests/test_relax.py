@@ -10,7 +10,7 @@ from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 
 from phicalc.relax import OPTIMIZERS, relax
-from phicalc.structures import to_pymatgen
+from phicalc.structures import read_structures, to_pymatgen
 
 
 def rattled_copper(a: float = 3.6):
@@ -118,3 +118,16 @@ def test_structures_of_pymatgen_come_back_relaxed():
     assert type(result.structure) is type(structure)
     assert structure.volume == pytest.approx(3.7**3 / 4)
     assert result.structure.volume == pytest.approx(3.59**3 / 4, rel=0.01)
+
+
+def test_steps_of_labelled_atoms_are_saved(tmp_path):
+    atoms = rattled_copper()
+    atoms.info.update({"energy": -5.0, "stress": [1.0, 2, 3, 4, 5, 6], 5: "five"})
+    atoms.arrays.update(forces=np.ones((4, 3)), charge=np.arange(4.0), tensor=np.ones((4, 3, 3)))
+    with pytest.warns(UserWarning, match="will not hold every entry"):
+        result = relax(atoms, fmax=1e-6, steps=3, trajectory=tmp_path / "path.xyz")
+    frames = read_structures(tmp_path / "path.xyz")
+    assert len(frames) == 4
+    assert frames[-1].get_potential_energy() == pytest.approx(result.energy)
+    assert all(frame.info["input_energy"] == -5.0 for frame in frames)
+    assert atoms.info["energy"] == -5.0

@@ -198,3 +198,48 @@ def test_texts_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="full"):
         write_text(path, "new")
     assert path.read_text() == "old"
+
+
+def labelled_copper():
+    """Atoms whose info and arrays have names of results, and entries that no file holds."""
+    atoms = bulk("Cu", cubic=True)
+    atoms.rattle(0.05, seed=1)
+    atoms.info.update({"energy": -5.0, "stress": [1.0, 2, 3, 4, 5, 6], "name": "x\ny", 5: "five"})
+    atoms.arrays.update(
+        forces=np.ones((4, 3)),
+        charge=np.arange(4.0),
+        tensor=np.ones((4, 3, 3)),
+        residuenames=np.array(["A B", "C", "", "D"]),
+    )
+    return atoms
+
+
+@pytest.mark.parametrize("name", ["a.xyz", "a.extxyz.gz", "a.traj", "a@1.xyz", "a"])
+def test_results_of_labelled_atoms_are_written(name, tmp_path):
+    (result,) = evaluate_structures([labelled_copper()], EMT())
+    with pytest.warns(UserWarning, match="will not hold every entry") as caught:
+        path = write_structures(tmp_path / name, [result, result])
+    assert len(caught) == 1
+    back = read_structures(path)[-1]
+    assert back.get_potential_energy() == result.get_potential_energy()
+    np.testing.assert_allclose(back.get_forces(), result.get_forces(), atol=1e-8)
+    np.testing.assert_allclose(back.get_stress(), result.get_stress())
+    assert back.info["name"] == "x\ny"
+    if "traj" not in name:
+        assert back.info["input_energy"] == -5.0
+        assert np.array_equal(back.arrays["input_forces"], np.ones((4, 3)))
+        assert np.array_equal(back.arrays["input_charge"], np.arange(4.0))
+
+
+@pytest.mark.parametrize("name", ["a.pdb", "a.db", "a.gro"])
+def test_results_are_not_written_under_a_name_that_means_another_format(name, tmp_path):
+    (result,) = evaluate_structures([bulk("Cu")], EMT())
+    with pytest.warns(UserWarning, match="extended XYZ is written, to"):
+        path = write_structures(tmp_path / name, [result])
+    assert path.name == f"{name}.extxyz"
+    assert read_structures(path)[0].get_potential_energy() == result.get_potential_energy()
+
+
+def test_nothing_is_no_file(tmp_path):
+    with pytest.raises(ValueError, match="no structure to write"):
+        write_structures(tmp_path / "a.xyz", [])
