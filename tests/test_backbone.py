@@ -7,7 +7,18 @@ import torch
 from ase.build import molecule
 
 from phicalc import nn
-from phicalc.backbone import NequIP
+from phicalc.backbone import (
+    Backbone,
+    FromEdges,
+    NequIP,
+    NequIPSettings,
+    Specializable,
+    Standardized,
+    backbone_class,
+    backbones_of,
+    check_backbone,
+    last_features,
+)
 from phicalc.backbone.products import ElementCoupling, NodeProduct, UnrolledCoupling
 from phicalc.graph import AtomicGraph, from_ase
 
@@ -142,3 +153,61 @@ def test_specialized_networks_are_the_same_functions(shape: tuple[int, int, int]
 def test_messages_have_channels_of_their_own() -> None:
     convolution = backbone(1, 0, 2).interactions[0].convolution
     assert convolution.linear.weight.shape == (1, 4, 3)
+
+
+def test_nequip_follows_the_protocol_with_all_that_is_optional() -> None:
+    kind = backbone_class("nequip", allow_import=False)
+    assert kind is NequIP
+    assert kind.Settings is NequIPSettings
+    settings = NequIPSettings(layers=3, channels=4, l_max=1, correlation=1)
+    made = kind.from_settings(settings, n_elements=2, cutoff=3.0, average_neighbors=8.0)
+    check_backbone(made)
+    for protocol in (Backbone, FromEdges, Specializable, Standardized):
+        assert isinstance(made, protocol)
+    assert (made.n_inputs, made.n_features, last_features(made)) == (4, 12, 4)
+    assert made.interactions[0].convolution.linear.weight.shape == (1, 4, 4)
+    maps = [linear for linear, _ in made.standardized_maps()]
+    assert maps == [each for part in made.interactions for each in (part.mix, part.linear)]
+    columns = kind.from_settings(
+        settings, n_elements=2, cutoff=3.0, average_neighbors=8.0, vectors=True
+    ).n_columns
+    assert columns == 15
+    with pytest.raises(ValueError, match="l_max of at least 1"):
+        kind.from_settings(
+            NequIPSettings(l_max=0), n_elements=2, cutoff=3.0, average_neighbors=8.0, vectors=True
+        )
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"layers": 0}, "'layers' must be ≥ 1, got 0"),
+        ({"edge_channels": -1}, "'edge_channels' must be ≥ 1, got -1"),
+        ({"l_max": 4}, "l_max must be 0 to 3"),
+        ({"l_max": 1, "hidden_l_max": 2}, "hidden_l_max 0 to l_max"),
+        ({"correlation": 4}, "correlation must be 1, 2 or 3, got 4"),
+    ],
+)
+def test_impossible_settings_are_refused(settings: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        NequIPSettings(**settings)
+
+
+def test_what_is_no_backbone_is_refused() -> None:
+    for path, reason in {
+        "torch.nn:Linear": "it has no Settings, from_settings",
+        "collections:OrderedDict": "it has no Settings, from_settings, forward",
+    }.items():
+        with pytest.raises(ValueError, match=f"'{path}' is no backbone: {reason}"):
+            backbone_class(path, allow_import=True)
+    with pytest.raises(ValueError, match="Linear is no backbone: it lacks Settings, from_settings"):
+        check_backbone(torch.nn.Linear(1, 1))
+
+
+def test_backbones_inside_of_others_are_parts_of_these() -> None:
+    inner, outer = backbone(1, 0, 1), backbone(1, 0, 1)
+    outer.inner = inner
+    whole = torch.nn.ModuleDict({"first": outer, "second": torch.nn.Linear(1, 1), "third": inner})
+    assert backbones_of(whole) == {"first": outer}  # a module has one name
+    whole = torch.nn.ModuleDict({"first": outer, "other": backbone(1, 0, 1)})
+    assert list(backbones_of(whole)) == ["first", "other"]

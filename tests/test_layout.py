@@ -21,6 +21,7 @@ LINE = (
     "_version",
     "units",
     "system",
+    "plugins",
     "schema",
     "state",
     "locks",

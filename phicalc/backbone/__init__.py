@@ -1,5 +1,30 @@
 """Backbones: networks that turn a graph into invariant features of every atom."""
 
-from phicalc.backbone.nequip import EdgeFeatures, NequIP, edge_features
+from phicalc.backbone.nequip import EdgeFeatures, NequIP, NequIPSettings, edge_features
+from phicalc.backbone.protocol import (
+    BACKBONES,
+    Backbone,
+    FromEdges,
+    Specializable,
+    Standardized,
+    backbone_class,
+    backbones_of,
+    check_backbone,
+    last_features,
+)
 
-__all__ = ["EdgeFeatures", "NequIP", "edge_features"]
+__all__ = [
+    "BACKBONES",
+    "Backbone",
+    "EdgeFeatures",
+    "FromEdges",
+    "NequIP",
+    "NequIPSettings",
+    "Specializable",
+    "Standardized",
+    "backbone_class",
+    "backbones_of",
+    "check_backbone",
+    "edge_features",
+    "last_features",
+]

@@ -1,7 +1,9 @@
 """NequIP-type backbone: equivariant message passing with an optional product at the nodes."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float, Float64, Int64, Shaped
@@ -23,6 +25,49 @@ from phicalc.nn import (
     couplings,
     spherical_harmonics,
 )
+from phicalc.schema import check_at_least
+
+#: Root mean square of the aggregated messages, and of what enters each gate, before training.
+DENSITY, UPDATE = 0.5, 0.5
+
+
+@dataclass(frozen=True)
+class NequIPSettings:
+    """Hyper-parameters of `NequIP`: what a configuration says beside elements and cutoff."""
+
+    layers: int = 2
+    """Number of interactions; the features have ``layers · channels`` columns."""
+    channels: int = 64
+    edge_channels: int | None = None
+    """Channels of the messages between atoms; by default `channels`. Fewer are faster."""
+    l_max: int = 2
+    """Highest degree inside a layer, 0 to 3."""
+    hidden_l_max: int = 0
+    """Highest degree passed between layers, 0 to `l_max`."""
+    correlation: int = 3
+    """Body order ν of the product at the nodes: 1 (none), 2 or 3."""
+    radial_basis: int = 8
+    """Number of Bessel functions."""
+    gate: bool = True
+    """Whether a layer ends with a non-linearity; without, the products at the nodes are the only
+    one (as in MACE)."""
+
+    def __post_init__(self) -> None:
+        """Check what the types cannot say."""
+        check_at_least(
+            1,
+            layers=self.layers,
+            channels=self.channels,
+            edge_channels=self.edge_channels,
+            radial_basis=self.radial_basis,
+        )
+        if not 0 <= self.hidden_l_max <= self.l_max <= 3:
+            raise ValueError(
+                "l_max must be 0 to 3 and hidden_l_max 0 to l_max, "
+                f"got l_max={self.l_max}, hidden_l_max={self.hidden_l_max}"
+            )
+        if self.correlation not in (1, 2, 3):
+            raise ValueError(f"correlation must be 1, 2 or 3, got {self.correlation}")
 
 
 class EdgeFeatures(NamedTuple):
@@ -211,6 +256,8 @@ class NequIP(nn.Module):
     NeurIPS 2022 (arXiv:2206.07697).
     """
 
+    Settings: ClassVar[type[NequIPSettings]] = NequIPSettings
+
     def __init__(
         self,
         *,
@@ -229,7 +276,7 @@ class NequIP(nn.Module):
     ):
         super().__init__()
         self.l_max = l_max
-        self.n_features = layers * channels
+        self.n_inputs, self.n_last, self.n_features = channels, channels, layers * channels
         self.n_columns = self.n_features + (3 if vectors else 0)
         self.basis = RadialBasis(radial_basis, cutoff)
         inputs = [0] + [hidden_l_max] * (layers - 1)
@@ -243,10 +290,51 @@ class NequIP(nn.Module):
         )  # fmt: skip
         self.vector = Linear(channels, 1, gain=0.1) if vectors else None
 
-    def specialize(self) -> None:
-        """Turn into what compiled inference needs: the same function, other operations.
+    @classmethod
+    def from_settings(
+        cls,
+        settings: NequIPSettings,
+        *,
+        n_elements: int,
+        cutoff: float,
+        average_neighbors: float,
+        vectors: bool = False,
+    ) -> "NequIP":
+        """Make a network with random weights; see `phicalc.backbone.protocol.Backbone`.
 
-        In single precision radial networks become tables.
+        Raises
+        ------
+        ValueError
+            If vectors are asked of a network of scalars (``l_max: 0``).
+        """
+        if vectors and settings.l_max < 1:
+            raise ValueError("vectors of the atoms need l_max of at least 1, got l_max=0")
+        return cls(
+            n_elements=n_elements,
+            layers=settings.layers,
+            channels=settings.channels,
+            edge_channels=settings.edge_channels or settings.channels,
+            l_max=settings.l_max,
+            hidden_l_max=settings.hidden_l_max,
+            correlation=settings.correlation,
+            radial_basis=settings.radial_basis,
+            cutoff=cutoff,
+            average_neighbors=average_neighbors,
+            gated=settings.gate,
+            vectors=vectors,
+        )
+
+    def standardized_maps(self) -> Iterator[tuple[EquivariantLinear, float]]:
+        """Yield the maps that follow each sum over neighbours and each product, in order."""
+        for interaction in self.interactions:
+            assert isinstance(interaction, Interaction)
+            yield interaction.mix, DENSITY
+            yield interaction.linear, UPDATE
+
+    def specialize(self) -> None:
+        """Switch to operations that compile well: unrolled products, tabulated radial functions.
+
+        Tables are for single precision only.
         """
         for interaction in self.interactions:
             assert isinstance(interaction, Interaction)

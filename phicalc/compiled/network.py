@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from phicalc.backbone import NequIP
+from phicalc.backbone import FromEdges, backbones_of
 from phicalc.compiled.cache import key
 from phicalc.compiled.partition import cut, placeholders, symbolic_axes
 from phicalc.compiled.tracing import (
@@ -24,6 +24,7 @@ from phicalc.compiled.tracing import (
     announce,
     compile_functions,
     load_function,
+    say_not_from_edges,
     say_uncompiled,
     specialized,
     trace,
@@ -39,11 +40,12 @@ _EMBEDDING, _VECTORS = 0, 2
 def with_compiled_networks(potential: Potential, folder: Path, compiling: bool) -> Potential:
     """Copy that calls compiled networks, as far as they are on disk or may be compiled."""
     result, template = copy.deepcopy(potential), specialized(potential)
-    for name, special in template.named_modules():
-        if isinstance(special, NequIP):
-            own = result.get_submodule(name)
-            path = folder / key(potential, name)
+    for name, special in backbones_of(template).items():
+        if isinstance(special, FromEdges):
+            own, path = result.get_submodule(name), folder / key(potential, name)
             result.set_submodule(name, CompiledNetwork(own, special, path, compiling))
+        elif compiling:
+            say_not_from_edges(name, special)
     return result
 
 
@@ -53,18 +55,17 @@ class CompiledNetwork(nn.Module):
     Parameters
     ----------
     network
-        The network.
+        The network; it has `phicalc.backbone.FromEdges.propagate`.
     special
-        The same in the form that is compiled.
+        The same network in the form that is compiled.
     path
         Beginning of the names of the files.
     compiling
         Whether to compile what is not on disk.
     """
 
-    def __init__(self, network: nn.Module, special: NequIP, path: Path, compiling: bool):
+    def __init__(self, network: nn.Module, special: nn.Module, path: Path, compiling: bool):
         super().__init__()
-        assert isinstance(network, NequIP)
         self.network, self.special = network, special
         self.path, self.compiling = path, compiling
         self.halves: dict[bool, _Halves | None] = {}
@@ -81,13 +82,13 @@ class CompiledNetwork(nn.Module):
         inputs = (embedding, element, vectors, graph.edge_index[1], graph.edge_of_slot)
         sizes = (graph.n_atoms, graph.n_edges, graph.edge_of_slot.shape[1])
         if min(sizes) < 2:  # compilers take such sizes for constants
-            return self.network.propagate(*inputs)
+            return _propagate(self.network, *inputs)
         kind = embedding.requires_grad
         if kind not in self.halves:
             self.halves[kind] = self._prepare(_excerpt([x.detach() for x in inputs]), kind)
         halves = self.halves[kind]
         if halves is None:
-            return self.network.propagate(*inputs)
+            return _propagate(self.network, *inputs)
         features: Tensor = _Compiled.apply(halves, *inputs)
         return features
 
@@ -152,11 +153,18 @@ def _excerpt(inputs: list[Tensor], n_atoms: int = 400) -> list[Tensor]:
     return [embedding[:n_atoms], element[:n_atoms], vectors[kept], neighbor[kept], slots]
 
 
+def _propagate(network: nn.Module, *inputs: Tensor) -> Float[Tensor, "n_atoms n_columns"]:
+    """Features of a network, from the vectors of the edges."""
+    assert isinstance(network, FromEdges)
+    return network.propagate(*inputs)
+
+
 def _compile(
-    network: NequIP, inputs: list[Tensor], wanted: tuple[int, ...], paths: Sequence[Path]
+    network: nn.Module, inputs: list[Tensor], wanted: tuple[int, ...], paths: Sequence[Path]
 ) -> None:
     """Trace forward and backward together, cut between them, and compile both parts."""
-    cotangent = torch.randn(len(inputs[0]), network.n_columns).to(inputs[0])
+    with torch.no_grad():
+        cotangent = torch.randn_like(_propagate(network, *inputs))
     joint = trace(partial(_with_gradients, network, wanted), [*inputs, cotangent], in_place=False)
     forward, backward = cut(joint)
     features, *kept = forward(*inputs)
@@ -169,19 +177,19 @@ def _compile(
     )
 
 
-def _with_gradients(network: NequIP, wanted: tuple[int, ...], *tensors: Tensor) -> list[Tensor]:
+def _with_gradients(network: nn.Module, wanted: tuple[int, ...], *tensors: Tensor) -> list[Tensor]:
     """Features, and derivatives of their product with the last of `tensors`."""
     *inputs, cotangent = tensors
     with torch.enable_grad():
         for index in wanted:
             inputs[index] = inputs[index].detach().requires_grad_()
-        features = network.propagate(*inputs)
+        features = _propagate(network, *inputs)
         gradients = torch.autograd.grad(features, [inputs[i] for i in wanted], cotangent)
     return [features.detach(), *gradients]
 
 
 def _compare(
-    halves: _Halves, network: NequIP, inputs: Sequence[Tensor], wanted: tuple[int, ...]
+    halves: _Halves, network: nn.Module, inputs: Sequence[Tensor], wanted: tuple[int, ...]
 ) -> None:
     """Refuse functions that are not the network, computed in double precision.
 

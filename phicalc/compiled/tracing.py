@@ -11,13 +11,13 @@ from pathlib import Path
 
 import jaxtyping
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.export import Dim, export
 from torch.fx import GraphModule
 from torch.fx.experimental import _config as fx_config
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from phicalc.backbone import NequIP
+from phicalc.backbone import Specializable, backbones_of
 from phicalc.potential import Potential
 
 logger = logging.getLogger("phicalc")
@@ -71,9 +71,9 @@ def load_function(path: Path) -> Callable[..., list[Tensor]]:
 def specialized(potential: Potential) -> Potential:
     """Copy whose networks are in the form that compilers like best."""
     potential = copy.deepcopy(potential)
-    for module in potential.modules():
-        if isinstance(module, NequIP):
-            module.specialize()
+    for backbone in backbones_of(potential).values():
+        if isinstance(backbone, Specializable):
+            backbone.specialize()
     return potential
 
 
@@ -95,6 +95,16 @@ def say_uncompiled(error: Exception) -> None:
 def say_not_here(device: torch.device) -> None:
     """Tell the user that compiled functions are for the CPU."""
     logger.warning("going on uncompiled: models are compiled for the CPU, not for %s", device.type)
+
+
+def say_not_from_edges(name: str, network: nn.Module) -> None:
+    """Tell the user which network is never compiled by itself, and why."""
+    logger.warning(
+        "%s (%s) has no method propagate, so it runs uncompiled for structures of many atoms, "
+        "slabs and batches (see phicalc.backbone.FromEdges)",
+        name,
+        type(network).__name__,
+    )
 
 
 @contextmanager

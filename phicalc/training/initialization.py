@@ -1,11 +1,13 @@
-"""The potential before its first step of training."""
+"""Potentials before the first step of training: random or inherited weights, fitted constants."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+from jaxtyping import Shaped
+from torch import Tensor, nn
 
-from phicalc.backbone.nequip import Interaction
+from phicalc.backbone import Standardized, backbones_of
 from phicalc.checkpoint import load_model
 from phicalc.nn import EquivariantLinear, block
 from phicalc.potential import Potential, PotentialConfig, build_potential
@@ -20,9 +22,6 @@ from phicalc.training.references import (
 #: Structures that `standardize_weights` looks at.
 SAMPLE_SIZE = 16
 
-#: Root mean square it gives to the aggregated messages, and to what enters each gate.
-DENSITY, UPDATE = 0.5, 0.5
-
 
 def initial_potential(
     config: PotentialConfig,
@@ -36,8 +35,8 @@ def initial_potential(
     """Make an untrained potential that suits the training data.
 
     Energy scale and mean number of neighbours are those of the data, the random weights are
-    brought to their scale (`standardize_weights`), and reference energies are fitted to what is
-    left of the energies.
+    brought to their scale (`standardize_weights`), and reference energies are fitted to the
+    energies that remain.
 
     Parameters
     ----------
@@ -57,18 +56,18 @@ def initial_potential(
     potential
         With the completed configuration.
     notes
-        Sentences about what was fitted, for people.
+        Sentences for people about what was fitted.
 
     Raises
     ------
     ValueError
-        When given references leave an element out.
+        If `given_references` lacks an element.
     """
     config, notes = with_scales(config, samples)
     if given_references is not None:
         config = with_reference_energies(config, given_references)
     potential = build_potential(config, seed=seed).to(device=device, dtype=dtype)
-    standardize_weights(potential, samples)
+    notes += standardize_weights(potential, samples)
     if given_references is None:
         potential.config, more = with_fitted_reference_energies(potential, samples)
         notes += more
@@ -87,15 +86,15 @@ def inherited_potential(
     """Make a potential that starts from the weights of a trained one (fine-tuning).
 
     Weights, energy scale and mean number of neighbours are the parent's; its reference energies are
-    corrected by a fit to what it leaves of the training energies, since these may come from
-    another level of theory. Elements that the data do not hold keep theirs.
+    corrected by a fit to its errors in the training energies, which may come from another level of
+    theory. Elements that are absent from the data keep their reference energies.
 
     Parameters
     ----------
     init
         Name or folder of the parent.
     config
-        What the configuration of the run says: the parent's network.
+        Configuration of the run; its network must be the parent's.
     samples, given_references, device, dtype
         As for `initial_potential`.
 
@@ -107,7 +106,7 @@ def inherited_potential(
     Raises
     ------
     ValueError
-        If the configuration describes another network, or given references leave an element out.
+        If the configuration describes another network, or `given_references` lacks an element.
     """
     potential, card = load_model(init, device=device, dtype=dtype)
     wanted, found = config.to_dict(), potential.config.to_dict()
@@ -135,12 +134,25 @@ def inherited_potential(
 
 
 @torch.no_grad()
-def standardize_weights(potential: Potential, samples: Sequence[Sample]) -> None:
+def standardize_weights(potential: Potential, samples: Sequence[Sample]) -> list[str]:
     """Scale random weights so that signals have the same size in every layer, on these data.
 
     How large a sum of messages is depends on distances and symmetry as much as on the number of
-    neighbours, and the product at the nodes takes its third power: bonded atoms would start with
-    features hundreds of times too large, lonely ions with none.
+    neighbours, and a product at the nodes takes its third power: bonded atoms would start with
+    features hundreds of times too large, lonely ions with none. Each backbone names the maps that
+    set the scale (`phicalc.backbone.Standardized`).
+
+    Parameters
+    ----------
+    potential
+        Changed in place.
+    samples
+        The training structures; some of them, evenly chosen, are looked at.
+
+    Returns
+    -------
+    notes
+        One sentence for each backbone that names no maps; its weights are left alone.
 
     References
     ----------
@@ -148,22 +160,42 @@ def standardize_weights(potential: Potential, samples: Sequence[Sample]) -> None
     """
     chosen = samples[:: max(1, len(samples) // SAMPLE_SIZE)]
     prepared = prepare_samples(chosen, potential)
-    for linear, size in _scaled_maps(potential):
-        outputs: list[torch.Tensor] = []
-        hook = linear.register_forward_hook(lambda _, __, output: outputs.append(output))  # noqa: B023
+    notes = []
+    for name, backbone in backbones_of(potential).items():
+        if not isinstance(backbone, Standardized):
+            notes.append(
+                f"the initial weights of {name} ({type(backbone).__name__}) are as its constructor "
+                "drew them, not brought to the scale of the data: it has no standardized_maps"
+            )
+            continue
+        for linear, size in backbone.standardized_maps():
+            _rescale(linear, _outputs(linear, potential, prepared), size)
+    return notes
+
+
+def _outputs(
+    linear: nn.Module, potential: Potential, prepared: Sequence[Sample]
+) -> Shaped[Tensor, "..."]:
+    """Return what a map gives for some structures, along the first axis."""
+    outputs: list[Tensor] = []
+    hook = linear.register_forward_hook(lambda _, __, output: outputs.append(output))
+    try:
         for sample in prepared:
-            potential(sample.graph.to(potential.embedding.device))
+            potential(sample.graph.to(potential.device))
+    finally:
         hook.remove()
-        values = torch.cat(outputs)
+    return torch.cat(outputs)
+
+
+def _rescale(linear: nn.Module, outputs: Shaped[Tensor, "..."], size: float) -> None:
+    """Scale the parameters of a map so that its outputs get this root mean square."""
+    if isinstance(linear, EquivariantLinear):
         for degree in range(linear.l_max + 1):
-            found = values[:, block(degree)].square().mean().sqrt()
+            found = outputs[:, block(degree)].square().mean().sqrt()
             if found > 0:
                 linear.weight[degree] *= size / found
-
-
-def _scaled_maps(potential: Potential) -> Iterator[tuple[EquivariantLinear, float]]:
-    """Linear maps whose output gets a certain size, in the order in which they act."""
-    for module in potential.modules():
-        if isinstance(module, Interaction):
-            yield module.mix, DENSITY
-            yield module.linear, UPDATE
+        return
+    found = outputs.square().mean().sqrt()
+    if found > 0:
+        for parameter in linear.parameters():
+            parameter *= size / found

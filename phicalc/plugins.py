@@ -1,0 +1,102 @@
+"""Classes by name: those that phicalc brings, and those of other people's modules."""
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+#: How names of classes outside phicalc are written.
+IMPORT_PATH = "package.module:Class"
+
+
+def is_foreign(name: str) -> bool:
+    """Whether a name is an import path, so that finding its class may run code from outside."""
+    return ":" in name
+
+
+def find_class(
+    name: object, known: Mapping[str, str], *, allow_import: bool, kind: str = "class"
+) -> type[Any]:
+    """Return the class that a name in a configuration or a model's card stands for.
+
+    Parameters
+    ----------
+    name
+        A key of `known`, or the import path ``package.module:Class`` of any other class.
+    known
+        Import paths of the classes that phicalc brings, by name.
+    allow_import
+        Whether import paths are allowed. Importing a module runs its code, so allow it for files
+        that you trust only.
+    kind
+        What the class is, for messages: "backbone", "head".
+
+    Raises
+    ------
+    ValueError
+        For a name that is neither known nor an import path, an import path that is not allowed,
+        a module that cannot be imported, or a module without such a class.
+    """
+    if not isinstance(name, str):
+        raise ValueError(f"the name of a {kind} must be a text, got {name!r}")
+    if name in known:
+        return _class_in(*_parts(known[name], kind), kind)
+    if not is_foreign(name):
+        raise ValueError(
+            f"unknown {kind} {name!r}.{_near(name, known)} Known: {', '.join(sorted(known))}; "
+            f"write the import path {IMPORT_PATH!r} for any other"
+        )
+    module, attribute = _parts(name, kind)
+    if not allow_import:
+        raise ValueError(
+            f"the {kind} {name!r} is code outside phicalc, and importing it runs that code. If you "
+            f"trust the module {module!r}, allow it with allow_import=True (Python) or "
+            "--allow-import (command line)"
+        )
+    return _class_in(module, attribute, kind)
+
+
+def _parts(path: str, kind: str) -> tuple[str, str]:
+    """Split ``package.module:Class`` into the module and the class."""
+    module, _, attribute = path.partition(":")
+    if not all(part.isidentifier() for part in [*module.split("."), attribute]):
+        raise ValueError(f"the import path of a {kind} must be {IMPORT_PATH!r}, got {path!r}")
+    return module, attribute
+
+
+def _class_in(module: str, attribute: str, kind: str) -> type[Any]:
+    """Import a module and take a class out of it."""
+    loaded = _import(module, kind)
+    found = getattr(loaded, attribute, None)
+    if isinstance(found, type):
+        return found
+    classes = [name for name, value in vars(loaded).items() if isinstance(value, type)]
+    problem = "has no class" if found is None else f"has a {type(found).__name__}, not a class,"
+    raise ValueError(
+        f"{kind} '{module}:{attribute}': module {module!r} {problem} {attribute!r}."
+        f"{_near(attribute, classes)}"
+    )
+
+
+def _import(module: str, kind: str) -> ModuleType:
+    """Import a module, with one kind of error for all that can go wrong."""
+    try:
+        return importlib.import_module(module)
+    except Exception as error:  # the module may raise anything
+        missing = isinstance(error, ModuleNotFoundError) and error.name is not None
+        if missing and (module == error.name or module.startswith(f"{error.name}.")):
+            raise ValueError(
+                f"{kind}: no module named {error.name!r}, which {module!r} needs. Install it, or "
+                "add the folder that holds it to PYTHONPATH"
+            ) from error
+        raise ValueError(
+            f"{kind}: importing {module!r} failed: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _near(name: str, known: Mapping[str, str] | list[str]) -> str:
+    """Suggest what may have been meant, as a sentence."""
+    folded = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(name.lower(), list(folded), n=2)
+    return f" Did you mean {' or '.join(repr(folded[each]) for each in near)}?" if near else ""
