@@ -81,12 +81,12 @@ def test_accepting_what_must_be_refused_is_a_failure(verdicts: ModuleType) -> No
     assert verdicts.examine(case, 5).signature == "accepted in silence: x"
 
 
-@pytest.mark.parametrize("way", ["bit", "cut", "swap"])
+@pytest.mark.parametrize("way", ["bit", "cut", "digit", "swap"])
 def test_damage_is_damage(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(REPOSITORY))
     from tools.fuzz.damage import damaged
 
-    content = bytes(range(200))
+    content = bytes(range(200))  # digits among them
     for seed in range(20):
         changed, place = damaged(content, way, np.random.default_rng(seed))
         assert changed != content
