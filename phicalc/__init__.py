@@ -9,9 +9,9 @@ The names below are imported when they are first used, so that ``import phicalc`
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from phicalc._exports import lazy_exports
 from phicalc._version import __version__
 
 if TYPE_CHECKING:
@@ -21,15 +21,6 @@ if TYPE_CHECKING:
     from phicalc.checkpoint import load_model as load_model
     from phicalc.graph import AtomicGraph as AtomicGraph
     from phicalc.graph import from_ase as from_ase
-
-_HOME_OF = {
-    "AtomicGraph": "phicalc.graph",
-    "CommitteeCalculator": "phicalc.calculators.committee",
-    "PhiCalculator": "phicalc.calculators.phicalculator",
-    "available_models": "phicalc.checkpoint",
-    "from_ase": "phicalc.graph",
-    "load_model": "phicalc.checkpoint",
-}
 
 __all__ = [
     "AtomicGraph",
@@ -41,16 +32,15 @@ __all__ = [
     "load_model",
 ]
 
-
-def __getattr__(name: str) -> object:
-    """Import a public name from its home on first use (PEP 562)."""
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'phicalc' has no attribute {name!r}; it offers {__all__}")
-    value = getattr(import_module(_HOME_OF[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    """Names for completion, those not yet imported included."""
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    globals(),
+    {
+        "AtomicGraph": "phicalc.graph",
+        "CommitteeCalculator": "phicalc.calculators.committee",
+        "PhiCalculator": "phicalc.calculators.phicalculator",
+        "available_models": "phicalc.checkpoint",
+        "from_ase": "phicalc.graph",
+        "load_model": "phicalc.checkpoint",
+    },
+)

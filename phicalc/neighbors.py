@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float64, Int64
 from numpy import ndarray
-from scipy.spatial import cKDTree
 from torch import Tensor
 from vesin import NeighborList as VesinNeighborList
 
@@ -318,18 +317,6 @@ def _torch_cluster(positions: Float64[ndarray, "n_atoms 3"], box: _Box, cutoff: 
         # It silently keeps only `max_num_neighbors` per centre; nobody has more than all of them.
         x, y = torch.from_numpy(ghosts), torch.from_numpy(centres)
         return tuple(radius(x=x, y=y, r=cutoff, max_num_neighbors=len(ghosts)).numpy())
-
-    return _among_images(positions, box, cutoff, search)
-
-
-def _tree(positions: Float64[ndarray, "n_atoms 3"], box: _Box, cutoff: float) -> _Pairs:
-    """Tree search of scipy among images: slower than cell lists, but at ease in empty space."""
-
-    def search(centres: ndarray, ghosts: ndarray) -> tuple[ndarray, ndarray]:
-        found = cKDTree(centres).sparse_distance_matrix(
-            cKDTree(ghosts), cutoff, output_type="ndarray"
-        )
-        return found["i"], found["j"]
 
     return _among_images(positions, box, cutoff, search)
 

@@ -19,6 +19,7 @@ PACKAGE = ROOT / "phicalc"
 # A part may import those before it, and no other.
 LINE = (
     "_version",
+    "_exports",
     "units",
     "system",
     "plugins",
@@ -137,13 +138,27 @@ def test_every_module_has_a_place():
     assert not strangers, f"give these a place in LINE or BRANCHES: {sorted(strangers)}"
 
 
+# Imported inside functions: libraries that are optional, or too slow to import for every start.
+OPTIONAL = {"distributed", "matscipy", "phonopy", "pymatgen", "spglib", "tblite", "torch_cluster"}
+SLOW = {"ase.io", "functorch.compile", "matplotlib", "scipy"}
+IN_FUNCTIONS = OPTIONAL | SLOW
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_imports_inside_functions_are_optional_or_slow(module):
+    for name, line, in_function in imports(module):
+        listed = any(f"{name}.".startswith(f"{known}.") for known in IN_FUNCTIONS)
+        assert not in_function or listed, f"{module}:{line} imports {name} inside a function"
+
+
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_imports_go_one_way(module):
     for name, line, in_function in own_imports(module):
         where = f"{module}:{line} imports {name}"
         assert not in_function, f"{where} inside a function"
         if part_of(module) == "":
-            assert name == "phicalc._version", f"{where}: the package itself must import nothing"
+            light = ("phicalc._version", "phicalc._exports")
+            assert name in light, f"{where}: the package itself must import nothing"
         else:
             assert part_of(name) in allowed(part_of(module)), where
 

@@ -8,8 +8,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from ase import Atoms
-from scipy.ndimage import gaussian_filter1d
-from scipy.signal import find_peaks
 
 from phicalc.analysis.blocks import mean_of_blocks
 from phicalc.neighbors import neighbor_list
@@ -42,6 +40,9 @@ class PairDistribution(NamedTuple):
 
         None where there is no such minimum.
         """
+        from scipy.ndimage import gaussian_filter1d
+        from scipy.signal import find_peaks
+
         width = self.radii[1] - self.radii[0] if len(self.radii) > 1 else 1.0
         smooth = gaussian_filter1d(self.values, max(SMOOTHING / width, 0.5))
         peaks, _ = find_peaks(np.append(smooth, 0.0), prominence=0.1 * smooth.max(initial=0.0))

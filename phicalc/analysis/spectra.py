@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import numpy as np
 from ase import units
-from scipy.signal import spectrogram
 
 from phicalc.analysis.blocks import mean_of_blocks
 from phicalc.analysis.trajectory import Trajectory
@@ -124,6 +123,8 @@ def _power(series: np.ndarray, trajectory: Trajectory, differences: bool) -> np.
     By the theorem of Wiener and Khinchin that is the Fourier transform of the autocorrelation.
     `differences`: the series are those of successive frames, which flattens fast motion.
     """
+    from scipy.signal import spectrogram
+
     segment = _segment(trajectory)
     frequencies, _, power = spectrogram(
         series.reshape(len(series), -1),

@@ -5,11 +5,11 @@ import json
 from typing import Any
 
 from phicalc.data.config import KeysConfig
+from phicalc.data.inspection_page import inspect_files
 from phicalc.labelling import CalculatorSpec, DynamicsSampler, RattleSampler, label
 from phicalc.labelling.calculators import XTB_METHODS
 from phicalc.labelling.sampling import SAMPLERS, Sampler
 from phicalc.structures import read_structures
-from phicalc.training import inspect_files
 
 
 def add_label(verb: argparse.ArgumentParser) -> None:

@@ -13,7 +13,6 @@ import numpy as np
 from ase import Atoms
 from ase.geometry import get_distances
 from jaxtyping import Float64
-from scipy.spatial import cKDTree
 
 from phicalc.data.frames import LabelledAtoms
 
@@ -59,6 +58,8 @@ def similar_pairs(frames: Sequence[LabelledAtoms]) -> list[Pair]:
 
 def _candidates(structures: Sequence[Atoms]) -> Iterator[tuple[int, int]]:
     """Pairs of structures in which the distances between some atoms are alike."""
+    from scipy.spatial import cKDTree
+
     if len(structures) < 2:
         return
     n_atoms = len(structures[0])

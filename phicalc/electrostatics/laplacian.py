@@ -6,10 +6,11 @@ smooth in positions and cell; constants are in its null space; edges from an ato
 cancel. Its unit is 1/Å.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from jaxtyping import Float64, Int64
-from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from phicalc.graph import AtomicGraph, edge_vectors, sum_per_structure
@@ -69,8 +70,10 @@ class Laplacian:
         entries = entries.index_add(0, first * n_slots + first % n_slots, self.weights)
         return entries.reshape(n_structures, n_slots, n_slots)
 
-    def sparse(self) -> csr_matrix:
-        """L of the whole batch as a constant sparse matrix, on the CPU."""
+    def sparse(self) -> Any:
+        """L of the whole batch as a constant `scipy.sparse.csr_matrix`, on the CPU."""
+        from scipy.sparse import csr_matrix
+
         first, second = self.index.cpu().numpy()
         weights = self.weights.detach().cpu().numpy()
         rows, columns = np.concatenate([first, first]), np.concatenate([second, first])

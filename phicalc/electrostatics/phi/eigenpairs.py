@@ -3,8 +3,6 @@
 import numpy as np
 import torch
 from jaxtyping import Float64
-from scipy.sparse import identity
-from scipy.sparse.linalg import eigsh
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -67,6 +65,9 @@ def _by_diagonalisation(laplacian: Laplacian, k: int) -> Float64[Tensor, "n_atom
 
 def _by_iteration(laplacian: Laplacian, k: int) -> Float64[Tensor, "n_atoms k"]:
     """Lanczos iterations with the inverse of L, structure by structure."""
+    from scipy.sparse import identity
+    from scipy.sparse.linalg import eigsh
+
     graph, device = laplacian.graph, laplacian.weights.device
     matrix, batch = laplacian.sparse(), graph.batch.cpu().numpy()
     result = np.zeros((graph.n_atoms, k))

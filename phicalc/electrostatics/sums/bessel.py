@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from scipy import special
 from torch import Tensor
 from torch.autograd import Function
 
@@ -16,13 +15,15 @@ _Map = Callable[[Tensor], Tensor]
 
 
 class _Known(Function):
-    """A function of scipy's whose derivative is known."""
+    """A function of `scipy.special`, by name, whose derivative is known."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, value: Callable[[Any], Any], slope: _Map) -> Tensor:
+    def forward(ctx: Any, x: Tensor, name: str, slope: _Map) -> Tensor:
+        from scipy import special
+
         ctx.save_for_backward(x)
         ctx.slope = slope
-        return torch.as_tensor(value(x.detach().cpu().numpy())).to(x)
+        return torch.as_tensor(getattr(special, name)(x.detach().cpu().numpy())).to(x)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
@@ -32,22 +33,22 @@ class _Known(Function):
 
 def j0(x: Tensor) -> Tensor:
     """Bessel function of the first kind, order 0."""
-    return _Known.apply(x, special.j0, lambda x: -j1(x))
+    return _Known.apply(x, "j0", lambda x: -j1(x))
 
 
 def j1(x: Tensor) -> Tensor:
     """Bessel function of the first kind, order 1."""
-    return _Known.apply(x, special.j1, lambda x: j0(x) - _j1_over_x(x))
+    return _Known.apply(x, "j1", lambda x: j0(x) - _j1_over_x(x))
 
 
 def k0(x: Tensor) -> Tensor:
     """Bessel function K₀, modified, of the second kind; `x` positive."""
-    return _Known.apply(x, special.k0, lambda x: -k1(x))
+    return _Known.apply(x, "k0", lambda x: -k1(x))
 
 
 def k1(x: Tensor) -> Tensor:
     """Bessel function K₁, modified, of the second kind; `x` positive."""
-    return _Known.apply(x, special.k1, lambda x: -k0(x) - k1(x) / x)
+    return _Known.apply(x, "k1", lambda x: -k0(x) - k1(x) / x)
 
 
 def _j1_over_x(x: Tensor) -> Tensor:
