@@ -1,10 +1,11 @@
 """Classes by name: those that phicalc brings, and those of other people's modules."""
 
-import difflib
 import importlib
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
+
+from phicalc.schema.words import hint
 
 #: How names of classes outside phicalc are written.
 IMPORT_PATH = "package.module:Class"
@@ -44,7 +45,7 @@ def find_class(
         return _class_in(*_parts(known[name], kind), kind)
     if not is_foreign(name):
         raise ValueError(
-            f"unknown {kind} {name!r}.{_near(name, known)} Known: {', '.join(sorted(known))}; "
+            f"unknown {kind} {name!r}.{hint(name, known)} Known: {', '.join(sorted(known))}; "
             f"write the import path {IMPORT_PATH!r} for any other"
         )
     module, attribute = _parts(name, kind)
@@ -75,7 +76,7 @@ def _class_in(module: str, attribute: str, kind: str) -> type[Any]:
     problem = "has no class" if found is None else f"has a {type(found).__name__}, not a class,"
     raise ValueError(
         f"{kind} '{module}:{attribute}': module {module!r} {problem} {attribute!r}."
-        f"{_near(attribute, classes)}"
+        f"{hint(attribute, classes)}"
     )
 
 
@@ -93,10 +94,3 @@ def _import(module: str, kind: str) -> ModuleType:
         raise ValueError(
             f"{kind}: importing {module!r} failed: {type(error).__name__}: {error}"
         ) from error
-
-
-def _near(name: str, known: Mapping[str, str] | list[str]) -> str:
-    """Suggest what may have been meant, as a sentence."""
-    folded = {each.lower(): each for each in known}
-    near = difflib.get_close_matches(name.lower(), list(folded), n=2)
-    return f" Did you mean {' or '.join(repr(folded[each]) for each in near)}?" if near else ""

@@ -183,12 +183,14 @@ def test_nequip_follows_the_protocol_with_all_that_is_optional() -> None:
     [
         ({"layers": 0}, "'layers' must be ≥ 1, got 0"),
         ({"edge_channels": -1}, "'edge_channels' must be ≥ 1, got -1"),
-        ({"l_max": 4}, "l_max must be 0 to 3"),
-        ({"l_max": 1, "hidden_l_max": 2}, "hidden_l_max 0 to l_max"),
-        ({"correlation": 4}, "correlation must be 1, 2 or 3, got 4"),
+        ({"l_max": 4}, r"'l_max' must be in \[0, 3\], got 4"),
+        ({"l_max": 1, "hidden_l_max": 2}, "hidden_l_max must be 0 to l_max=1, got 2"),
+        ({"correlation": 4}, r"'correlation' must be in \[1, 3\], got 4"),
+        ({"layers": 1.5}, "'layers' must be a whole number, got 1.5"),
+        ({"chanels": 3}, "unknown key 'chanels'. Did you mean 'channels'"),
     ],
 )
-def test_impossible_settings_are_refused(settings: dict[str, int], message: str) -> None:
+def test_impossible_settings_are_refused(settings: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         NequIPSettings(**settings)
 

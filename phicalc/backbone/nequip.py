@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float, Float64, Int64, Shaped
@@ -25,49 +25,41 @@ from phicalc.nn import (
     couplings,
     spherical_harmonics,
 )
-from phicalc.schema import check_at_least
+from phicalc.schema import AtLeast, Between, checked, settings
 
 #: Root mean square of the aggregated messages, and of what enters each gate, before training.
 DENSITY, UPDATE = 0.5, 0.5
 
 
+@settings
 @dataclass(frozen=True)
 class NequIPSettings:
     """Hyper-parameters of `NequIP`: what a configuration says beside elements and cutoff."""
 
-    layers: int = 2
+    layers: Annotated[int, AtLeast(1)] = 2
     """Number of interactions; the features have ``layers · channels`` columns."""
-    channels: int = 64
-    edge_channels: int | None = None
+    channels: Annotated[int, AtLeast(1)] = 64
+    edge_channels: Annotated[int, AtLeast(1)] | None = None
     """Channels of the messages between atoms; by default `channels`. Fewer are faster."""
-    l_max: int = 2
+    l_max: Annotated[int, Between(0, 3, "[]")] = 2
     """Highest degree inside a layer, 0 to 3."""
-    hidden_l_max: int = 0
+    hidden_l_max: Annotated[int, AtLeast(0)] = 0
     """Highest degree passed between layers, 0 to `l_max`."""
-    correlation: int = 3
+    correlation: Annotated[int, Between(1, 3, "[]")] = 3
     """Body order ν of the product at the nodes: 1 (none), 2 or 3."""
-    radial_basis: int = 8
+    radial_basis: Annotated[int, AtLeast(1)] = 8
     """Number of Bessel functions."""
     gate: bool = True
     """Whether a layer ends with a non-linearity; without, the products at the nodes are the only
     one (as in MACE)."""
 
     def __post_init__(self) -> None:
-        """Check what the types cannot say."""
-        check_at_least(
-            1,
-            layers=self.layers,
-            channels=self.channels,
-            edge_channels=self.edge_channels,
-            radial_basis=self.radial_basis,
-        )
-        if not 0 <= self.hidden_l_max <= self.l_max <= 3:
+        """Check the fields, and that the features between layers are among those inside."""
+        checked(self)
+        if self.hidden_l_max > self.l_max:
             raise ValueError(
-                "l_max must be 0 to 3 and hidden_l_max 0 to l_max, "
-                f"got l_max={self.l_max}, hidden_l_max={self.hidden_l_max}"
+                f"hidden_l_max must be 0 to l_max={self.l_max}, got {self.hidden_l_max}"
             )
-        if self.correlation not in (1, 2, 3):
-            raise ValueError(f"correlation must be 1, 2 or 3, got {self.correlation}")
 
 
 class EdgeFeatures(NamedTuple):
