@@ -45,7 +45,7 @@ def find_class(
         return _class_in(*_parts(known[name], kind), kind)
     if not is_foreign(name):
         raise ValueError(
-            f"unknown {kind} {name!r}.{hint(name, known)} Known: {', '.join(sorted(known))}; "
+            f"unknown {kind} {name!r}{hint(name, known) or '.'} Known: {', '.join(sorted(known))}; "
             f"write the import path {IMPORT_PATH!r} for any other"
         )
     module, attribute = _parts(name, kind)
@@ -75,7 +75,7 @@ def _class_in(module: str, attribute: str, kind: str) -> type[Any]:
     classes = [name for name, value in vars(loaded).items() if isinstance(value, type)]
     problem = "has no class" if found is None else f"has a {type(found).__name__}, not a class,"
     raise ValueError(
-        f"{kind} '{module}:{attribute}': module {module!r} {problem} {attribute!r}."
+        f"{kind} '{module}:{attribute}': module {module!r} {problem} {attribute!r}"
         f"{hint(attribute, classes)}"
     )
 
