@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -247,7 +247,7 @@ def _serialize(potential: Potential) -> bytes:
     return serialize({name: t.detach().to("cpu", copy=True).contiguous() for name, t in state})
 
 
-def _parameter_dtype(potential: Potential) -> str:
+def _parameter_dtype(potential: Potential) -> Literal["float32", "float64"]:
     """Name of the one precision of all parameters."""
     names = {str(p.dtype).removeprefix("torch.") for p in potential.parameters()}
     if len(names) != 1 or not names <= set(DTYPES):
@@ -255,7 +255,7 @@ def _parameter_dtype(potential: Potential) -> str:
             f"parameters must all be float32 or all float64, got {sorted(names)}: call "
             "potential.to(torch.float32) or potential.to(torch.float64) first"
         )
-    return names.pop()
+    return "float32" if "float32" in names else "float64"
 
 
 def _finish_interrupted_save(folder: Path) -> None:

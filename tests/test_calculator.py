@@ -455,11 +455,11 @@ def test_impossible_parameters_change_nothing(calc, potentials, parameter, messa
 @pytest.mark.parametrize(
     ("accuracy", "message"),
     [
-        (0, "force_accuracy must lie between 1e-12 and 1 "),
-        (-1e-4, "force_accuracy must lie between"),
-        (1e-20, "force_accuracy must lie between"),
-        (10.0, "force_accuracy must lie between"),
-        (np.nan, "force_accuracy must lie between"),
+        (0, r"'force_accuracy' must be in \[1e-12, 1\] eV/Å, got 0"),
+        (-1e-4, "'force_accuracy' must be in"),
+        (1e-20, "'force_accuracy' must be in"),
+        (10.0, "'force_accuracy' must be in"),
+        (np.nan, "'force_accuracy' must be a finite number, got nan"),
         ("tight", "tight"),
         ([1e-4], "PhiCalculator: "),
     ],

@@ -250,15 +250,15 @@ def test_broken_card(folder: Path, text: str):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"colour": "blue"}, "unknown entries.*colour"),
-        ({"metrics": [1]}, "wrong type of 'metrics'"),
-        ({"charge_range": [1]}, "charge_range must be"),
-        ({"charge_range": [1, 0]}, "charge_range must be"),
-        ({"limits": "none"}, "wrong type of 'limits'"),
+        ({"colour": "blue"}, "unknown key 'colour'"),
+        ({"metrics": [1]}, "'metrics' must be a section of keys, got"),
+        ({"charge_range": [1]}, "'charge_range' must be a list of 2 values"),
+        ({"charge_range": [1, 0]}, "'charge_range' must be in ascending order"),
+        ({"limits": "none"}, "'limits' must be a list, got 'none'"),
         ({"dtype": "float16"}, "float32"),
         ({"format_version": 0}, "whole number from 1"),
         ({"format_version": "1"}, "whole number from 1"),
-        ({"name": ""}, "name must not be empty"),
+        ({"name": ""}, "'name' must not be empty"),
     ],
 )
 def test_card_entries_are_checked(folder: Path, change: dict[str, object], message: str):

@@ -244,7 +244,7 @@ def test_info_shows_the_card_of_a_model(model, capsys):
         (("predict", "{box}", "--model", "nothing"), "no model 'nothing'"),
         (("predict", "{box}", "--model", "{model}", "--dtype", "int8"), "dtype must be 'float32'"),
         (("relax", "{box}", "--model", "{model}", "--fmax", "-1"), "fmax must be positive"),
-        (("md", "{box}", "--model", "{model}", "--steps", "-1"), "steps must not be negative"),
+        (("md", "{box}", "--model", "{model}", "--steps", "-1"), "'steps' must be ≥ 0, got -1"),
         (("md", "{box}", "--model", "{model}", "--max-force", "1e-6"), "step 0: the force on atom"),
         (("train", "nothing.yaml"), "nothing.yaml"),
         (("info", "nothing"), "no model 'nothing'"),

@@ -28,7 +28,9 @@ class KeysConfig:
     dipole_origin: Literal["centre_of_mass", "coordinates"] = "centre_of_mass"
     """What the dipoles of *charged* structures refer to; phicalc uses the center of mass."""
 
-    __post_init__ = checked
+    def __post_init__(self) -> None:
+        """Check every field."""
+        checked(self)
 
 
 @settings

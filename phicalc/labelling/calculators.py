@@ -7,10 +7,13 @@ from functools import partial
 from importlib import import_module
 from importlib.metadata import packages_distributions, version
 from tempfile import mkdtemp
-from typing import Any
+from typing import Any, Literal
 
 from ase import Atoms
 from ase.calculators.calculator import Calculator
+
+from phicalc.schema import checked, settings
+from phicalc.schema.words import hint
 
 #: Calculators that have a name of their own, and tblite's name for the method.
 XTB_METHODS = {"gfn2-xtb": "GFN2-xTB", "gfn1-xtb": "GFN1-xTB"}
@@ -25,6 +28,7 @@ DIPOLE_ORIGINS = {
 }
 
 
+@settings
 @dataclass(frozen=True)
 class CalculatorSpec:
     """Which calculator labels, and how it is told the total charge.
@@ -39,7 +43,7 @@ class CalculatorSpec:
     Raises
     ------
     ValueError
-        For a name that is neither known nor an import path.
+        For a setting of the wrong type, and a name that is neither known nor an import path.
     """
 
     name: str = "gfn2-xtb"
@@ -49,25 +53,21 @@ class CalculatorSpec:
     charge_argument: str | None = None
     """For import paths: the keyword argument that takes the total charge, or ``info`` if the
     calculator reads ``atoms.info["charge"]``; None if it computes neutral structures only."""
-    dipole_origin: str | None = None
+    dipole_origin: Literal["coordinates", "centre_of_mass"] | None = None
     """For import paths: what the dipoles of ions refer to: ``coordinates`` (their origin) or
     ``centre_of_mass``. Needed where a calculator gives dipoles of ions, but for ours."""
 
     def __post_init__(self) -> None:
-        """Refuse names that mean nothing."""
+        """Check every field, and that the name is known or an import path."""
+        checked(self)
         package, colon, name = self.name.partition(":")
         if self.name not in XTB_METHODS and not (package and colon and name):
             raise ValueError(
                 f"calculator must be one of {', '.join(XTB_METHODS)} or an import path "
-                f"package.module:Class, got {self.name!r}"
+                f"package.module:Class, got {self.name!r}{hint(self.name, XTB_METHODS)}"
             )
         if self.dipole_origin is None:
             object.__setattr__(self, "dipole_origin", DIPOLE_ORIGINS.get(self.name))
-        if self.dipole_origin not in (None, "coordinates", "centre_of_mass"):
-            raise ValueError(
-                f"dipole_origin must be 'coordinates' or 'centre_of_mass', got "
-                f"{self.dipole_origin!r}"
-            )
 
     @property
     def is_xtb(self) -> bool:

@@ -7,7 +7,7 @@ with the same result.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from ase import Atoms, units
@@ -15,6 +15,7 @@ from ase.md.langevinbaoab import LangevinBAOAB
 from ase.md.velocitydistribution import thermalize_momenta
 
 from phicalc.labelling.calculators import CalculatorSpec
+from phicalc.schema import AtLeast, NotEmpty, Positive, checked, settings
 
 
 class Chain(NamedTuple):
@@ -41,25 +42,29 @@ class GivenStructures:
         return atoms
 
 
+@settings
 @dataclass(frozen=True)
 class RattleSampler:
-    """Copies with displaced atoms and, along periodic directions, strained cells."""
+    """Copies with displaced atoms and, along periodic directions, strained cells.
 
-    copies: int = 20
+    Raises
+    ------
+    ValueError
+        For a setting of the wrong type or out of range.
+    """
+
+    copies: Annotated[int, AtLeast(1)] = 20
     """Frames for each structure."""
-    displacement: float = 0.05
+    displacement: Annotated[float, AtLeast(0)] = 0.05
     """Standard deviation of the displacement of each coordinate, in Å."""
-    strain: float = 0.02
+    strain: Annotated[float, AtLeast(0)] = 0.02
     """Standard deviation of each shear of the symmetric strain of the cell; strains along an axis
     have √2 times that."""
-    seed: int = 0
+    seed: Annotated[int, AtLeast(0)] = 0
 
     def __post_init__(self) -> None:
-        """Refuse settings that make no frames."""
-        _check_positive(copies=self.copies)
-        for name in ("displacement", "strain"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        """Check every field."""
+        checked(self)
 
     def chains(self, structures: Sequence[Atoms]) -> list[Chain]:
         """One chain of one frame for each copy."""
@@ -84,31 +89,34 @@ class RattleSampler:
         return copy
 
 
+@settings
 @dataclass(frozen=True)
 class DynamicsSampler:
-    """Every n-th frame of Langevin dynamics with the calculator that labels."""
+    """Every n-th frame of Langevin dynamics with the calculator that labels.
 
-    temperatures: tuple[float, ...] = (300.0,)
+    Raises
+    ------
+    ValueError
+        For a setting of the wrong type or out of range.
+    """
+
+    temperatures: Annotated[tuple[Annotated[float, Positive], ...], NotEmpty] = (300.0,)
     """K; one trajectory for each."""
-    frames: int = 50
+    frames: Annotated[int, AtLeast(1)] = 50
     """Frames of each trajectory."""
-    interval: int = 20
+    interval: Annotated[int, AtLeast(1)] = 20
     """Time steps between frames."""
-    timestep: float = 0.5
+    timestep: Annotated[float, Positive] = 0.5
     """fs."""
-    thermostat_time: float = 100.0
+    thermostat_time: Annotated[float, Positive] = 100.0
     """1/friction in fs."""
-    copies: int = 1
+    copies: Annotated[int, AtLeast(1)] = 1
     """Trajectories for each structure and temperature, with random numbers of their own."""
-    seed: int = 0
+    seed: Annotated[int, AtLeast(0)] = 0
 
     def __post_init__(self) -> None:
-        """Refuse settings that make no frames."""
-        _check_positive(
-            frames=self.frames, interval=self.interval, timestep=self.timestep,
-            thermostat_time=self.thermostat_time, copies=self.copies,
-            temperatures=min(self.temperatures, default=0.0),
-        )  # fmt: skip
+        """Check every field."""
+        checked(self)
 
     def chains(self, structures: Sequence[Atoms]) -> list[Chain]:
         """One chain for each trajectory."""
@@ -149,9 +157,3 @@ SAMPLERS: dict[str, type[Sampler]] = {
     "rattle": RattleSampler,
     "md": DynamicsSampler,
 }
-
-
-def _check_positive(**values: float | int) -> None:
-    for name, value in values.items():
-        if not value > 0:
-            raise ValueError(f"{name} must be positive, got {value}")

@@ -1,23 +1,38 @@
-"""What a molecular-dynamics run is told: one frozen record, checked when it is made."""
+"""Settings of molecular dynamics."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
-from phicalc.schema import build, check_keys, parse_yaml, to_plain
+from phicalc.schema import (
+    AtLeast,
+    Positive,
+    build,
+    check_keys,
+    checked,
+    read_yaml,
+    settings,
+    to_plain,
+)
+
+Ensemble = Literal["nve", "nvt", "npt"]
+Thermostat = Literal["langevin", "bussi", "nose-hoover", "berendsen"]
+CellMotion = Literal["isotropic", "full", "axes"]
+TrajectoryFormat = Literal["extxyz", "traj"]
 
 #: Thermostats offered by each ensemble; the first is the default.
-THERMOSTATS: dict[str, tuple[str, ...]] = {
+THERMOSTATS: dict[Ensemble, tuple[Thermostat, ...]] = {
     "nve": (),
     "nvt": ("langevin", "bussi", "nose-hoover", "berendsen"),
     "npt": ("nose-hoover", "berendsen"),
 }
 #: How the cell of ``"npt"`` may move.
-CELL_MOTIONS = ("isotropic", "full", "axes")
+CELL_MOTIONS: tuple[CellMotion, ...] = get_args(CellMotion)
 #: Formats of trajectories.
-TRAJECTORY_FORMATS = ("extxyz", "traj")
+TRAJECTORY_FORMATS: tuple[TrajectoryFormat, ...] = get_args(TrajectoryFormat)
 
 
+@settings
 @dataclass(frozen=True, kw_only=True)
 class MDConfig:
     """Settings of one molecular-dynamics run.
@@ -27,75 +42,67 @@ class MDConfig:
     Raises
     ------
     ValueError
-        If a name is unknown, a number is out of range or two settings contradict each other.
+        If a setting has the wrong type, is out of range or contradicts another.
     """
 
-    ensemble: str = "nvt"
+    ensemble: Ensemble = "nvt"
     """``"nve"``, ``"nvt"`` or ``"npt"``."""
-    thermostat: str | None = None
+    thermostat: Thermostat | None = None
     """For ``"nvt"``: ``"langevin"`` (the default), ``"bussi"``, ``"nose-hoover"``, ``"berendsen"``;
     for ``"npt"``, with its barostat: ``"nose-hoover"`` (Martyna–Tobias–Klein, the default),
     ``"berendsen"``. Berendsen's equilibrate fast but sample no ensemble."""
-    temperature: float = 300.0
+    temperature: Annotated[float, AtLeast(0)] = 300.0
     """K: the thermostat's target, and of the velocities drawn when the atoms have none."""
-    temperature_end: float | None = None
+    temperature_end: Annotated[float, AtLeast(0)] | None = None
     """K: the target goes there in a straight line over the run."""
     pressure: float = 1.0
     """bar: target of ``"npt"``."""
     pressure_end: float | None = None
     """bar: the target goes there in a straight line over the run."""
-    cell_motion: str = "isotropic"
+    cell_motion: CellMotion = "isotropic"
     """Of ``"npt"``: ``"isotropic"`` keeps the shape of the cell, ``"full"`` lets lengths and angles
     move, ``"axes"`` the lengths of `axes` alone."""
     axes: str = "abc"
     """Lattice vectors whose lengths move with ``"axes"``: ``"c"``, ``"ab"``, …"""
-    compressibility: float = 4.6e-5
+    compressibility: Annotated[float, Positive] = 4.6e-5
     """1/bar, for Berendsen's barostat: a guess will do (this is water's)."""
-    timestep: float = 0.5
+    timestep: Annotated[float, Positive] = 0.5
     """fs."""
-    steps: int = 1000
+    steps: Annotated[int, AtLeast(0)] = 1000
     """Number of time steps."""
-    seed: int = 0
+    seed: Annotated[int, AtLeast(0)] = 0
     """Of the initial velocities and of the thermostat's noise."""
-    thermostat_time: float = 100.0
+    thermostat_time: Annotated[float, Positive] = 100.0
     """fs: 1/friction of Langevin, relaxation time of Bussi and Berendsen, period of the Nosé–Hoover
     chain."""
-    barostat_time: float = 1000.0
+    barostat_time: Annotated[float, Positive] = 1000.0
     """fs: period of the barostat, relaxation time of Berendsen's."""
-    log_interval: int = 10
+    log_interval: Annotated[int, AtLeast(1)] = 10
     """Steps between lines of the log."""
-    trajectory_interval: int = 20
+    trajectory_interval: Annotated[int, AtLeast(1)] = 20
     """Steps between frames of the trajectory."""
-    trajectory_format: str = "extxyz"
+    trajectory_format: TrajectoryFormat = "extxyz"
     """``"extxyz"`` or ``"traj"`` (ASE's own, binary)."""
-    checkpoint_interval: int = 200
+    checkpoint_interval: Annotated[int, AtLeast(1)] = 200
     """Steps between states to restart from; each costs one more evaluation."""
     log_pressure: bool = False
     """Log the pressure outside ``"npt"`` too, which makes the calculator compute stress."""
-    max_force: float = 100.0
+    max_force: Annotated[float, Positive] = 100.0
     """eV/Å: a larger force on any atom ends the run."""
-    max_temperature: float = 10000.0
+    max_temperature: Annotated[float, Positive] = 10000.0
     """K: a higher temperature ends the run."""
-    committee_threshold: float = 0.3
+    committee_threshold: Annotated[float, Positive] = 0.3
     """eV/Å: where the members of a committee disagree more about the force on an atom (standard
     deviation), the run warns, once. Some ten times the force error of a good model."""
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense."""
-        self._check_names()
-        self._check_numbers()
+        """Check every field, then what several say together."""
+        checked(self)
+        self._check_words()
         self._check_targets()
 
-    def _check_names(self) -> None:
-        """Check everything that is one of a few words."""
-        offered = {
-            "ensemble": tuple(THERMOSTATS),
-            "cell_motion": CELL_MOTIONS,
-            "trajectory_format": TRAJECTORY_FORMATS,
-        }
-        for name, choices in offered.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")
+    def _check_words(self) -> None:
+        """Check that thermostat, moving axes and cell motion suit the ensemble."""
         thermostats = THERMOSTATS[self.ensemble]
         if self.thermostat is not None and self.thermostat not in thermostats:
             choice = f"one of {thermostats}" if thermostats else "left out"
@@ -112,24 +119,8 @@ class MDConfig:
         if self.cell_motion == "full" and self.method == "npt-berendsen":
             raise ValueError("berendsen moves no angles: use cell_motion 'isotropic' or 'axes'")
 
-    def _check_numbers(self) -> None:
-        """Check the ranges."""
-        for name in ("timestep", "thermostat_time", "barostat_time", "compressibility",
-                     "max_force", "max_temperature", "committee_threshold",
-                     "log_interval", "trajectory_interval", "checkpoint_interval"):  # fmt: skip
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        for name in ("steps", "seed", "temperature", "temperature_end"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < float("inf"):
-                raise ValueError(f"{name} must not be negative, got {value}")
-        for name in ("pressure", "pressure_end"):
-            value = getattr(self, name)
-            if value is not None and not abs(value) < float("inf"):
-                raise ValueError(f"{name} must be a finite number of bar, got {value}")
-
     def _check_targets(self) -> None:
-        """Check that targets are reachable, and asked of something that has them."""
+        """Check that the method reaches the targets, and that the ensemble has them."""
         if self.method not in ("nve", "langevin") and 0 in (self.temperature, self.temperature_end):
             raise ValueError(
                 f"temperature must be above 0 K for {self.method}; use thermostat 'langevin' to "
@@ -182,23 +173,19 @@ class RunDescription(NamedTuple):
 
 
 def read_description(path: str | Path) -> RunDescription:
-    """Read a YAML file with settings of `MDConfig` and, under ``calculator``, of the calculator.
+    """Return the settings of `MDConfig` in a YAML file and, under ``calculator``, the calculator's.
 
     The ``config.json`` of a run is such a file.
 
     Raises
     ------
-    FileNotFoundError, ValueError
-        If there is no such file; for unknown keys, duplicates and wrong types.
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        For text that is not YAML, and for unknown keys, wrong types and values out of range.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no configuration file {path}: check the name and the folder")
     try:
-        settings = parse_yaml(path.read_text(encoding="utf-8"))
-        settings = {} if settings is None else settings
-        if not isinstance(settings, dict):
-            raise ValueError(f"expected keys and values, got {settings!r}")
+        settings = read_yaml(path)
         check_keys(settings, [*MDConfig.__dataclass_fields__, "calculator"], "")
         calculator = settings.pop("calculator", None) or {}
         if not isinstance(calculator, dict):

@@ -23,6 +23,7 @@ from phicalc.schema.reading import build as build
 from phicalc.schema.reading import checked as checked
 from phicalc.schema.reading import convert as convert
 from phicalc.schema.reading import settings as settings
+from phicalc.schema.rules import Ascending as Ascending
 from phicalc.schema.rules import AtLeast as AtLeast
 from phicalc.schema.rules import Between as Between
 from phicalc.schema.rules import Distinct as Distinct
@@ -37,6 +38,7 @@ from phicalc.schema.text import read_yaml as read_yaml
 from phicalc.schema.words import check_keys as check_keys
 
 __all__ = [
+    "Ascending",
     "AtLeast",
     "Between",
     "Distinct",

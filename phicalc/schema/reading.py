@@ -56,7 +56,7 @@ def checked(instance: Any) -> None:
     ValueError
         Naming the first field that does not fit, what it takes and what it got.
     """
-    hints = _hints(type(instance))
+    hints = _hints(instance.__class__)
     for field in dataclasses.fields(instance):
         value = convert(hints[field.name], getattr(instance, field.name), field.name)
         object.__setattr__(instance, field.name, value)  # settings are frozen
@@ -235,5 +235,9 @@ def _plain_inside(value: Any) -> Any:
 
 
 @functools.cache
-def _hints(cls: Any) -> dict[str, Any]:
+def _cached_hints(cls: Any) -> dict[str, Any]:
     return get_type_hints(cls, include_extras=True)
+
+
+def _hints(cls: Any) -> dict[str, Any]:
+    return _cached_hints(cls)

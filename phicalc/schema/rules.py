@@ -86,6 +86,13 @@ class _Distinct(Rule):
         return len(set(value)) == len(value)
 
 
+class _Ascending(Rule):
+    words = "be in ascending order"
+
+    def admits(self, value: tuple[float, ...]) -> bool:
+        return list(value) == sorted(value)
+
+
 class _NonFinite(Rule):
     words = "be a number"
 
@@ -101,5 +108,7 @@ Even = _Even()
 NotEmpty = _NotEmpty()
 #: Lists without repetitions.
 Distinct = _Distinct()
+#: Lists of numbers none of which is below the one before.
+Ascending = _Ascending()
 #: Admits infinities and NaN, which every other number refuses.
 NonFinite = _NonFinite()

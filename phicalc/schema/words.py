@@ -52,8 +52,8 @@ def join(where: str, key: str) -> str:
 
 def hint(word: Any, known: Iterable[Any]) -> str:
     """Name what comes near a word, whatever the case of its letters; empty if nothing does."""
-    spellings = {str(one).lower(): one for one in known}
-    near = difflib.get_close_matches(str(word).lower(), spellings, n=2)
+    spellings, word = {str(one).lower(): one for one in known}, str(word).lower()
+    near = [word] if word in spellings else difflib.get_close_matches(word, spellings, n=2)
     return f". Did you mean {' or '.join(repr(spellings[one]) for one in near)}?" if near else ""
 
 

@@ -50,7 +50,9 @@ class OptimizerConfig:
     ema_decay: Annotated[float, Between(0, 1, "[)")] = 0.999
     """Decay of the exponential moving average of the weights; 0 evaluates the raw weights."""
 
-    __post_init__ = checked
+    def __post_init__(self) -> None:
+        """Check every field."""
+        checked(self)
 
 
 @settings
@@ -75,7 +77,9 @@ class ScheduleConfig:
     """``plateau``: factor after `patience` epochs without improvement."""
     patience: Annotated[int, AtLeast(1)] = 20
 
-    __post_init__ = checked
+    def __post_init__(self) -> None:
+        """Check every field."""
+        checked(self)
 
 
 @settings
@@ -92,7 +96,9 @@ class CheckpointConfig:
     every_epochs: Annotated[int, AtLeast(0)] = 1
     every_steps: Annotated[int, AtLeast(0)] = 0
 
-    __post_init__ = checked
+    def __post_init__(self) -> None:
+        """Check every field."""
+        checked(self)
 
 
 @settings
@@ -114,7 +120,9 @@ class CardConfig:
     """Origin and licence of the training data."""
     limits: tuple[str, ...] = ()
 
-    __post_init__ = checked
+    def __post_init__(self) -> None:
+        """Check every field."""
+        checked(self)
 
 
 @settings

@@ -1,43 +1,46 @@
-"""Settings of what training minimises: terms of the loss and penalties."""
+"""Settings of what training minimizes: terms of the loss and penalties."""
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from phicalc.architecture import POISSON_HEADS
 from phicalc.data.labels import LABELS
+from phicalc.schema import AtLeast, Between, Positive, checked, settings
 
 
+@settings
 @dataclass(frozen=True)
 class TermConfig:
-    """Weight and form of one term of the loss (0 leaves the term out).
+    """Weight and form of one term of the loss; a weight of 0 switches it off.
 
-    Terms need not count from the first step to the last: charges alone from 0 to 0.2 of the run and
-    energies and forces from there on make a training in two stages.
+    A term need not count throughout the run. Charges alone from 0 to 0.2 of the run, then energies
+    and forces, make a training in two stages.
+
+    Raises
+    ------
+    ValueError
+        For a setting of the wrong type or out of range, and unless ``start < end``.
     """
 
-    weight: float = 0.0
+    weight: Annotated[float, AtLeast(0)] = 0.0
     kind: Literal["norm", "mse", "huber"] = "norm"
     """``norm``: mean length of the error vector; ``mse``: mean square; ``huber``: both."""
-    delta: float = 0.1
-    """Where ``huber`` turns from square to linear (in the term's own scaled unit)."""
-    start: float = 0.0
-    """Fraction of the run after which the term counts."""
-    end: float = 1.0
-    """Fraction of the run after which it counts no more."""
-    final_weight: float | None = None
+    delta: Annotated[float, Positive] = 0.1
+    """Error at which ``huber`` turns from square to linear, in the scaled unit of the term."""
+    start: Annotated[float, Between(0, 1)] = 0.0
+    """Fraction of the run at which the term starts to count."""
+    end: Annotated[float, Between(0, 1)] = 1.0
+    """Fraction of the run at which it stops counting."""
+    final_weight: Annotated[float, AtLeast(0)] | None = None
     """Weight at the end of the run (see `LossConfig.final_from`); by default `weight`."""
     required: bool = True
-    """False admits frames without this label: its mean is over those of a batch that have it."""
+    """False admits frames without this label; the term then averages over those that have it."""
 
     def __post_init__(self) -> None:
-        """Refuse negative weights."""
-        for name in ("weight", "final_weight"):
-            if (getattr(self, name) or 0) < 0:
-                raise ValueError(f"{name!r} must be ≥ 0, got {getattr(self, name)}")
-        if self.delta <= 0:
-            raise ValueError(f"'delta' must be positive, got {self.delta}")
-        if not 0 <= self.start < self.end <= 1:
+        """Check every field, then the order of the two fractions."""
+        checked(self)
+        if not self.start < self.end:
             raise ValueError(
                 f"'start' and 'end' must be fractions of the run with start < end, got "
                 f"{self.start} and {self.end}"
@@ -54,9 +57,14 @@ class TermConfig:
         return self.final_weight is not None or self.start > 0 or self.end < 1
 
     def at(self, progress: float, final: float) -> "TermConfig":
-        """Return the term as it is at a moment of the run, for all times.
+        """Return the term with the constant weight that it has at a moment of the run.
 
-        `progress` of the run and `final` of the change to the final weight are done (0 to 1).
+        Parameters
+        ----------
+        progress
+            Fraction of the run that is done.
+        final
+            Fraction of the change to the final weight that is done.
         """
         weight = self.weight
         if self.final_weight is not None:
@@ -66,13 +74,20 @@ class TermConfig:
         return dataclasses.replace(self, weight=weight, start=0.0, end=1.0, final_weight=None)
 
 
+@settings
 @dataclass(frozen=True)
 class LossConfig:
     """The loss: a sum of weighted terms (see `phicalc.training.loss` for their units).
 
-    Terms with a ``final_weight`` change to it late in the run: first forces, whose errors say more
-    about the weights of the network, then energies. Validation always uses the final weights, so
-    that the best epoch is the best by one measure.
+    Terms with a ``final_weight`` change to it late in the run: first forces, whose errors constrain
+    the network more, then energies. Validation always uses the final weights, so that one measure
+    selects the best epoch.
+
+    Raises
+    ------
+    ValueError
+        For a setting of the wrong type or out of range, for a loss without terms at any
+        time of the run, and for a change of weights that does not fit into the run.
     """
 
     energy: TermConfig = TermConfig(weight=1.0)
@@ -80,21 +95,26 @@ class LossConfig:
     stress: TermConfig = TermConfig()
     charges: TermConfig = TermConfig()
     dipole: TermConfig = TermConfig()
-    final_from: float = 0.75
+    final_from: Annotated[float, Between(0, 1, "[)")] = 0.75
     """Fraction of the run's steps after which terms change to their ``final_weight``."""
-    final_over: float = 0.0
+    final_over: Annotated[float, Between(0, 1)] = 0.0
     """Fraction of the run that the change takes, linearly; 0 changes at once."""
 
     def __post_init__(self) -> None:
-        """Refuse a loss without terms, now or later, and a change that does not fit the run."""
+        """Check every field, then that some term counts at every moment of the run."""
+        checked(self)
         terms = [getattr(self, name) for name in LABELS]
         if not any(term.used for term in terms):
             raise ValueError("every weight is 0; give at least one label a positive weight")
-        if not (0 <= self.final_from < 1 and 0 <= self.final_over <= 1 - self.final_from):
+        if self.final_over > 1 - self.final_from:
             raise ValueError(
                 "'final_from' and 'final_over' are fractions of the run, and their sum at most 1; "
                 f"got {self.final_from} and {self.final_over}"
             )
+        self._check_moments(terms)
+
+    def _check_moments(self, terms: list[TermConfig]) -> None:
+        """Refuse a moment of the run at which no term counts."""
         moments = {time for term in terms for time in (term.start, term.end)}
         # a little later than its end, so that the change is whole whatever rounding does
         moments |= {self.final_from, min(1.0, self.final_from + self.final_over + 1e-9)}
@@ -125,25 +145,37 @@ class LossConfig:
         return {name: getattr(self, name).at(progress, final) for name in LABELS}
 
 
+@settings
 @dataclass(frozen=True)
 class PenaltyConfig:
-    """Weights of parts of the loss that need no labels (see `phicalc.training.penalties`)."""
+    """Weights of parts of the loss that need no labels (see `phicalc.training.penalties`).
 
-    residual: float = 0.0
-    """Of the mean square of what is left of Poisson's equation (Φ heads; zero by construction)."""
-    net_charge: float = 0.0
-    """Of the mean ``|Σρ − Q|`` (zero by construction wherever charges are to sum to Q)."""
-    charges: float = 0.0
-    """Of the mean square charge."""
+    Raises
+    ------
+    ValueError
+        For a setting of the wrong type or out of range.
+    """
+
+    residual: Annotated[float, AtLeast(0)] = 0.0
+    """Weight of the mean square residual of Poisson's equation (heads with one; the solvers make it
+    zero by construction)."""
+    net_charge: Annotated[float, AtLeast(0)] = 0.0
+    """Weight of the mean ``|Σρ − Q|``, zero by construction for heads that conserve charge."""
+    charges: Annotated[float, AtLeast(0)] = 0.0
+    """Weight of the mean square charge."""
 
     def __post_init__(self) -> None:
-        """Refuse negative weights."""
-        for field in dataclasses.fields(self):
-            if getattr(self, field.name) < 0:
-                raise ValueError(f"{field.name!r} must be ≥ 0, got {getattr(self, field.name)}")
+        """Check every field."""
+        checked(self)
 
     def check_head(self, head: str) -> None:
-        """Refuse penalties on what a head (`PotentialConfig.head`) does not have."""
+        """Refuse penalties that a head (`PotentialConfig.head`) makes meaningless.
+
+        Raises
+        ------
+        ValueError
+            For penalties on charges without charges, or on Poisson's equation without it.
+        """
         if head == "none" and (self.net_charge or self.charges):
             raise ValueError(
                 "penalties.net_charge and penalties.charges need charges, but model.head is 'none'"

@@ -82,10 +82,14 @@ def test_fixed_atoms_move_in_sampling():
 @pytest.mark.parametrize(
     ("kind", "settings", "message"),
     [
-        (RattleSampler, {"copies": 0}, "copies must be positive"),
-        (RattleSampler, {"strain": -1.0}, "strain must not be negative"),
-        (DynamicsSampler, {"temperatures": (300.0, -1.0)}, "temperatures must be positive"),
-        (DynamicsSampler, {"interval": 0}, "interval must be positive"),
+        (RattleSampler, {"copies": 0}, "'copies' must be ≥ 1, got 0"),
+        (RattleSampler, {"strain": -1.0}, "'strain' must be ≥ 0, got -1"),
+        (
+            DynamicsSampler,
+            {"temperatures": (300.0, -1.0)},
+            r"'temperatures\[1\]' must be positive, got -1",
+        ),
+        (DynamicsSampler, {"interval": 0}, "'interval' must be ≥ 1, got 0"),
     ],
 )
 def test_impossible_settings(kind, settings, message):

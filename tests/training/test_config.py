@@ -75,7 +75,7 @@ def test_resolved_copy_holds_every_default(make_config):
         ("max_epochs: 0", r"'max_epochs' must be ≥ 1, got 0"),
         ("compile: maybe", r"'compile' must be one of 'auto', True, False"),
         ("loss: {energy: {weight: 0}, forces: {weight: 0}}", r"loss: every weight is 0"),
-        ("loss: {energy: {weight: -1}}", r"loss.energy: 'weight' must be ≥ 0"),
+        ("loss: {energy: {weight: -1}}", r"'loss.energy.weight' must be ≥ 0, got -1"),
         ("loss: {energy: {start: 0.6, end: 0.6}}", r"loss.energy: 'start' and 'end'.*0.6 and 0.6"),
         (
             "loss: {energy: {weight: 1, start: 0.5}, forces: {weight: 1, end: 0.4}}",
@@ -184,7 +184,7 @@ def test_weights_change_late_in_the_run():
     ("settings", "message"),
     [
         ({"energy": TermConfig(1.0, final_weight=0.0), "forces": TermConfig()}, "at the end of"),
-        ({"final_from": 1.0}, "fractions of the run"),
+        ({"final_from": 1.0}, r"'final_from' must be in \[0, 1\), got 1.0"),
         ({"final_from": 0.8, "final_over": 0.3}, "at most 1; got 0.8 and 0.3"),
     ],
 )
