@@ -167,6 +167,7 @@ def _train(folder: Path, stop_at: Callable[[str], bool]) -> list[str]:
 
     def report(line: str) -> None:
         said.append(line)
+        print(line)
         if stop_at(line):
             raise Stopped
 

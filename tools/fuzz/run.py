@@ -1,9 +1,12 @@
 """Many cases in a process of their own, which may hang, crash or run out of memory."""
 
+import ctypes
 import importlib
 import multiprocessing
 import os
 import resource
+import signal
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
@@ -21,6 +24,8 @@ PARTS = {
 #: After so many hangs of a kind the rest of the kind is left out.
 MOST_HANGS = 3
 SKIPPED = "skipped"
+#: Option of ``prctl`` (``sys/prctl.h``).
+_DIE_WITH_PARENT = 1
 
 
 class Entry(NamedTuple):
@@ -112,6 +117,8 @@ def _work(
     size = int(memory * 2**30)
     resource.setrlimit(resource.RLIMIT_AS, (size, size))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":  # a worker that hangs must not outlive a parent that was killed
+        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
     module = importlib.import_module(PARTS[part])
     count = module.COUNT if count is None else count
     pipe.send(count)

@@ -154,7 +154,7 @@ def _changes(hint: Any, name: str) -> list[Change]:
     elif dataclasses.is_dataclass(main):
         found = _wrong(5, "x", [1], True, {"unknown_key": 1})
     else:
-        found = list(_SCALARS[main])
+        found = list(_SCALARS.get(main, _wrong(object())))
         if name in _POSITIVE:
             found += _wrong(0, -1) if main is int else _wrong(0.0, -0.5, -1)
     return found + [Change(None, not nullable)]
