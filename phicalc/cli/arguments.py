@@ -44,10 +44,11 @@ def calculator_settings(options: argparse.Namespace) -> dict[str, Any]:
 def add_scheduler(verb: argparse.ArgumentParser) -> None:
     """Arguments of the verbs that can spread structures over processes and machines."""
     verb.add_argument(
-        "--scheduler",
-        help="spread structures by dask: local, or the address of a scheduler (tcp://host:8786)",
+        "--workers", type=int, default=1, help="spread structures over processes of one thread each"
     )
-    verb.add_argument("--workers", type=int, help="processes of a local scheduler")
+    verb.add_argument(
+        "--scheduler", help="use the workers of a dask scheduler instead, e.g. tcp://host:8786"
+    )
 
 
 def make_calculator(settings: Mapping[str, Any]) -> PhiCalculator | CommitteeCalculator:

@@ -11,7 +11,7 @@ from phicalc.cli.arguments import (
     calculator_settings,
     make_calculator,
 )
-from phicalc.cli.many import run_each, wants_scheduler
+from phicalc.cli.replicas import run_each
 from phicalc.md import MDConfig, MDResult, analyse_run, make_report, run_md
 from phicalc.md.config import (
     CELL_MOTIONS,
@@ -98,7 +98,7 @@ def _md(options: argparse.Namespace) -> None:
     given = {name: value for name, value in given.items() if value is not None}
     config = MDConfig(**{**described.settings, **given})
     calculator = make_calculator({**described.calculator, **calculator_settings(options)})
-    if len(frames) > 1 or options.replicas != 1 or wants_scheduler(options):
+    if len(frames) > 1 or options.replicas != 1 or options.scheduler or options.workers != 1:
         run_each(frames, config, calculator, options)
         return
     atoms = frames[0]

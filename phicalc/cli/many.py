@@ -1,8 +1,7 @@
-"""What verbs do with many structures, in this process or over a dask scheduler."""
+"""What verbs do with many structures: evaluate or relax them, here or on workers."""
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,8 +10,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 
 from phicalc.cli.arguments import calculator_of
-from phicalc.integrations.dask import LOCAL, Failure, Task, map_structures
-from phicalc.md import MDConfig, MDResult, make_report, run_md
+from phicalc.many import Failure, Task, map_structures
 from phicalc.relax import RelaxResult, relax
 from phicalc.structures import evaluate_structures, snapshot
 
@@ -26,78 +24,64 @@ class Relaxed(NamedTuple):
     atoms: Atoms
 
 
-def wants_scheduler(options: argparse.Namespace) -> bool:
-    """Whether the options of `add_scheduler` were used."""
-    return bool(options.scheduler or options.workers is not None)
-
-
 def predict_each(frames: Sequence[Atoms], options: argparse.Namespace) -> list[Any]:
-    """Evaluate structures one by one."""
-    task = partial(_predict_one, not options.no_stress)
-    return _each(task, frames, calculator_of(options), options)
+    """Evaluate structures, in batches."""
+    task = partial(_predict, not options.no_stress)
+    return map_with_options(task, frames, calculator_of(options), options)
 
 
-def _predict_one(stress: bool, index: int, atoms: Atoms) -> Atoms:
-    return evaluate_structures([atoms], atoms.calc, stress=stress)[0]
+def _predict(
+    stress: bool, indices: Sequence[int], frames: Sequence[Atoms], calculator: Calculator
+) -> list[Atoms]:
+    return evaluate_structures(frames, calculator, stress=stress)
 
 
 def relax_each(frames: Sequence[Atoms], options: argparse.Namespace) -> list[Any]:
     """Relax structures one by one."""
     if options.trajectory and len(frames) > 1:
         raise ValueError(
-            f"--trajectory is for one structure, got {len(frames)}: choose it by --index"
+            f"--trajectory is for one structure, got {len(frames)}: choose it with --index"
         )
     names = ("fmax", "smax", "steps", "cell", "symmetry", "pressure", "optimizer")
     settings = {name: getattr(options, name) for name in names}
     settings["log"] = "-" if options.verbose else None
     settings["trajectory"] = Path(options.trajectory).resolve() if options.trajectory else None
-    return _each(partial(_relax_one, settings), frames, calculator_of(options), options)
+    task = partial(_relax, settings)
+    return map_with_options(task, frames, calculator_of(options), options, chunk=1)
 
 
-def _relax_one(settings: dict[str, Any], index: int, atoms: Atoms) -> Relaxed:
+def _relax(
+    settings: dict[str, Any],
+    indices: Sequence[int],
+    frames: Sequence[Atoms],
+    calculator: Calculator,
+) -> list[Relaxed]:
+    return [_relax_one(settings, atoms, calculator) for atoms in frames]
+
+
+def _relax_one(settings: dict[str, Any], atoms: Atoms, calculator: Calculator) -> Relaxed:
+    atoms.calc = calculator
     before = float(atoms.get_potential_energy())
     result = relax(atoms, **settings)
-    return Relaxed(before, result, snapshot(atoms))
+    return Relaxed(before, result._replace(structure=None), snapshot(atoms))
 
 
-def run_each(
+def map_with_options(
+    task: Task[Any],
     frames: Sequence[Atoms],
-    config: MDConfig,
     calculator: Calculator,
     options: argparse.Namespace,
-) -> None:
-    """Run the dynamics of all structures, each in a sub-folder and with a seed of its own."""
-    if options.replicas < 1:
-        raise ValueError(f"--replicas must be positive, got {options.replicas}")
-    frames = [atoms for atoms in frames for _ in range(options.replicas)]
-    folder = Path(options.output).resolve()  # workers may have been started elsewhere
-    modes = {"restart": options.restart, "overwrite": options.overwrite}
-    task = partial(_run_one, config, folder, modes, not options.no_report)
-    outcomes = _each(task, frames, calculator, options)
-    for outcome in outcomes:
-        if not isinstance(outcome, Failure):
-            speed = f"{outcome.seconds:.1f} s ({outcome.ns_per_day:.3g} ns/day)"
-            print(f"{outcome.final.parent}: {speed}")
-    raise_failures(outcomes)
-
-
-def _run_one(
-    config: MDConfig, folder: Path, modes: dict[str, bool], report: bool, index: int, atoms: Atoms
-) -> MDResult:
-    own = replace(config, seed=config.seed + index)
-    output = folder / f"{index:03d}"
-    result = run_md(atoms, own, output, progress=False, **modes)
-    if report:
-        make_report(output)
-    return result
-
-
-def _each(
-    task: Task, frames: Sequence[Atoms], calculator: Calculator, options: argparse.Namespace
+    chunk: int | None = None,
 ) -> list[Any]:
     """Map a task over structures as the options of `add_scheduler` say."""
-    scheduler = options.scheduler or (LOCAL if wants_scheduler(options) else None)
-    return map_structures(task, frames, calculator, scheduler=scheduler, workers=options.workers)
+    return map_structures(
+        task,
+        frames,
+        calculator,
+        workers=options.workers,
+        scheduler=options.scheduler,
+        chunk=chunk,
+    )
 
 
 def raise_failures(outcomes: Sequence[Any]) -> None:

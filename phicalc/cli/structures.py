@@ -8,11 +8,11 @@ import numpy as np
 from ase import Atoms
 
 from phicalc.calculators.committee import is_committee
-from phicalc.cli.arguments import add_scheduler, add_structure, calculator_of
-from phicalc.cli.many import Relaxed, predict_each, raise_failures, relax_each, wants_scheduler
-from phicalc.integrations.dask import Failure
+from phicalc.cli.arguments import add_scheduler, add_structure
+from phicalc.cli.many import Relaxed, predict_each, raise_failures, relax_each
+from phicalc.many import Failure
 from phicalc.relax import OPTIMIZERS
-from phicalc.structures import evaluate_structures, read_structures, write_structures
+from phicalc.structures import read_structures, write_structures
 
 
 def add_predict(verb: argparse.ArgumentParser) -> None:
@@ -26,11 +26,7 @@ def add_predict(verb: argparse.ArgumentParser) -> None:
 
 def _predict(options: argparse.Namespace) -> None:
     frames = read_structures(options.input, options.index)
-    if wants_scheduler(options):
-        results = predict_each(frames, options)
-    else:
-        calculator = calculator_of(options)
-        results = evaluate_structures(frames, calculator, stress=not options.no_stress)
+    results = predict_each(frames, options)
     _print_results(results, is_committee(options.model))
     if options.output:
         _write(options.output, results)

@@ -19,9 +19,9 @@ from phicalc.labelling.calculators import CalculatorSpec
 from phicalc.labelling.journal import Journal
 from phicalc.labelling.labels import UNITS, defined_labels, label_structure, with_labels
 from phicalc.labelling.sampling import SAMPLERS, Chain, GivenStructures, Sampler
-from phicalc.labelling.workers import executor_of
 from phicalc.locks import file_lock
 from phicalc.structures import write_structures, write_text
+from phicalc.workers import workers_of
 
 
 class LabellingResult(NamedTuple):
@@ -104,7 +104,7 @@ def label(
     """
     structures = _checked(structures, spec, total_charge)
     if workers < 1:
-        raise ValueError(f"workers must be ≥ 1, got {workers}")
+        raise ValueError(f"workers must be a positive number, got {workers}")
     if workers > 1 and "directory" in spec.arguments:
         raise ValueError("workers cannot share one directory: leave it out, or take one worker")
     settings = _settings(structures, spec, sampler, max_force)
@@ -286,9 +286,9 @@ def _compute(
         journal.append({"chain": key[0], "frame": key[1], **entry})
         bar.update()
 
-    with executor_of(workers) as executor:
+    with workers_of(workers) as team:
         try:
-            _work(tasks, executor, workers, record)
+            _work(tasks, team.executor, workers, record)
         except BrokenProcessPool as error:
             raise RuntimeError(
                 f"a worker process ended of itself (killed, or out of memory): {len(entries)} of "

@@ -1,11 +1,10 @@
-"""Many structures over dask: the numbers of one process, in order, and failures that stay alone."""
+"""Many structures over a dask cluster: the numbers of one process, in order."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from ase.calculators.lj import LennardJones
 
 from phicalc import cli
 from phicalc.checkpoint import ModelCard, save_model
-from phicalc.integrations.dask import LOCAL, Failure, map_structures
+from phicalc.many import Failure, map_structures
 from phicalc.md import read_log
 from phicalc.structures import evaluate_structures, water_box, write_structures
 
@@ -32,15 +31,15 @@ BOXES = [water_box(2, density=0.3, seed=seed) for seed in range(3)]
 STRANGER = Atoms("Na2", [[0, 0, 0], [0, 0, 2]])
 
 
-def evaluate(index: int, atoms: Atoms) -> Atoms:
-    return evaluate_structures([atoms], atoms.calc)[0]
+def evaluate(indices, frames, calculator) -> list[Atoms]:
+    return evaluate_structures(frames, calculator)
 
 
-def die(index: int, atoms: Atoms) -> int:
+def die(indices, frames, calculator) -> list[int]:
     """Kill the process for one structure."""
-    if index == 1:
+    if 1 in indices:
         os._exit(1)
-    return os.getpid()
+    return [os.getpid()] * len(indices)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +63,7 @@ def test_workers_give_the_numbers_of_this_process(cluster, calculator):
             continue
         assert one.positions.tolist() == other.positions.tolist()
         for name, value in one.calc.results.items():
-            np.testing.assert_array_equal(other.calc.results[name], value, err_msg=name)
+            np.testing.assert_allclose(other.calc.results[name], value, atol=1e-9, err_msg=name)
 
 
 class Counted(LennardJones):
@@ -81,8 +80,8 @@ def test_the_calculator_does_not_travel_with_every_structure(cluster, tmp_path):
     calculator = Counted()
     calculator.folder = tmp_path
     processes = map_structures(
-        lambda index, atoms: os.getpid(), [Atoms("Ar")] * 20, calculator,
-        scheduler=cluster.scheduler_address,
+        lambda indices, *_: [os.getpid()] * len(indices), [Atoms("Ar")] * 20, calculator,
+        scheduler=cluster.scheduler_address, chunk=1,
     )  # fmt: skip
     received = [int(path.name.split("-")[0]) for path in tmp_path.iterdir()]
     received = [process for process in received if process != os.getpid()]
@@ -93,23 +92,18 @@ def test_the_calculator_does_not_travel_with_every_structure(cluster, tmp_path):
 
 def test_a_worker_that_dies_is_a_failure_not_an_end():
     # Imported first: what is set before would take all of its settings away at the end.
-    pytest.importorskip("distributed", reason='pip install "phicalc[distributed]"')
+    distributed = pytest.importorskip("distributed", reason='pip install "phicalc[distributed]"')
     dask = pytest.importorskip("dask")
-    with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
-        found = map_structures(die, BOXES, LennardJones(), scheduler=LOCAL, workers=1)
+    settings = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        distributed.LocalCluster(**settings) as cluster,
+    ):
+        address = cluster.scheduler_address
+        found = map_structures(die, BOXES, LennardJones(), scheduler=address, chunk=1)
     assert isinstance(found[1], Failure)
     assert found[1].index == 1
     assert len(found) == len(BOXES)
-
-
-def test_what_makes_no_sense_is_refused(monkeypatch):
-    run = partial(map_structures, evaluate, BOXES, LennardJones())
-    for settings in ({"workers": 0, "scheduler": LOCAL}, {"workers": 2}):
-        with pytest.raises(ValueError, match="workers must be positive, and goes with"):
-            run(**settings)
-    monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(ImportError, match=r'pip install "phicalc\[distributed\]"'):
-        run(scheduler=LOCAL)
 
 
 @pytest.fixture

@@ -211,7 +211,7 @@ def test_frames_keep_order_charge_and_origin(structures, tmp_path):
 def test_what_makes_no_sense_is_refused_at_once(structures, tmp_path):
     with pytest.raises(ValueError, match="nothing to label"):
         run([], tmp_path / "data.extxyz")
-    with pytest.raises(ValueError, match="workers must be ≥ 1, got 0"):
+    with pytest.raises(ValueError, match="workers must be a positive number, got 0"):
         run(structures, tmp_path / "data.extxyz", workers=0)
     spec = CalculatorSpec("ase.calculators.calculator:Calculator")
     with pytest.raises(ValueError, match="Calculator gives no energy and no forces"):
