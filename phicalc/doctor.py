@@ -19,7 +19,9 @@ from packaging.requirements import Requirement
 from phicalc.calculators.phicalculator import PhiCalculator
 from phicalc.checkpoint import available_models
 from phicalc.compiled import cache_folder
+from phicalc.compiled.store import make_private
 from phicalc.compiled.tracing import compile_functions, load_function, trace
+from phicalc.compiled.trust import distrust
 from phicalc.structures import evaluate_structures, read_structures, write_structures
 
 #: Reference values of a model, in its folder.
@@ -218,7 +220,11 @@ def _device() -> str:
 
 def _cache() -> str:
     folder = cache_folder()
-    folder.mkdir(parents=True, exist_ok=True)
+    if folder is None:
+        raise RuntimeError("this user has no home folder, so compiled models last one process")
+    make_private(folder)
+    if reason := distrust(folder):
+        raise RuntimeError(reason)
     with tempfile.TemporaryFile(dir=folder):
         pass
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

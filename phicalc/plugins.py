@@ -85,10 +85,10 @@ def _import(module: str, kind: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except Exception as error:  # the module may raise anything
-        missing = isinstance(error, ModuleNotFoundError) and error.name is not None
-        if missing and (module == error.name or module.startswith(f"{error.name}.")):
+        absent = error.name if isinstance(error, ModuleNotFoundError) else None
+        if absent and (module == absent or module.startswith(f"{absent}.")):
             raise ValueError(
-                f"{kind}: no module named {error.name!r}, which {module!r} needs. Install it, or "
+                f"{kind}: no module named {absent!r}, which {module!r} needs. Install it, or "
                 "add the folder that holds it to PYTHONPATH"
             ) from error
         raise ValueError(

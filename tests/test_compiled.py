@@ -17,7 +17,13 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from phicalc.calculators.phicalculator import PhiCalculator
-from phicalc.compiled import CompiledPredictor, cache_folder, network, predictor
+from phicalc.compiled import (
+    CompiledPredictor,
+    cache_folder,
+    network,
+    predictor,
+    store,
+)
 from phicalc.compiled.cache import key
 from phicalc.compiled.whole import kind_of
 from phicalc.derivatives import Prediction, predict
@@ -75,6 +81,12 @@ def assert_same(found: Prediction, expected: Prediction, tolerance: float = 1e-1
     assert list(found.terms) == list(expected.terms)
     for name, term in expected.terms.items():
         torch.testing.assert_close(found.terms[name], term, rtol=1e-10, atol=1e-9)
+
+
+def write_nothing(*given: object) -> None:
+    """Stand in for the compiler: files with nothing to run in them."""
+    for path in given[-1]:
+        path.write_bytes(b"nothing " + path.name.encode())
 
 
 def forbid(*_: object, **__: object) -> None:
@@ -223,7 +235,8 @@ def test_wrong_networks_are_not_used(potential, tmp_path, monkeypatch, caplog):
             self.backward = lambda *inputs: [1.01 * each for each in run(*inputs)[1:]]
             self.wanted = wanted
 
-    monkeypatch.setattr(network, "_compile", lambda *_: None)
+    monkeypatch.setattr(network, "_compile", write_nothing)
+    monkeypatch.setattr(store, "load_function", lambda path: forbid)
     monkeypatch.setattr(network, "_Halves", Wrong)
     graph = prepared(potential, slab(1, 2, 3))
     with caplog.at_level(logging.WARNING):
@@ -267,7 +280,7 @@ def test_failure_is_said_once_and_survived(potential, tmp_path, monkeypatch, cap
         for _ in range(2):
             assert_same(compiled(graph), predict(potential, graph), 0.0)
     messages = [record.getMessage() for record in caplog.records]
-    assert sum("going on uncompiled" in message for message in messages) == 1
+    assert sum("continuing uncompiled" in message for message in messages) == 1
     assert "RuntimeError: no compiler" in messages[-1]
     assert "long story" not in messages[-1]
 
@@ -305,7 +318,8 @@ def test_wrong_functions_are_not_used(potential, tmp_path, monkeypatch, caplog):
             right = predict(potential, graph)
             return right._replace(forces=right.forces + 1e-8)
 
-    monkeypatch.setattr(predictor, "compile_whole", lambda *_: None)
+    monkeypatch.setattr(predictor, "compile_whole", lambda *given: given[-1].write_bytes(b"same"))
+    monkeypatch.setattr(store, "load_function", lambda path: forbid)
     monkeypatch.setattr(predictor, "WholePrediction", Wrong)
     compiled = CompiledPredictor(potential, True, tmp_path)
     with caplog.at_level(logging.WARNING):

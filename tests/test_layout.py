@@ -29,6 +29,7 @@ LINE = (
     "plugins",
     "state",
     "locks",
+    "progress",
     "pictures",
     "structures",
     "neighbors",

@@ -199,6 +199,11 @@ def backbones_of(module: nn.Module) -> dict[str, nn.Module]:
     found: dict[str, nn.Module] = {}
     for name, part in module.named_modules():
         inside = any(name.startswith(f"{outer}.") for outer in found)
-        if isinstance(part, Backbone) and not inside:
+        if not inside and _is_backbone(part):
             found[name] = part
     return found
+
+
+def _is_backbone(module: nn.Module) -> bool:
+    """Whether a module follows the protocol."""
+    return isinstance(module, Backbone)

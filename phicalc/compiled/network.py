@@ -13,19 +13,16 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
+from torch.autograd.function import Function, once_differentiable
 
 from phicalc.backbone import FromEdges, backbones_of
 from phicalc.compiled.cache import key
+from phicalc.compiled.messages import say_not_from_edges, say_uncompiled
 from phicalc.compiled.partition import cut, placeholders, symbolic_axes
+from phicalc.compiled.store import LoadedFunction, Store
 from phicalc.compiled.tracing import (
     AGREEMENT,
-    announce,
     compile_functions,
-    load_function,
-    say_not_from_edges,
-    say_uncompiled,
     specialized,
     trace,
 )
@@ -37,13 +34,24 @@ _AXES = ((0,), (0,), (0,), (0,), (0, 1))
 _EMBEDDING, _VECTORS = 0, 2
 
 
-def with_compiled_networks(potential: Potential, folder: Path, compiling: bool) -> Potential:
-    """Copy that calls compiled networks, as far as they are on disk or may be compiled."""
+def with_compiled_networks(potential: Potential, folder: Path | None, compiling: bool) -> Potential:
+    """Return a copy that calls compiled networks where these exist or may be compiled.
+
+    Parameters
+    ----------
+    potential
+        The potential.
+    folder
+        Where functions are kept, see `phicalc.compiled.store.Store`.
+    compiling
+        Whether to compile those that are not there.
+    """
     result, template = copy.deepcopy(potential), specialized(potential)
     for name, special in backbones_of(template).items():
         if isinstance(special, FromEdges):
-            own, path = result.get_submodule(name), folder / key(potential, name)
-            result.set_submodule(name, CompiledNetwork(own, special, path, compiling))
+            own = result.get_submodule(name)
+            compiled = CompiledNetwork(own, special, Store(folder), key(potential, name), compiling)
+            result.set_submodule(name, compiled)
         elif compiling:
             say_not_from_edges(name, special)
     return result
@@ -58,16 +66,20 @@ class CompiledNetwork(nn.Module):
         The network; it has `phicalc.backbone.FromEdges.propagate`.
     special
         The same network in the form that is compiled.
-    path
-        Beginning of the names of the files.
+    store
+        Where functions are kept.
+    name
+        Beginning of their names.
     compiling
-        Whether to compile what is not on disk.
+        Whether to compile those that are not there.
     """
 
-    def __init__(self, network: nn.Module, special: nn.Module, path: Path, compiling: bool):
+    def __init__(
+        self, network: nn.Module, special: nn.Module, store: Store, name: str, compiling: bool
+    ):
         super().__init__()
         self.network, self.special = network, special
-        self.path, self.compiling = path, compiling
+        self.store, self.name, self.compiling = store, name, compiling
         self.halves: dict[bool, _Halves | None] = {}
 
     def forward(
@@ -94,16 +106,21 @@ class CompiledNetwork(nn.Module):
 
     def _prepare(self, inputs: list[Tensor], kind: bool) -> "_Halves | None":
         """Load both functions, or compile them if that is wanted; None if there are none."""
-        name = f"{self.path.name}{'-embedding' if kind else ''}"
-        paths = [self.path.with_name(f"{name}.{half}.pt2") for half in ("forward", "backward")]
+        name = f"{self.name}-embedding" if kind else self.name
         wanted = (_EMBEDDING, _VECTORS) if kind else (_VECTORS,)
+
+        def write(paths: list[Path]) -> None:
+            _compile(self.special, inputs, wanted, paths)
+
         try:
-            if not all(path.is_file() for path in paths):
-                if not self.compiling:
-                    return None
-                announce(self.path.parent)
-                _compile(self.special, inputs, wanted, paths)
-            halves = _Halves(paths, wanted)
+            found = self.store.obtain(
+                [f"{name}-{half}" for half in ("forward", "backward")],
+                f"the network ({type(self.network).__name__})",
+                write if self.compiling else None,
+            )
+            if found is None:
+                return None
+            halves = _Halves(found, wanted)
             _compare(halves, self.network, inputs, wanted)
         except Exception as error:  # compilers raise many kinds
             say_uncompiled(error)
@@ -114,8 +131,8 @@ class CompiledNetwork(nn.Module):
 class _Halves:
     """Both functions, and the inputs with respect to which the second one differentiates."""
 
-    def __init__(self, paths: Sequence[Path], wanted: tuple[int, ...]):
-        self.forward, self.backward = map(load_function, paths)
+    def __init__(self, functions: Sequence[LoadedFunction], wanted: tuple[int, ...]):
+        self.forward, self.backward = functions
         self.wanted = wanted
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Literal
 
 from phicalc.compiled.cache import cache_folder, key
+from phicalc.compiled.messages import say_not_here, say_uncompiled
 from phicalc.compiled.network import with_compiled_networks
-from phicalc.compiled.tracing import announce, say_not_here, say_uncompiled
+from phicalc.compiled.store import Store
 from phicalc.compiled.whole import Kind, WholePrediction, compare, compile_whole, kind_of
 from phicalc.derivatives import Prediction, predict
 from phicalc.graph import AtomicGraph
@@ -24,11 +25,13 @@ class CompiledPredictor:
     potential
         In evaluation mode; its weights must not change any more.
     mode
-        True compiles what is not on disk (a minute or two, once per model and machine), "auto" only
-        takes what is there, False never compiles. On GPUs nothing is compiled: True says so.
+        True compiles what is not on disk (a minute or two on an idle machine, once per model and
+        kind of machine), "auto" only uses what is there, False never compiles. On GPUs nothing is
+        compiled: True says so.
     folder
         Where compiled functions are kept; by default ``$PHICALC_CACHE``, or ``phicalc`` in the
-        user's cache folder.
+        user's cache folder. Functions are loaded from a folder only if this user alone can write
+        there; where that is not so, or nothing can be written, they last as long as the process.
     """
 
     def __init__(self, potential: Potential, mode: Mode = "auto", folder: Path | None = None):
@@ -51,7 +54,7 @@ class CompiledPredictor:
         return with_compiled_networks(self.potential, self.folder, self.mode is True)
 
     def __call__(self, graph: AtomicGraph, *, stress: bool = False) -> Prediction:
-        """Predict; see `phicalc.derivatives.predict`."""
+        """Return energies (eV), forces (eV/Å) and so on; see `phicalc.derivatives.predict`."""
         if not self.mode:
             return predict(self.potential, graph, stress=stress)
         kind = kind_of(graph, stress, self.potential.largest_dense)
@@ -72,15 +75,17 @@ class CompiledPredictor:
         self, kind: Kind, graph: AtomicGraph
     ) -> Callable[[AtomicGraph], Prediction] | None:
         """Load a function, or compile it if that is wanted; None if there is none."""
-        path = self.folder / f"{key(self.potential, kind)}.pt2"
-        if not path.is_file() and self.mode == "auto":
-            return None
-        plain = predict(self.potential, graph, stress=kind.stress)
+
+        def write(paths: list[Path]) -> None:
+            compile_whole(self.potential, kind, graph, paths[0])
+
+        name, wanted = key(self.potential, kind), write if self.mode is True else None
         try:
-            if not path.is_file():
-                announce(path.parent)
-                compile_whole(self.potential, kind, graph, path)
-            function = WholePrediction(path, kind, plain)
+            found = Store(self.folder).obtain([name], "the prediction as a whole", wanted)
+            if found is None:
+                return None
+            plain = predict(self.potential, graph, stress=kind.stress)
+            function = WholePrediction(found[0], kind, plain)
             compare(function(graph), plain, self.potential.dtype)
         except Exception as error:  # compilers raise many kinds
             say_uncompiled(error)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import jaxtyping
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.export import Dim, export
 from torch.fx import GraphModule
 from torch.fx.experimental import _config as fx_config
@@ -19,8 +19,6 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from phicalc.backbone import Specializable, backbones_of
 from phicalc.potential import Potential
-
-logger = logging.getLogger("phicalc")
 
 Function = Callable[..., Sequence[Tensor]]
 #: Largest difference between compiled and plain results, relative to the largest number.
@@ -75,36 +73,6 @@ def specialized(potential: Potential) -> Potential:
         if isinstance(backbone, Specializable):
             backbone.specialize()
     return potential
-
-
-def announce(path: Path) -> None:
-    """Tell the user why it takes so long."""
-    logger.warning("compiling the model for %s (a minute or two, once)", path)
-
-
-def say_uncompiled(error: Exception) -> None:
-    """Tell the user once why it will be slower."""
-    reason = next(iter(str(error).strip().splitlines()), "")
-    logger.warning(
-        "going on uncompiled, some times slower: %s: %s (compile=False avoids the attempt)",
-        type(error).__name__,
-        reason,
-    )
-
-
-def say_not_here(device: torch.device) -> None:
-    """Tell the user that compiled functions are for the CPU."""
-    logger.warning("going on uncompiled: models are compiled for the CPU, not for %s", device.type)
-
-
-def say_not_from_edges(name: str, network: nn.Module) -> None:
-    """Tell the user which network is never compiled by itself, and why."""
-    logger.warning(
-        "%s (%s) has no method propagate, so it runs uncompiled for structures of many atoms, "
-        "slabs and batches (see phicalc.backbone.FromEdges)",
-        name,
-        type(network).__name__,
-    )
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from phicalc.compiled.tracing import (
     AGREEMENT,
+    Function,
     compile_functions,
-    load_function,
     specialized,
     trace,
 )
@@ -68,21 +68,20 @@ def kind_of(graph: AtomicGraph, stress: bool, largest: int = DENSE_ATOMS) -> Kin
 
 
 class WholePrediction:
-    """A compiled function on disk, as a function of graphs.
+    """A compiled function of tensors, as a function of graphs.
 
     Parameters
     ----------
-    path
-        File of the function.
+    call
+        The function.
     kind
         What it was compiled for.
     like
-        Any prediction of the potential; its values do not matter.
+        Any prediction of the potential: shows which optional parts and terms there are.
     """
 
-    def __init__(self, path: Path, kind: Kind, like: Prediction):
-        self.call = load_function(path)
-        self.kind = kind
+    def __init__(self, call: Function, kind: Kind, like: Prediction):
+        self.call, self.kind = call, kind
         self.terms = tuple(like.terms)
         self.optional = [name for name in _OPTIONAL if getattr(like, name) is not None]
 

@@ -198,4 +198,4 @@ def _rescale(linear: nn.Module, outputs: Shaped[Tensor, "..."], size: float) -> 
     found = outputs.square().mean().sqrt()
     if found > 0:
         for parameter in linear.parameters():
-            parameter *= size / found
+            parameter.mul_(size / found)

@@ -1,0 +1,60 @@
+"""What compiled inference says to the user."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from phicalc.progress import saying_how_long
+
+logger = logging.getLogger("phicalc")
+
+
+@contextmanager
+def compiling(what: str, folder: Path | None) -> Iterator[None]:
+    """Say that compiling begins, every half minute how long it has taken, and when it has ended.
+
+    Parameters
+    ----------
+    what
+        What is compiled.
+    folder
+        Where it will be kept; None if for this process only.
+    """
+    logger.warning(
+        "compiling %s for %s: one to three minutes on an idle machine, once",
+        what,
+        folder or "this process",
+    )
+    with saying_how_long(f"compiling {what}", logger.warning):
+        yield
+
+
+def say_uncompiled(error: Exception) -> None:
+    """Say why predictions will be slower."""
+    reason = next(iter(str(error).strip().splitlines()), "")
+    logger.warning(
+        "continuing uncompiled, several times slower: %s: %s (compile=False avoids the attempt)",
+        type(error).__name__,
+        reason,
+    )
+
+
+def say_not_here(device: torch.device) -> None:
+    """Say that compiled functions are for the CPU."""
+    logger.warning(
+        "continuing uncompiled: models are compiled for the CPU, not for %s", device.type
+    )
+
+
+def say_not_from_edges(name: str, network: nn.Module) -> None:
+    """Say which network is compiled as part of whole predictions only, and why."""
+    logger.warning(
+        "%s (%s) has no method propagate, so structures of many atoms, slabs and batches run "
+        "uncompiled (see phicalc.backbone.FromEdges)",
+        name,
+        type(network).__name__,
+    )
