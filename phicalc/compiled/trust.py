@@ -4,6 +4,12 @@ import os
 import stat
 from pathlib import Path
 
+try:
+    import grp
+    import pwd
+except ImportError:  # not POSIX: owners and permissions mean nothing there
+    grp = pwd = None  # type: ignore[assignment]  # what else could say that there is none
+
 #: Permission bits with which others can write.
 _GROUP, _ANYONE = stat.S_IWGRP, stat.S_IWOTH
 
@@ -20,7 +26,7 @@ def distrust(folder: Path) -> str | None:
     folder
         A folder that exists.
     """
-    if os.name != "posix":
+    if pwd is None:
         return None
     folder = Path(os.path.realpath(folder))
     if reason := _distrust_one(folder, folder.stat()):
@@ -40,7 +46,7 @@ def distrust_file(path: Path) -> str | None:
 
     It must be a regular file (no link) of this user that nobody else can write.
     """
-    if os.name != "posix":
+    if pwd is None:
         return None
     info = path.lstat()
     if not stat.S_ISREG(info.st_mode):
@@ -67,9 +73,6 @@ def _writable(path: Path, info: os.stat_result) -> str:
 
 def _is_private(group: int) -> bool:
     """Whether a group has this user alone, as many systems set up for everybody but root."""
-    import grp  # these exist on POSIX only
-    import pwd
-
     try:
         entry, user = grp.getgrgid(group), pwd.getpwuid(os.geteuid())
     except KeyError:
