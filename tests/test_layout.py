@@ -37,6 +37,7 @@ LINE = (
     "graph",
     "nn",
     "backbone",
+    "linear",
     "electrostatics",
     "feedback",
     "architecture",

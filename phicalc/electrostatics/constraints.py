@@ -30,6 +30,7 @@ class ChargeConstraints:
 
     def __init__(self, graph: AtomicGraph):
         fragments = graph.fragments
+        self.batch = graph.batch
         self.row = graph.batch
         if fragments is None:
             self.net_charge = graph.total_charge[:, None]

@@ -6,6 +6,7 @@ smooth in positions and cell; constants are in its null space; edges from an ato
 cancel. Its unit is 1/Å.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,13 @@ class Laplacian:
         rows, columns = np.concatenate([first, first]), np.concatenate([second, first])
         shape = (self.graph.n_atoms, self.graph.n_atoms)
         return csr_matrix((np.concatenate([-weights, weights]), (rows, columns)), shape=shape)
+
+    def frozen(self) -> Callable[[Float64[Tensor, "n_atoms c"]], Float64[Tensor, "n_atoms c"]]:
+        """Return the function φ → L φ without derivatives, cheap to apply many times."""
+        if self.weights.device.type != "cpu":
+            return self
+        matrix = self.sparse()
+        return lambda values: torch.from_numpy(matrix @ values.numpy())
 
 
 def graph_laplacian(graph: AtomicGraph, cutoff: float) -> Laplacian:

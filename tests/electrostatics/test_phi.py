@@ -313,7 +313,7 @@ def test_number_of_iterations_does_not_grow_with_the_structure():
         laplacian = graph_laplacian(graph, CUTOFF)
         found = poisson.IterativePoisson(laplacian, phi.field.screening())
         torch.manual_seed(1)
-        found.solve(torch.randn(graph.n_atoms, 4, dtype=torch.float64))
+        found(torch.randn(graph.n_atoms, 4, dtype=torch.float64))
         counts += found.iterations
     assert counts[1] <= counts[0] + 1
 
@@ -324,7 +324,7 @@ def test_failure_of_the_solver_is_an_error():
         graph_laplacian(graph, CUTOFF), torch.tensor([1e-3]).double(), max_iterations=2
     )
     with pytest.raises(np.linalg.LinAlgError, match="did not reach .* in 2 iterations"):
-        found.solve(torch.randn(graph.n_atoms, 1, dtype=torch.float64))
+        found(torch.randn(graph.n_atoms, 1, dtype=torch.float64))
 
 
 # --- what users see ------------------------------------------------------------------------------

@@ -14,7 +14,8 @@ from torch import Tensor
 from phicalc.derivatives import deform
 from phicalc.electrostatics import CoulombSettings, CoulombSum, equilibrate, plan_coulomb
 from phicalc.electrostatics.charges.qeq import choose_solver
-from phicalc.electrostatics.charges.solvers import ConjugateGradientSolver, DenseSolver, frozen
+from phicalc.electrostatics.charges.solvers import ConjugateGradientSolver, DenseSolver
+from phicalc.electrostatics.sums.frozen import frozen
 from phicalc.graph import AtomicGraph, collate, from_ase
 
 from .ions import EXACT, PBC, Ions, float64, random_ions

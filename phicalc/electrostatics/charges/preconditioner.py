@@ -1,11 +1,12 @@
-"""An approximate inverse of A + J that is cheap to apply: a diagonal and the longest waves."""
+"""An approximate inverse of A + J that is cheap to apply, and its projection onto constraints."""
 
 import math
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
+from phicalc.electrostatics.constraints import ChargeConstraints
 from phicalc.electrostatics.sums import kernels
 from phicalc.electrostatics.sums.coulomb import CoulombSum
 from phicalc.units import COULOMB_CONSTANT
@@ -43,7 +44,7 @@ class Preconditioner:
             self.waves.append((atoms, weighted, torch.linalg.cholesky(core)))
 
     def __call__(self, residual: Float64[Tensor, " n_atoms"]) -> Float64[Tensor, " n_atoms"]:
-        """Apply the inverse of M."""
+        """Return M⁻¹ r in e for a residual r in eV/e."""
         result = self.inverse * residual
         for atoms, weighted, factor in self.waves:
             amplitudes = torch.cholesky_solve((weighted.T @ residual[atoms])[:, None], factor)
@@ -51,8 +52,49 @@ class Preconditioner:
         return result
 
 
+class Projection:
+    """Restricts a preconditioner M⁻¹ to steps that change no fixed sum of charges.
+
+    Parameters
+    ----------
+    precondition
+        M⁻¹.
+    constraints
+        The sums that are fixed.
+    """
+
+    def __init__(self, precondition: Preconditioner, constraints: ChargeConstraints):
+        self.precondition, self.constraints = precondition, constraints
+        members = constraints.members()
+        self.response = torch.stack([precondition(row) for row in members])  # M⁻¹Cᵀ, (f, n_atoms)
+        matrix = torch.stack([constraints.total(row) for row in self.response], dim=2)
+        nobody = (matrix.diagonal(dim1=1, dim2=2) == 0).to(matrix)
+        self.schur = torch.linalg.inv(matrix + torch.diag_embed(nobody))  # (C M⁻¹Cᵀ)⁻¹, (s, f, f)
+
+    def __call__(
+        self, residual: Float64[Tensor, " n_atoms"]
+    ) -> tuple[Float64[Tensor, " n_atoms"], Float64[Tensor, "s f"]]:
+        """Return the step in e for a residual in eV/e, and its multipliers λ in eV/e."""
+        step = self.precondition(residual)
+        multiplier = self._solve_schur(self.constraints.total(step))
+        return step - self._respond(multiplier), multiplier
+
+    def spread(self, missing: Float64[Tensor, "s f"]) -> Float64[Tensor, " n_atoms"]:
+        """Distribute charges in e, one for each fixed sum, over the atoms."""
+        return self._respond(self._solve_schur(missing))
+
+    def _solve_schur(self, sums: Float64[Tensor, "s f"]) -> Float64[Tensor, "s f"]:
+        """(C M⁻¹Cᵀ)⁻¹ applied to sums of charges."""
+        return (self.schur @ sums[:, :, None]).squeeze(2)
+
+    def _respond(self, multiplier: Float64[Tensor, "s f"]) -> Float64[Tensor, " n_atoms"]:
+        """M⁻¹Cᵀλ."""
+        rows = multiplier[self.constraints.batch].T
+        return (self.response * rows).sum(0)
+
+
 def _longest_waves(
-    coulomb: CoulombSum, structure: int, atoms: Tensor
+    coulomb: CoulombSum, structure: int, atoms: Int64[Tensor, " n"]
 ) -> Float64[Tensor, "n n_waves"]:
     """Waves whose squares sum up to the long-range part of A; as many as the budget allows."""
     box = coulomb.box[structure]

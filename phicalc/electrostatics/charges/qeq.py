@@ -11,6 +11,7 @@ from phicalc.electrostatics.charges.widths import GaussianWidths
 from phicalc.electrostatics.constraints import ChargeConstraints
 from phicalc.electrostatics.sums.coulomb import CoulombSum
 from phicalc.graph import AtomicGraph, field_coordinate
+from phicalc.linear import refine
 
 #: Largest structure whose interaction matrix is formed and factorised.
 DENSE_ATOMS = 400
@@ -43,13 +44,8 @@ def equilibrate(
     """Minimise ``Σ(χ_i q_i + ½ J_i q_i²) + ½ qᵀAq`` subject to ``C q = Q``.
 
     C sums the charges of each structure or of each of its fragments (`ChargeConstraints`). The
-    stationary point solves ``[[A + J, Cᵀ], [C, 0]] (q, λ) = (−χ, Q)``. The matrix is taken as a
-    constant, and Newton steps are made with it. The first step lands on the solution; each further
-    step changes nothing in value but makes one more order of derivatives exact, because the
-    residual it corrects is differentiable in positions, cell, χ, J and Q: with the constant matrix
-    H₀, a step near this point makes (1 − H₀⁻¹H) e of an error e, where H − H₀ is of first order in
-    whatever A and J depend on, the surroundings of the atoms included. Only the product A q is ever
-    differentiated, never the solver, and the backward pass of a step is the adjoint system.
+    stationary point solves ``[[A + J, Cᵀ], [C, 0]] (q, λ) = (−χ, Q)``; derivatives by
+    `phicalc.linear.refine`.
 
     Parameters
     ----------
@@ -62,8 +58,8 @@ def equilibrate(
     net_charge
         Q of each fragment, or structure without fragments, in e; by default as the graph says.
     order
-        Number of derivatives of the charges that come out right: 0 for constants, 1 for forces, 2
-        for training on forces (or for a Hessian).
+        Number of exact derivatives of the charges: 0 for constants, 1 for forces, 2 for training on
+        forces (or for a Hessian).
     solver
         By default, `choose_solver` chooses it.
 
@@ -80,14 +76,19 @@ def equilibrate(
     solver = solver or choose_solver(coulomb, hardness)
     constraints = ChargeConstraints(coulomb.graph)
     net_charge = constraints.net_charge if net_charge is None else net_charge
-    if order == 0:
-        return solver(electronegativity.detach(), net_charge.detach())[0]
-    # Its derivatives need not be right, nor cut off: each step corrects those of the one before.
-    charges, _ = solver(electronegativity, net_charge)
-    for _ in range(order):
+
+    def residual(
+        charges: Float64[Tensor, " n_atoms"],
+    ) -> tuple[Float64[Tensor, " n_atoms"], Float64[Tensor, "s f"]]:
         gradient = electronegativity + hardness * charges + coulomb.potential(charges)
-        charges = charges + solver(gradient, net_charge - constraints.total(charges))[0]
-    return charges
+        return gradient, net_charge - constraints.total(charges)
+
+    def charges_for(
+        gradient: Float64[Tensor, " n_atoms"], missing: Float64[Tensor, "s f"]
+    ) -> Float64[Tensor, " n_atoms"]:
+        return solver(gradient, missing)[0]
+
+    return refine(charges_for, (electronegativity, net_charge), residual, order)
 
 
 def choose_solver(
