@@ -245,6 +245,10 @@ def test_info_shows_the_card_of_a_model(model, capsys):
         (("predict", "{box}", "--model", "{model}", "--dtype", "int8"), "dtype must be 'float32'"),
         (("relax", "{box}", "--model", "{model}", "--fmax", "-1"), "fmax must be positive"),
         (("md", "{box}", "--model", "{model}", "--steps", "-1"), "'steps' must be ≥ 0, got -1"),
+        (("md", "{box}", "--thermostat", "andersen"), "'thermostat' must be one of 'langevin', "),
+        (("md", "{box}", "--ensemble", "NPTT"), "got 'NPTT'. Did you mean 'npt'"),
+        (("md", "{box}", "--steps", "1.5"), "'steps' must be a whole number, got 1.5"),
+        (("md", "{box}", "--axes", "12"), "'axes' must be text, got 12 (int)"),
         (("md", "{box}", "--model", "{model}", "--max-force", "1e-6"), "step 0: the force on atom"),
         (("train", "nothing.yaml"), "nothing.yaml"),
         (("info", "nothing"), "no model 'nothing'"),
@@ -274,7 +278,7 @@ def test_interruption_is_no_error_message(monkeypatch, capsys):
     assert "interrupted" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [(), ("fly",), ("md", "x", "--thermostat", "andersen")])
+@pytest.mark.parametrize("arguments", [(), ("fly",), ("md", "x", "--compile", "maybe")])
 def test_wrong_usage_shows_the_usage(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
         run(*arguments)

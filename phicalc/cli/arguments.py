@@ -7,8 +7,24 @@ from typing import Any
 from phicalc.calculators.committee import CommitteeCalculator, is_committee
 from phicalc.calculators.phicalculator import PhiCalculator
 from phicalc.compiled import Mode
+from phicalc.schema import parse_yaml
 
 COMPILE_MODES: dict[str, Mode] = {"auto": "auto", "yes": True, "no": False}
+
+
+def as_setting(text: str) -> Any:
+    """Return a word or a number as YAML reads it; settings judge it like values from a file.
+
+    Raises
+    ------
+    ArgumentTypeError
+        For text that is not YAML.
+    """
+    try:
+        value = parse_yaml(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from error
+    return text if value is None else value
 
 
 def add_structure(verb: argparse.ArgumentParser, index: str) -> None:

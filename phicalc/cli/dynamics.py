@@ -8,6 +8,7 @@ from typing import Any
 from phicalc.cli.arguments import (
     add_scheduler,
     add_structure,
+    as_setting,
     calculator_settings,
     make_calculator,
 )
@@ -42,7 +43,7 @@ _TEXTS = {
     "checkpoint_interval": "steps between states to restart from",
     "max_force": "eV/Å: a larger force ends the run",
     "max_temperature": "K: a higher temperature ends the run",
-    "committee_threshold": "eV/Å: a committee that disagrees more about a force is warned of",
+    "committee_threshold": "eV/Å: warn when members disagree about a force by more than this",
 }
 #: Settings that are one of a few words.
 _CHOICES = {
@@ -59,14 +60,14 @@ def add_md(verb: argparse.ArgumentParser) -> None:
     add_structure(verb, "-1")
     # What is not given here comes from the file, and then from the defaults of the settings.
     verb.set_defaults(model=None, device=None, dtype=None, compile=None)
-    verb.add_argument("--config", help="YAML file with settings; arguments go before it")
+    verb.add_argument("--config", help="YAML file with settings; arguments override it")
+    # `MDConfig` judges words and numbers, in the same sentences as those from the file.
     for name, choices in _CHOICES.items():
-        verb.add_argument(_flag(name), choices=choices, help=_help(name, "which"))
-    defaults = MDConfig()
+        offered, text = f"{{{','.join(choices)}}}", name.replace("_", " ")
+        verb.add_argument(_flag(name), metavar=offered, type=as_setting, help=_help(name, text))
     for name, text in _TEXTS.items():
-        default = getattr(defaults, name)
-        kind = float if default is None else type(default)
-        verb.add_argument(_flag(name), type=kind, help=_help(name, text))
+        metavar = name.rpartition("_")[2].upper()
+        verb.add_argument(_flag(name), metavar=metavar, type=as_setting, help=_help(name, text))
     verb.add_argument(
         "--log-pressure", action="store_const", const=True, help="log the pressure in nve, nvt"
     )
@@ -93,10 +94,10 @@ def _help(name: str, text: str) -> str:
 
 def _md(options: argparse.Namespace) -> None:
     described = _described(options)
-    frames = read_structures(options.input, options.index)
     given = {name: getattr(options, name) for name in MDConfig.__dataclass_fields__}
     given = {name: value for name, value in given.items() if value is not None}
     config = MDConfig(**{**described.settings, **given})
+    frames = read_structures(options.input, options.index)
     calculator = make_calculator({**described.calculator, **calculator_settings(options)})
     if len(frames) > 1 or options.replicas != 1 or options.scheduler or options.workers != 1:
         run_each(frames, config, calculator, options)

@@ -111,7 +111,8 @@ class LossConfig:
                 "'final_from' and 'final_over' are fractions of the run, and their sum at most 1; "
                 f"got {self.final_from} and {self.final_over}"
             )
-        self._check_moments(terms)
+        if self.changes:
+            self._check_moments(terms)
 
     def _check_moments(self, terms: list[TermConfig]) -> None:
         """Refuse a moment of the run at which no term counts."""
