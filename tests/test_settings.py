@@ -6,6 +6,8 @@ import inspect
 import json
 import math
 import types
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
@@ -13,11 +15,9 @@ import numpy as np
 import pytest
 
 import phicalc
-from phicalc.backbone.nequip import NequIPSettings
 from phicalc.card import ModelCard
-from phicalc.data.config import DataConfig, KeysConfig
 from phicalc.electrostatics.sums.settings import CoulombSettings
-from phicalc.labelling import CalculatorSpec, DynamicsSampler, RattleSampler
+from phicalc.labelling import CalculatorSpec
 from phicalc.md import MDConfig
 from phicalc.potential import PotentialConfig
 from phicalc.schema import (
@@ -31,35 +31,40 @@ from phicalc.schema import (
     parse_yaml,
     to_plain,
 )
-from phicalc.training.config import (
-    CardConfig,
-    CheckpointConfig,
-    OptimizerConfig,
-    ScheduleConfig,
-    TrainingConfig,
-)
-from phicalc.training.objective import LossConfig, PenaltyConfig, TermConfig
+from phicalc.training.config import TrainingConfig
+from phicalc.training.objective import TermConfig
 
-#: Every settings class, and what it cannot be made without.
-REQUIRED: dict[type, dict[str, Any]] = {
-    CalculatorSpec: {},
-    CardConfig: {},
-    CheckpointConfig: {},
-    CoulombSettings: {},
-    DataConfig: {"train": ["a.xyz"]},
-    DynamicsSampler: {},
-    KeysConfig: {},
-    LossConfig: {},
-    MDConfig: {},
-    ModelCard: {"name": "model"},
-    NequIPSettings: {},
-    OptimizerConfig: {},
-    PenaltyConfig: {},
-    RattleSampler: {},
-    ScheduleConfig: {},
-    TermConfig: {},
-    TrainingConfig: {"data": {"train": ["a.xyz"]}, "model": {"elements": ["H", "O"]}},
+#: Fields without defaults, by class.
+NEEDED: dict[str, dict[str, Any]] = {
+    "DataConfig": {"train": ["a.xyz"]},
+    "ModelCard": {"name": "model"},
+    "PotentialConfig": {"elements": ["H", "O"]},
+    "TrainingConfig": {"data": {"train": ["a.xyz"]}, "model": {"elements": ["H", "O"]}},
 }
+
+
+def decorated(path: Path) -> dict[str, set[str]]:
+    """Classes of a file and their decorators."""
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    return {
+        node.name: {ast.unparse(one).partition("(")[0] for one in node.decorator_list}
+        for node in nodes
+        if isinstance(node, ast.ClassDef)
+    }
+
+
+def settings_classes() -> Iterator[type]:
+    """Every class of the package that is decorated with `phicalc.schema.settings`."""
+    for path in FILES:
+        names = [name for name, decorators in decorated(path).items() if "settings" in decorators]
+        if names:
+            parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+            yield from (getattr(import_module(".".join(parts)), name) for name in names)
+
+
+PACKAGE = Path(phicalc.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+REQUIRED = {kind: NEEDED.get(kind.__name__, {}) for kind in settings_classes()}
 
 
 class Field(NamedTuple):
@@ -132,17 +137,16 @@ def refusal(kind: type, settings: dict[str, Any]) -> str:
     return str(in_python.value)
 
 
-def test_the_list_is_whole():
-    """Nothing that looks like settings reads them by another door."""
-    found = set()
-    for path in Path(phicalc.__file__).parent.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ClassDef) and node.decorator_list:
-                dressed = [ast.unparse(one).partition("(")[0] for one in node.decorator_list]
-                ends = ("Config", "Settings", "Sampler", "Spec")
-                if "settings" in dressed or "dataclass" in dressed and node.name.endswith(ends):
-                    found.add(node.name)
-    assert found - {"PotentialConfig"} == {kind.__name__ for kind in REQUIRED}
+def test_no_settings_have_another_door():
+    ends = ("Config", "Settings", "Sampler", "Spec")
+    strangers = {
+        name
+        for path in FILES
+        for name, decorators in decorated(path).items()
+        if "dataclass" in decorators and "settings" not in decorators and name.endswith(ends)
+    }
+    assert strangers <= {"PotentialConfig"}
+    assert {MDConfig, ModelCard, TrainingConfig, CalculatorSpec, CoulombSettings} <= set(REQUIRED)
     for kind in REQUIRED:
         assert "checked(self)" in inspect.getsource(kind)
 

@@ -52,31 +52,31 @@ class MDConfig:
     for ``"npt"``, with its barostat: ``"nose-hoover"`` (Martyna–Tobias–Klein, the default),
     ``"berendsen"``. Berendsen's equilibrate fast but sample no ensemble."""
     temperature: Annotated[float, AtLeast(0)] = 300.0
-    """K: the thermostat's target, and of the velocities drawn when the atoms have none."""
+    """Target of the thermostat in K; also sets the initial velocities if the atoms have none."""
     temperature_end: Annotated[float, AtLeast(0)] | None = None
-    """K: the target goes there in a straight line over the run."""
+    """Target at the end of the run in K; the target changes linearly."""
     pressure: float = 1.0
-    """bar: target of ``"npt"``."""
+    """Target of the barostat of ``"npt"`` in bar."""
     pressure_end: float | None = None
-    """bar: the target goes there in a straight line over the run."""
+    """Target at the end of the run in bar; the target changes linearly."""
     cell_motion: CellMotion = "isotropic"
-    """Of ``"npt"``: ``"isotropic"`` keeps the shape of the cell, ``"full"`` lets lengths and angles
-    move, ``"axes"`` the lengths of `axes` alone."""
+    """Motion of the cell in ``"npt"``: ``"isotropic"`` keeps its shape, ``"full"`` changes lengths
+    and angles, ``"axes"`` only the lengths of `axes`."""
     axes: str = "abc"
     """Lattice vectors whose lengths move with ``"axes"``: ``"c"``, ``"ab"``, …"""
     compressibility: Annotated[float, Positive] = 4.6e-5
-    """1/bar, for Berendsen's barostat: a guess will do (this is water's)."""
+    """Compressibility in 1/bar for Berendsen's barostat; an estimate is enough (default: water)."""
     timestep: Annotated[float, Positive] = 0.5
-    """fs."""
+    """Time step in fs."""
     steps: Annotated[int, AtLeast(0)] = 1000
     """Number of time steps."""
     seed: Annotated[int, AtLeast(0)] = 0
-    """Of the initial velocities and of the thermostat's noise."""
+    """Seed of the initial velocities and of the thermostat's noise."""
     thermostat_time: Annotated[float, Positive] = 100.0
-    """fs: 1/friction of Langevin, relaxation time of Bussi and Berendsen, period of the Nosé–Hoover
-    chain."""
+    """1/friction of Langevin, relaxation time of Bussi and Berendsen, or period of the Nosé–Hoover
+    chain, in fs."""
     barostat_time: Annotated[float, Positive] = 1000.0
-    """fs: period of the barostat, relaxation time of Berendsen's."""
+    """Period of the barostat, or relaxation time of Berendsen's, in fs."""
     log_interval: Annotated[int, AtLeast(1)] = 10
     """Steps between lines of the log."""
     trajectory_interval: Annotated[int, AtLeast(1)] = 20
@@ -84,16 +84,17 @@ class MDConfig:
     trajectory_format: TrajectoryFormat = "extxyz"
     """``"extxyz"`` or ``"traj"`` (ASE's own, binary)."""
     checkpoint_interval: Annotated[int, AtLeast(1)] = 200
-    """Steps between states to restart from; each costs one more evaluation."""
+    """Steps between checkpoints; each costs one more evaluation."""
     log_pressure: bool = False
     """Log the pressure outside ``"npt"`` too, which makes the calculator compute stress."""
     max_force: Annotated[float, Positive] = 100.0
-    """eV/Å: a larger force on any atom ends the run."""
+    """Largest force on an atom in eV/Å; a larger one ends the run."""
     max_temperature: Annotated[float, Positive] = 10000.0
-    """K: a higher temperature ends the run."""
+    """Highest temperature in K; a higher one ends the run."""
     committee_threshold: Annotated[float, Positive] = 0.3
-    """eV/Å: where the members of a committee disagree more about the force on an atom (standard
-    deviation), the run warns, once. Some ten times the force error of a good model."""
+    """Largest standard deviation of the force on an atom over the members of a committee, in eV/Å.
+    The run warns once if it is exceeded. The default is about ten times the force error of a good
+    model."""
 
     def __post_init__(self) -> None:
         """Check every field, then what several say together."""
@@ -133,14 +134,14 @@ class MDConfig:
 
     @property
     def method(self) -> str:
-        """What integrates the motion: the thermostat of NVT, or nve, npt, npt-berendsen."""
+        """Integrator: the thermostat of NVT, or nve, npt, npt-berendsen."""
         if self.ensemble == "nvt":
             return self.thermostat or THERMOSTATS["nvt"][0]
         return "npt-berendsen" if self.thermostat == "berendsen" else self.ensemble
 
     @property
     def needs_pressure(self) -> bool:
-        """Whether the pressure is computed."""
+        """Whether the run computes the pressure."""
         return self.ensemble == "npt" or self.log_pressure
 
     @property
@@ -164,16 +165,16 @@ class MDConfig:
 
 
 class RunDescription(NamedTuple):
-    """A run as a file describes it."""
+    """Settings of a run as read from a file."""
 
     settings: dict[str, Any]
-    """Those of `MDConfig` that the file holds."""
+    """Settings of `MDConfig` that the file holds."""
     calculator: dict[str, Any]
     """Parameters of the calculator."""
 
 
 def read_description(path: str | Path) -> RunDescription:
-    """Return the settings of `MDConfig` in a YAML file and, under ``calculator``, the calculator's.
+    """Return settings of `MDConfig` and, under ``calculator``, of the calculator in a YAML file.
 
     The ``config.json`` of a run is such a file.
 
