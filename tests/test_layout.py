@@ -244,7 +244,22 @@ def test_importing_is_free(tmp_path):
 
 
 #: What must not be loaded before it is needed, by what is run.
+HEAVY = (
+    "ase.io",
+    "functorch.compile",
+    "matplotlib",
+    "pymatgen",
+    "scipy.integrate",
+    "scipy.optimize",
+    "scipy.signal",
+    "scipy.spatial",
+    "scipy.special",
+    "sympy",
+    "torch._dynamo",
+)
 LIGHT = {
+    "from phicalc import PhiCalculator": HEAVY,
+    "from phicalc import CommitteeCalculator, available_models, from_ase, load_model": HEAVY,
     "import phicalc": ("ase", "numpy", "scipy", "torch"),
     "import phicalc.cli": ("ase", "numpy", "scipy", "torch"),
     "from phicalc.cli import main; main(['--version'])": ("ase", "numpy", "scipy", "torch"),

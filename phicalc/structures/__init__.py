@@ -1,9 +1,11 @@
 """Structures of ASE and pymatgen: files, results attached to them, and boxes of water."""
 
+from typing import TYPE_CHECKING
+
+from phicalc._exports import lazy_exports
 from phicalc.structures.checks import check_structure
 from phicalc.structures.occupancy import DisorderError, refuse_disorder
 from phicalc.structures.pymatgen import Structure, like, to_atoms, to_pymatgen
-from phicalc.structures.reading import read_structures
 from phicalc.structures.results import (
     COINCIDENCE_DISTANCE,
     DEVIATIONS,
@@ -12,8 +14,16 @@ from phicalc.structures.results import (
     same_structure,
     snapshot,
 )
-from phicalc.structures.water import LATTICE_SPACINGS, LATTICES, SMALLEST_OXYGEN_DISTANCE, water_box
-from phicalc.structures.writing import write_structures, write_text
+
+if TYPE_CHECKING:
+    from phicalc.structures.reading import read_structures
+    from phicalc.structures.water import (
+        LATTICE_SPACINGS,
+        LATTICES,
+        SMALLEST_OXYGEN_DISTANCE,
+        water_box,
+    )
+    from phicalc.structures.writing import write_structures, write_text
 
 __all__ = [
     "COINCIDENCE_DISTANCE",
@@ -37,3 +47,18 @@ __all__ = [
     "write_structures",
     "write_text",
 ]
+
+# ASE's readers and writers import most of scipy, which a calculator alone does not need.
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    globals(),
+    {
+        "LATTICES": "phicalc.structures.water",
+        "LATTICE_SPACINGS": "phicalc.structures.water",
+        "SMALLEST_OXYGEN_DISTANCE": "phicalc.structures.water",
+        "read_structures": "phicalc.structures.reading",
+        "water_box": "phicalc.structures.water",
+        "write_structures": "phicalc.structures.writing",
+        "write_text": "phicalc.structures.writing",
+    },
+)
