@@ -1,12 +1,15 @@
 """What is installed here and which models there are: for `phicalc info` and for bug reports."""
 
 import platform
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from textwrap import shorten
 
 import torch
 
 from phicalc._version import __version__
+from phicalc.card import ModelCard
 from phicalc.checkpoint import WEIGHTS_FILE, available_models, find_model, read_card
 from phicalc.neighbors import ENGINES, available_engines
 
@@ -50,6 +53,7 @@ def describe_model(model: str) -> dict[str, str]:
         "electrostatics": f"{config.get('head')}",
         "total charges": "unknown" if card.charge_range is None else _range(card.charge_range),
         "precision": card.dtype,
+        "size": f"{(find_model(model) / WEIGHTS_FILE).stat().st_size / 1000:.0f} kB",
         "format": f"{card.format_version}, written by phicalc {card.phicalc_version}",
         "sha256": card.sha256,
     }
@@ -60,32 +64,57 @@ def describe_model(model: str) -> dict[str, str]:
 
 
 def list_models() -> list[dict[str, str]]:
-    """Shipped and registered models: name, elements, errors, size, license and folder of each."""
-    return [_in_short(name, folder) for name, folder in sorted(available_models().items())]
+    """Return one row of text for each shipped or registered model.
+
+    A row has ``name``, ``elements``, ``made for``, ``periodic`` (0D, 3D, or – if unknown),
+    ``charges``, ``energy`` and ``forces`` (mean absolute errors with units). The row of a model
+    that cannot be read has ``name`` and ``error`` instead.
+    """
+    return [_row(name, folder) for name, folder in sorted(available_models().items())]
 
 
-def _in_short(name: str, folder: Path) -> dict[str, str]:
-    """One line about a model; one that cannot be read says why."""
+def _row(name: str, folder: Path) -> dict[str, str]:
+    """Row of the table of models."""
     try:
         card = read_card(folder)
     except (OSError, ValueError) as error:
-        return {"name": name, "elements": f"cannot be read: {error}", "folder": str(folder)}
+        return {"name": name, "error": str(error)}
     errors = card.metrics.get("test") or card.metrics.get("valid") or {}
     units = card.metrics.get("units", {})
-    named = [
-        f"{kind} {errors[f'{kind}_mae']:.3g} {units.get(kind, '')}".strip()
-        for kind in ("energy", "forces")
-        if f"{kind}_mae" in errors
-    ]
+
+    def error_of(kind: str) -> str:
+        value = errors.get(f"{kind}_mae")
+        return "–" if value is None else f"{value:.3g} {units.get(kind, '')}".strip()
+
     return {
         "name": name,
         "elements": " ".join(card.potential.get("elements", ())),
-        "mean absolute errors": ", ".join(named) or "unknown",
-        "electrostatics": str(card.potential.get("head", "")),
-        "size": f"{(folder / WEIGHTS_FILE).stat().st_size / 1000:.0f} kB",
-        "license": card.license or "unknown",
-        "folder": str(folder),
+        "made for": shorten(card.description, 44, placeholder=" …") or "–",
+        "periodic": _periodicity(card),
+        "charges": "–" if card.charge_range is None else _range(card.charge_range),
+        "energy": error_of("energy"),
+        "forces": error_of("forces"),
     }
+
+
+def _periodicity(card: ModelCard) -> str:
+    """Whether the training structures were molecules (0D) or crystals and liquids (3D)."""
+    domain = card.data.get("domain") or {}
+    return {True: "3D", False: "0D"}.get(domain.get("periodic"), "–")
+
+
+def models_with(elements: Iterable[str]) -> list[str]:
+    """Return the names of the shipped and registered models that know all of some elements."""
+    wanted = set(elements)
+    names = []
+    for name, folder in sorted(available_models().items()):
+        try:
+            known = read_card(folder).potential.get("elements", ())
+        except (OSError, ValueError):
+            continue
+        if wanted <= set(known):
+            names.append(name)
+    return names
 
 
 def _version(distribution: str) -> str:
@@ -103,7 +132,7 @@ def _device() -> str:
 
 def _range(limits: tuple[float, float]) -> str:
     low, high = limits
-    return f"{low:g} to {high:g} e"
+    return f"{low:g} e" if low == high else f"{low:g} to {high:g} e"
 
 
 def _short(value: object) -> str:

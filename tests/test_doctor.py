@@ -105,8 +105,19 @@ def test_models_are_listed(monkeypatch, model, capsys):
     (broken / "card.json").write_text("{}")
     assert cli.main(["models"]) == 0
     printed = capsys.readouterr().out
-    for text in ("water-small", "tiny", "H O", "forces 13.4 meV/Å", "MIT", "kB", "cannot be read"):
-        assert text in printed
+    assert "broken cannot be read" in printed
+    lines = {line.split()[0]: line for line in printed.splitlines() if line}
+    assert lines["name"].split() == [
+        "name", "elements", "made", "for", "periodic", "charges", "energy", "forces",
+    ]  # fmt: skip
+    for text in ("H O", "13.4 meV/Å", "0.184 meV/atom", "0 e", "Liquid water"):
+        assert text in lines["water"]
+    assert {"water-small", "tiny", "organics"} <= set(lines)
+    assert len(lines) < len(available_models()) + 8  # one line each
+    assert cli.main(["info", "water"]) == 0
+    printed = capsys.readouterr().out
+    assert "MIT" in printed
+    assert "kB" in printed
 
 
 @pytest.mark.slow

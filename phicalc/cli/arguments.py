@@ -1,7 +1,7 @@
 """Arguments that several verbs share, and what is made of them."""
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from phicalc.calculators.committee import CommitteeCalculator, is_committee
@@ -86,3 +86,13 @@ def print_table(rows: Mapping[str, str]) -> None:
     width = max(map(len, rows))
     for name, text in rows.items():
         print(f"{name:<{width}}  {text}")
+
+
+def print_columns(rows: Sequence[Mapping[str, str]]) -> None:
+    """Print rows of the same entries as a table with a line of names."""
+    if not rows:
+        return
+    lines = [{name: name for name in rows[0]}, *rows]
+    widths = {name: max(len(line[name]) for line in lines) for name in rows[0]}
+    for line in lines:
+        print("  ".join(f"{line[name]:<{widths[name]}}" for name in widths).rstrip())

@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import Any
 
-from phicalc.data.config import KeysConfig
+from phicalc.cli.keys import add_keys, keys_of
 from phicalc.data.inspection_page import inspect_files
 from phicalc.labelling import CalculatorSpec, DynamicsSampler, RattleSampler, label
 from phicalc.labelling.calculators import XTB_METHODS
@@ -133,16 +133,11 @@ def add_data(verb: argparse.ArgumentParser) -> None:
         "sums of charges and forces, units and signs, overlapping atoms. The exit code is 1 if "
         "something looks wrong."
     )
-    verb.add_argument("files", nargs="+", help="extended XYZ files, looked at together")
-    verb.add_argument("--output", help="folder for a page with pictures")
-    group = verb.add_argument_group("names of the labels in the files")
-    for name in KeysConfig.__dataclass_fields__:
-        choices = ("centre_of_mass", "coordinates") if name == "dipole_origin" else None
-        flag = f"--{name.replace('_', '-')}"
-        group.add_argument(flag, default=getattr(KeysConfig, name), choices=choices, help="key")
+    verb.add_argument("files", nargs="+", help="check these extended XYZ files together")
+    verb.add_argument("--output", help="write a page with pictures into this folder")
+    add_keys(verb, "the name of the label")
 
 
 def _data(options: argparse.Namespace) -> int:
-    keys = KeysConfig(**{name: getattr(options, name) for name in KeysConfig.__dataclass_fields__})
-    found = inspect_files(options.files, options.output, keys=keys)
+    found = inspect_files(options.files, options.output, keys=keys_of(options))
     return 0 if found.is_sound else 1

@@ -2,8 +2,14 @@
 
 import argparse
 import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
-from phicalc.cli.arguments import print_table
+from phicalc.calculators.committee import is_committee, members_of
+from phicalc.checkpoint import read_card
+from phicalc.cli.arguments import print_columns, print_table
+from phicalc.cli.keys import add_keys, keys_of
 from phicalc.doctor import examine
 from phicalc.info import describe_installation, describe_model, list_models
 from phicalc.training import evaluate_model, train_committee_from_yaml, train_from_yaml
@@ -12,8 +18,10 @@ from phicalc.training import evaluate_model, train_committee_from_yaml, train_fr
 def add_train(verb: argparse.ArgumentParser) -> None:
     """Training from a YAML file."""
     verb.set_defaults(run=_train)
-    verb.add_argument("config", help="YAML file")
-    verb.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings that go before")
+    verb.add_argument("config", help="read the settings from this YAML file")
+    verb.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="override settings of the file"
+    )
     verb.add_argument(
         "--finetune", metavar="MODEL", help="start from the weights of this model (same network)"
     )
@@ -35,20 +43,32 @@ def _train(options: argparse.Namespace) -> None:
 def add_evaluate(verb: argparse.ArgumentParser) -> None:
     """Errors on labelled structures."""
     verb.set_defaults(run=_evaluate)
-    verb.add_argument("model", help="name or folder of a model")
+    verb.add_argument("model", help="name or folder of a model, or folder of a committee")
     verb.add_argument("data", help="extended XYZ file with labels")
-    verb.add_argument("--output", help="folder for the errors and pictures")
+    verb.add_argument("--output", help="write errors and pictures into this folder")
     verb.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
+    add_keys(verb, "those of the training data")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    evaluate_model(options.model, options.data, options.output, device=options.device)
+    members = members_of(options.model) if is_committee(options.model) else None
+    known = _training_keys(members[0] if members else options.model)
+    keys = keys_of(options, known)
+    evaluate_model(
+        members or options.model, options.data, options.output, keys=keys, device=options.device
+    )
+
+
+def _training_keys(model: str | Path) -> Mapping[str, Any]:
+    """Names of the labels in the data that a model was trained on, as its card records them."""
+    keys = read_card(model).training.get("config", {}).get("data", {}).get("keys", {})
+    return keys if isinstance(keys, Mapping) else {}
 
 
 def add_info(verb: argparse.ArgumentParser) -> None:
     """Versions, engines, devices and models."""
     verb.set_defaults(run=_info)
-    verb.add_argument("model", nargs="?", help="show the card of this model instead")
+    verb.add_argument("model", nargs="?", help="show the card of this model")
 
 
 def _info(options: argparse.Namespace) -> None:
@@ -61,17 +81,22 @@ def add_models(verb: argparse.ArgumentParser) -> None:
 
 
 def _models(_: argparse.Namespace) -> None:
-    for model in list_models():
-        print(model.pop("name"))
-        for name, text in model.items():
-            print(f"  {name:<20} {text}")
+    rows = list_models()
+    print_columns([row for row in rows if "error" not in row])
+    for row in rows:
+        if "error" in row:
+            print(f"{row['name']} cannot be read: {row['error']}")
+    print(
+        "\nenergy, forces: mean absolute errors on structures kept out of the training\n"
+        "details, limits, license: phicalc info NAME"
+    )
 
 
 def add_doctor(verb: argparse.ArgumentParser) -> None:
     """Examine the installation."""
     verb.set_defaults(run=_doctor)
-    verb.add_argument("--no-compile", action="store_true", help="leave out the compiler (seconds)")
-    verb.add_argument("--device", default="auto", help="where to try models: auto, cpu, cuda, …")
+    verb.add_argument("--no-compile", action="store_true", help="skip the compiler (seconds)")
+    verb.add_argument("--device", default="auto", help="try the models on auto, cpu, cuda, …")
 
 
 def _doctor(options: argparse.Namespace) -> None:

@@ -65,17 +65,52 @@ def evaluate_samples(
 
     Stress is compared where there is a label and the cell is periodic in three dimensions.
     """
+    return evaluate_members([potential], [samples], batch_size)
+
+
+def evaluate_members(
+    members: Sequence[Potential], prepared: Sequence[Sequence[Sample]], batch_size: int = 4
+) -> Evaluation:
+    """Compare the mean of some potentials with the labels of samples.
+
+    Parameters
+    ----------
+    members
+        The potentials.
+    prepared
+        For each of them the same samples, prepared for it.
+    batch_size
+        Structures evaluated at a time.
+    """
+    samples = prepared[0]
     with_stress = [i for i, sample in enumerate(samples) if _has_stress(sample)]
     without = [i for i in range(len(samples)) if i not in set(with_stress)]
     sums, rows = ErrorSums(), []
     for group, stress in ((with_stress, True), (without, False)):
         plan = [[group[i] for i in batch] for batch in batch_plan(len(group), batch_size)]
-        for batch in batches(samples, plan, potential.device):
-            prediction = predict(potential, batch.graph, stress=stress)
-            sums.add(errors(prediction, batch.labels, batch.graph))
-            rows.append(_points(prediction, batch))
+        streams = [
+            batches(own, plan, potential.device)
+            for potential, own in zip(members, prepared, strict=True)
+        ]
+        for parts in zip(*streams, strict=True):
+            found = [
+                predict(potential, part.graph, stress=stress)
+                for potential, part in zip(members, parts, strict=True)
+            ]
+            prediction = found[0] if len(found) == 1 else _mean(found)
+            sums.add(errors(prediction, parts[0].labels, parts[0].graph))
+            rows.append(_points(prediction, parts[0]))
     points = {key: np.concatenate([row[key] for row in rows]) for key in rows[0]}
     return Evaluation(sums.metrics(), _forces_by_element(points), _charges(points), _parity(points))
+
+
+def _mean(predictions: Sequence[Prediction]) -> Prediction:
+    """Return the mean of predictions for one batch, of everything that all of them have."""
+    means = {}
+    for name in ("energy", "atomic_energies", "forces", "stress", "charges", "atomic_dipoles"):
+        values = [getattr(prediction, name) for prediction in predictions]
+        means[name] = None if any(v is None for v in values) else torch.stack(values).mean(0)
+    return Prediction(**means, terms={})
 
 
 def born_charge_errors(
@@ -156,7 +191,7 @@ def _parity(points: dict[str, np.ndarray]) -> dict[str, tuple[np.ndarray, np.nda
 
 
 def evaluate_model(
-    model: str | Path | Potential,
+    model: str | Path | Potential | Sequence[str | Path | Potential],
     data: str | Path | Sequence[Atoms],
     output: str | Path | None = None,
     *,
@@ -172,7 +207,8 @@ def evaluate_model(
     Parameters
     ----------
     model
-        Name, folder or file of a model as for `phicalc.checkpoint.load_model`, or a potential.
+        Name, folder or file of a model as for `phicalc.checkpoint.load_model`, or a potential;
+        several of them are a committee, whose mean is compared.
     data
         Extended XYZ file (plain or ``.gz``), or structures with labels.
     output
@@ -199,7 +235,9 @@ def evaluate_model(
     ValueError
         For data without labels, without structures, or with elements the model does not know.
     """
-    potential = _resolve(model, device, dtype)
+    several = not isinstance(model, str | Path | Potential)
+    members = [_resolve(one, device, dtype) for one in (model if several else [model])]
+    potential = members[0]
     if isinstance(data, str | Path):
         frames = read_frames(find_data_file(data), keys)
     else:
@@ -207,17 +245,20 @@ def evaluate_model(
     frames = frames[:max_frames]
     if not frames:
         raise ValueError("there are no structures to evaluate; `data` is empty")
+    elements = set.intersection(*(set(member.elements) for member in members))
     for frame in frames:
-        unknown = set(frame.atoms.numbers.tolist()) - set(potential.elements)
+        unknown = set(frame.atoms.numbers.tolist()) - elements
         if unknown:
             raise ValueError(
                 f"{frame.origin}: the model does not know "
                 f"{', '.join(chemical_symbols[z] for z in sorted(unknown))}; it knows "
-                f"{', '.join(chemical_symbols[z] for z in potential.elements)}"
+                f"{', '.join(chemical_symbols[z] for z in sorted(elements))}"
             )
-    samples = prepare_samples(make_samples(frames, potential.cutoff), potential)
-    evaluation = evaluate_samples(potential, samples, batch_size)
-    evaluation.metrics.update(born_charge_errors(potential, samples, frames, keys))
+    prepared = [prepare_samples(make_samples(frames, member.cutoff), member) for member in members]
+    evaluation = evaluate_members(members, prepared, batch_size)
+    if not several:
+        born = born_charge_errors(potential, prepared[0], frames, keys)
+        evaluation.metrics.update(born)
     if not evaluation.metrics:
         raise ValueError("the structures have no labels to compare with; check `keys`")
     result = {"n_structures": len(frames), **evaluation.to_dict()}
