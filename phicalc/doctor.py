@@ -22,6 +22,7 @@ from phicalc.compiled import cache_folder
 from phicalc.compiled.store import make_private
 from phicalc.compiled.tracing import compile_functions, load_function, trace
 from phicalc.compiled.trust import distrust
+from phicalc.hints import install_hint
 from phicalc.structures import evaluate_structures, read_structures, write_structures
 
 #: Reference values of a model, in its folder.
@@ -32,13 +33,15 @@ TOLERANCES = {
     "float64": {"energy": 1e-7, "forces": 1e-6, "stress": 1e-7, "charges": 1e-6},
     "float32": {"energy": 1e-5, "forces": 1e-3, "stress": 1e-5, "charges": 1e-4},
 }
-#: What the extras of optional libraries are for.
+#: Optional libraries: what each is for, its extra, and options of pip.
 OPTIONAL = {
-    "matscipy": "elastic constants (pip install 'phicalc[materials]')",
-    "spglib": "symmetry (pip install 'phicalc[materials]')",
-    "pymatgen": "structures of pymatgen (pip install 'phicalc[materials]')",
-    "phonopy": "phonons (pip install 'phicalc[phonons]')",
-    "torch_cluster": "another neighbour engine (--no-build-isolation 'phicalc[cluster]')",
+    "matscipy": ("elastic constants", "materials", ""),
+    "spglib": ("symmetry", "materials", ""),
+    "pymatgen": ("structures of pymatgen", "materials", ""),
+    "phonopy": ("phonons", "phonons", ""),
+    "tblite": ("labels of xTB", "label", ""),
+    "distributed": ("clusters of dask", "distributed", ""),
+    "torch_cluster": ("another neighbor engine", "cluster", "--no-build-isolation"),
 }
 
 
@@ -201,7 +204,11 @@ def _applies(wanted: Requirement) -> bool:
 
 
 def _optional() -> Check:
-    missing = [f"{name}: {use}" for name, use in OPTIONAL.items() if find_spec(name) is None]
+    missing = [
+        f"{name}: {use} ({install_hint(extra, options=options)})"
+        for name, (use, extra, options) in OPTIONAL.items()
+        if find_spec(name) is None
+    ]
     return Check("optional libraries", True, "all there" if not missing else
                  "not installed: " + "; ".join(missing))  # fmt: skip
 

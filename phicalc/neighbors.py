@@ -17,6 +17,8 @@ from numpy import ndarray
 from torch import Tensor
 from vesin import NeighborList as VesinNeighborList
 
+from phicalc.hints import install_hint
+
 
 class NeighborList(NamedTuple):
     """Directed pairs of atoms within a cutoff.
@@ -293,7 +295,7 @@ def _matscipy(positions: Float64[ndarray, "n_atoms 3"], box: _Box, cutoff: float
     try:
         from matscipy.neighbours import neighbour_list
     except ImportError as error:
-        raise _missing("matscipy", 'pip install "phicalc[materials]"', error) from error
+        raise _missing("matscipy", install_hint("materials"), error) from error
     # Every bin takes memory, also an empty one.
     moved, vectors, reach = _enclose(positions, box, cutoff, lambda bins: bool(bins.prod() > 1e6))
     centres, neighbors, shifts, distances = neighbour_list(
@@ -310,7 +312,7 @@ def _torch_cluster(positions: Float64[ndarray, "n_atoms 3"], box: _Box, cutoff: 
     try:
         from torch_cluster import radius
     except (ImportError, OSError) as error:  # OSError: compiled against another torch
-        command = 'pip install --no-build-isolation "phicalc[cluster]"'
+        command = install_hint("cluster", options="--no-build-isolation")
         raise _missing("torch_cluster", command, error) from error
 
     def search(centres: ndarray, ghosts: ndarray) -> tuple[ndarray, ndarray]:

@@ -15,6 +15,7 @@ from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS, FIRE, LBFGS
 from ase.optimize.optimize import Optimizer
 
+from phicalc.hints import install_hint
 from phicalc.structures import Structure, like, snapshot, to_atoms
 from phicalc.structures.portable import Translation, translate, warn_of_changes
 
@@ -135,7 +136,7 @@ def _symmetry_kept(atoms: Atoms, wanted: bool) -> Iterator[None]:
         kept = FixSymmetry(atoms)
     except ImportError as error:
         raise ImportError(
-            f"keeping the space group needs spglib ({error}): pip install 'phicalc[materials]'"
+            f"keeping the space group needs spglib ({error}): {install_hint('materials')}"
         ) from error
     atoms.set_constraint([*constraints, kept])
     try:

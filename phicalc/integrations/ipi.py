@@ -16,9 +16,13 @@ from ase.calculators.socketio import (
     actualunixsocketname,
 )
 from ase.parallel import world
+from jaxtyping import Float64
 
 #: Seconds between two attempts to reach a server that is not there yet.
 _RETRY_INTERVAL = 0.1
+
+#: What a server may say, in the words of the protocol.
+_MESSAGES = ("STATUS", "POSDATA", "GETFORCE", "EXIT")
 
 #: What a server that is not there yet answers.
 _NOT_YET = (ConnectionRefusedError, FileNotFoundError)
@@ -70,8 +74,8 @@ def serve(
     Raises
     ------
     ValueError
-        If there is no calculator, or port and socket are both given, or the server has another
-        number of atoms.
+        If there is no calculator, or port and socket are both given, or the port does not exist,
+        or the server has another number of atoms or does not keep to the protocol.
     OSError
         If there is no server.
     """
@@ -79,6 +83,8 @@ def serve(
         raise ValueError("serving needs a calculator: set atoms.calc first")
     if port is not None and unixsocket is not None:
         raise ValueError(f"give port or unixsocket, not both: got {port} and {unixsocket!r}")
+    if port is not None and not 0 < port < 65536:
+        raise ValueError(f"port must be a number from 1 to 65535, got {port}")
     protocol = _Protocol(_connect(host, port, unixsocket, wait), atoms)
     structures = 0
     try:
@@ -97,23 +103,56 @@ class _Protocol(IPIProtocol):
         super().__init__(connection)
         self.atoms = atoms
         self.last_message = ""
+        self._next = "POSDATA"
 
     def recvmsg(self) -> str:
-        self.last_message = super().recvmsg()
-        return self.last_message
+        try:
+            message = super().recvmsg()
+        except UnicodeDecodeError as error:
+            raise _broken(f"it sent {error.object!r}") from error
+        if message not in _MESSAGES:
+            raise _broken(f"it sent {message!r}, expected one of {', '.join(_MESSAGES)}")
+        if message in ("POSDATA", "GETFORCE"):
+            if message != self._next:
+                raise _broken(f"it sent {message} out of turn, expected {self._next}")
+            self._next = "GETFORCE" if message == "POSDATA" else "POSDATA"
+        self.last_message = message
+        return message
 
-    def recvposdata(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        cell, inverse, positions = super().recvposdata()
-        if len(positions) != len(self.atoms):
+    def recvposdata(
+        self,
+    ) -> tuple[
+        Float64[np.ndarray, "3 3"], Float64[np.ndarray, "3 3"], Float64[np.ndarray, "n_atoms 3"]
+    ]:
+        """Receive cell (Å), inverse cell (1/Å) and positions (Å)."""
+        cell = self._receive((3, 3), np.float64).T.copy()
+        inverse = self._receive((3, 3), np.float64).T.copy()
+        n_atoms = int(self._receive((1,), np.int32)[0])
+        if n_atoms != len(self.atoms):  # before memory is reserved for them
             raise ValueError(
-                f"the server sends {len(positions)} atoms and the structure has "
+                f"the server sends {n_atoms} atoms and the structure has "
                 f"{len(self.atoms)}: give both the same file"
             )
-        return cell, inverse, positions
+        positions = self._receive((n_atoms, 3), np.float64)
+        return cell * units.Bohr, inverse / units.Bohr, positions * units.Bohr
+
+    def _receive(self, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+        """Receive finite numbers."""
+        try:
+            return super().recv(shape, dtype)
+        except AssertionError as error:
+            raise _broken("it sent numbers that are not finite") from error
 
     def sendforce(self, energy: float, forces: np.ndarray, virial: np.ndarray, *_: Any) -> None:
         extra = np.frombuffer(json.dumps(_beyond_forces(self.atoms)).encode(), np.byte)
         super().sendforce(energy, forces, virial, extra)
+
+
+def _broken(what: str) -> ValueError:
+    return ValueError(
+        f"the server does not keep to the protocol of i-PI: {what}. Check the address, and that "
+        "the program behind it is a server of this protocol"
+    )
 
 
 def _beyond_forces(atoms: Atoms) -> dict[str, Any]:

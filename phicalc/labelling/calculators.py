@@ -12,6 +12,7 @@ from typing import Any, Literal
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 
+from phicalc.hints import install_hint
 from phicalc.schema import checked, settings
 from phicalc.schema.words import hint
 
@@ -174,7 +175,5 @@ def _tblite() -> Any:
     try:
         from tblite.ase import TBLite
     except ImportError as error:
-        raise ImportError(
-            "xTB labels need tblite: pip install 'phicalc[label]' (or tblite)"
-        ) from error
+        raise ImportError(f"xTB labels need tblite ({error}): {install_hint('label')}") from error
     return TBLite

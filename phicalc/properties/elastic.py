@@ -8,6 +8,7 @@ from ase.calculators.calculator import Calculator
 from ase.optimize import BFGS
 from ase.spacegroup.symmetrize import check_symmetry
 
+from phicalc.hints import install_hint
 from phicalc.properties.start import need_crystal, prepare, warn_unrelaxed
 from phicalc.structures import Structure
 
@@ -120,8 +121,7 @@ def _elasticity():  # type: ignore[no-untyped-def]  # a library without types
         from matscipy import elasticity
     except ImportError as error:
         raise ImportError(
-            f"elastic constants need matscipy and spglib ({error}): "
-            "pip install 'phicalc[materials]'"
+            f"elastic constants need matscipy and spglib ({error}): {install_hint('materials')}"
         ) from error
     return elasticity
 

@@ -8,6 +8,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 from ase.dft.kpoints import BandPath
 
+from phicalc.hints import install_hint
 from phicalc.pictures import BLUE, GREY, RED, formula_of, new_figure
 from phicalc.properties.start import need_crystal, prepare, warn_unrelaxed
 from phicalc.structures import Structure
@@ -127,9 +128,7 @@ def _engine(atoms: Atoms, supercell: tuple[int, int, int] | None) -> Any:
         from phonopy.structure.atoms import PhonopyAtoms
         from phonopy.structure.cells import guess_primitive_matrix
     except ImportError as error:
-        raise ImportError(
-            f"phonons need phonopy ({error}): pip install 'phicalc[phonons]'"
-        ) from error
+        raise ImportError(f"phonons need phonopy ({error}): {install_hint('phonons')}") from error
     if supercell is None:
         repeats = np.ceil(10.0 / atoms.cell.lengths() - 1e-6).astype(int)
         supercell = (int(repeats[0]), int(repeats[1]), int(repeats[2]))

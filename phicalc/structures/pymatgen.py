@@ -6,6 +6,7 @@ import numpy as np
 from ase import Atoms
 from ase.geometry import complete_cell
 
+from phicalc.hints import install_hint
 from phicalc.structures.occupancy import TOLERANCE, DisorderError
 
 #: `ase.Atoms`, or a `Structure` or `Molecule` of pymatgen (optional: hence no narrower type).
@@ -100,6 +101,6 @@ def _pymatgen() -> tuple[Any, Any]:
         from pymatgen.io.ase import AseAtomsAdaptor
     except ImportError as error:
         raise ImportError(
-            f"structures of pymatgen need pymatgen ({error}): pip install 'phicalc[materials]'"
+            f"structures of pymatgen need pymatgen ({error}): {install_hint('materials')}"
         ) from error
     return core, AseAtomsAdaptor

@@ -108,6 +108,49 @@ def test_a_server_gets_the_numbers_of_the_calculator(kind, name, pool, calculato
     assert served.result(PATIENCE) == Served(2, finished=False)
 
 
+def positions_of(cell: np.ndarray, n_atoms: int, value: float) -> bytes:
+    """Everything that follows POSDATA."""
+    numbers = [*cell.ravel(), *cell.ravel()]
+    counted = np.array(numbers).tobytes() + np.array([n_atoms], np.int32).tobytes()
+    return counted + np.full(18, value).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("sent", "message"),
+    [
+        (b"HTTP/1.1 400", "it sent 'HTTP/1.1 400', expected one of STATUS"),
+        (b"\xff" * 12, "does not keep to the protocol of i-PI: it sent b"),
+        (b"INIT".ljust(12), "it sent 'INIT', expected one of"),
+        (b"GETFORCE".ljust(12), "it sent GETFORCE out of turn, expected POSDATA"),
+        (b"POSDATA".ljust(12) + positions_of(np.eye(3), 7, 0.0), "sends 7 atoms and the .* has 6"),
+        (b"POSDATA".ljust(12) + positions_of(np.eye(3), -1, 0.0), "sends -1 atoms"),
+        (b"POSDATA".ljust(12) + positions_of(np.eye(3), 2**31 - 1, 0.0), "sends 2147483647 atoms"),
+        (b"POSDATA".ljust(12) + positions_of(np.eye(3) * np.nan, 6, 0.0), "are not finite"),
+        (b"POSDATA".ljust(12) + positions_of(np.eye(3), 6, np.inf), "are not finite"),
+    ],
+)
+def test_what_breaks_the_protocol_is_named(sent, message, pool, calculator):
+    atoms = water_box(2, density=0.3)
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        port = listening.getsockname()[1]
+        served = client(pool, atoms, calculator, host="127.0.0.1", port=port)
+        connection, _ = listening.accept()
+        with connection:
+            connection.sendall(sent)
+            with pytest.raises(ValueError, match=message):
+                served.result(PATIENCE)
+
+
+@pytest.mark.parametrize("port", [99999, 0, -1, 65536])
+def test_ports_that_do_not_exist_are_refused(port, calculator):
+    atoms = water_box(1, density=0.3)
+    atoms.calc = calculator
+    with pytest.raises(ValueError, match=f"port must be a number from 1 to 65535, got {port}"):
+        serve(atoms, port=port, wait=0.0)
+
+
 def test_charges_and_dipole_follow_in_atomic_units(name, pool, calculator):
     atoms = water_box(1, density=0.1)
     atoms.pbc = False
