@@ -6,7 +6,6 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from jaxtyping import Float64
-from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from phicalc.electrostatics.sums.coulomb import CoulombSum
@@ -36,6 +35,8 @@ def frozen(
 
 def _frozen_pairs(coulomb: CoulombSum) -> _Map:
     """Pair part of A as a sparse matrix."""
+    from scipy.sparse import csr_matrix
+
     first, second = coulomb.plan.pair_index
     if first.device.type != "cpu":
         return coulomb.potential_of_pairs
@@ -53,6 +54,8 @@ def _frozen_pairs(coulomb: CoulombSum) -> _Map:
 
 def _frozen_mesh(mesh: MeshSum) -> _Map:
     """Mesh part of A, with the shares of every charge as a sparse matrix."""
+    from scipy.sparse import csr_matrix
+
     if mesh.offset.device.type != "cpu":
         return mesh.potential
     n, shape, n_nodes = mesh.offset.shape[1], mesh.shape, mesh.order**3
