@@ -33,3 +33,9 @@ KM_PER_MOL_PER_SQUARE_CHARGE_PER_AMU = (
     / (12 * constants.epsilon_0 * constants.c**2 * constants.atomic_mass)
     / constants.kilo
 )
+
+#: ħ in √(eV amu) Å (0.06465…): times the square root of a force constant in eV/(Å² amu), an energy.
+PLANCK = constants.hbar / constants.angstrom / math.sqrt(constants.e * constants.atomic_mass)
+
+#: 1 cm⁻¹ in eV (1.2398…e-4).
+EV_PER_WAVENUMBER = constants.h * constants.c / constants.centi / constants.e

@@ -149,10 +149,11 @@ def _vibrations(options: argparse.Namespace) -> None:
     for number, (frequency, strength) in enumerate(zip(found.frequencies, strengths, strict=True)):
         intensity = "–" if np.isnan(strength) else f"{strength:.2f}"
         print(f"{number:>4} {frequency:>10.1f} {intensity:>10}")
+    largest = np.abs(found.rigid).max(initial=0.0)
     rows = {
         "zero-point energy": f"{found.zero_point_energy:.4f} eV",
         "imaginary": f"{found.n_imaginary} (0 at a minimum)",
-        "left out": f"{len(found.rigid)} rigid motions, up to {np.abs(found.rigid).max():.1f} cm⁻¹",
+        "left out": f"{len(found.rigid)} rigid motions, up to {largest:.1f} cm⁻¹",
     }
     print_table(rows | ({} if picture is None else {"picture": str(picture)}))
     _save(options, found._asdict())

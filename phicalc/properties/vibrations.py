@@ -1,33 +1,34 @@
 """Normal modes of a molecule: frequencies, infrared intensities, zero-point energy."""
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from ase import Atoms, units
+from ase import Atoms
 from ase.calculators.calculator import Calculator
-from ase.vibrations import Infrared, Vibrations
+from jaxtyping import Float64
+from numpy import ndarray
 
 from phicalc.pictures import BLUE, GREY, RED, formula_of, new_figure
+from phicalc.properties.rigid import allowed_motions, free_rigid_motions, rigid_motions
 from phicalc.properties.start import prepare, warn_unrelaxed
 from phicalc.structures import Structure
-from phicalc.units import KM_PER_MOL_PER_SQUARE_CHARGE_PER_AMU
+from phicalc.units import EV_PER_WAVENUMBER, KM_PER_MOL_PER_SQUARE_CHARGE_PER_AMU, PLANCK
 
 #: cm⁻¹: width of the lines in the picture.
 LINE_WIDTH = 15.0
 
 
 class VibrationResult(NamedTuple):
-    """Harmonic vibrations, without the motions of the whole molecule."""
+    """Harmonic vibrations, without the motions of the whole structure."""
 
-    frequencies: np.ndarray
-    """cm⁻¹, ascending; imaginary ones negative, (n_modes,)."""
-    intensities: np.ndarray | None
-    """Infrared, km/mol, (n_modes,); None without a dipole."""
-    modes: np.ndarray
-    """Displacements of normalised modes, (n_modes, n_atoms, 3)."""
-    rigid: np.ndarray
+    frequencies: Float64[ndarray, " n_modes"]
+    """cm⁻¹, ascending; imaginary ones negative."""
+    intensities: Float64[ndarray, " n_modes"] | None
+    """Infrared, km/mol; None without a dipole."""
+    modes: Float64[ndarray, "n_modes n_atoms 3"]
+    """Displacements in 1/√amu, per Å √amu of the normal coordinate."""
+    rigid: Float64[ndarray, " n_rigid"]
     """cm⁻¹ of the translations and rotations left out, which should be small."""
     zero_point_energy: float
     """eV, of the real frequencies."""
@@ -42,13 +43,17 @@ def vibrations(
     delta: float = 0.005,
     picture: str | Path | None = None,
 ) -> VibrationResult:
-    """Compute harmonic vibrations by central differences of forces and dipoles (ASE).
+    """Compute harmonic vibrations by central differences of forces and dipoles.
+
+    Translations and rotations of the whole structure are projected out before the frequencies are
+    computed, as far as periodicity, constraints and an external field leave them free: three of
+    each in a molecule, two rotations if it is linear, none in a crystal; about the fixed atom if
+    there is one. What constraints fix does not move.
 
     Parameters
     ----------
     structure
-        Relaxed molecule; left alone. In periodic structures three translations are left out, and
-        there are no infrared intensities.
+        Relaxed molecule or crystal; left alone. Periodic structures have no infrared intensities.
     calculator
         Any ASE calculator; that of the atoms by default. Use ``dtype="float64"`` with ours: the
         noise of single precision shows in soft modes.
@@ -60,53 +65,91 @@ def vibrations(
     Raises
     ------
     ValueError
-        Without a calculator or atoms, or for a picture without intensities.
+        Without a calculator or atoms, for a picture without intensities, or constraints that are
+        not linear in the displacements.
+
+    References
+    ----------
+    Wilson, Decius and Cross, *Molecular Vibrations*, McGraw-Hill 1955.
     """
     atoms = prepare(structure, calculator, "vibrations")
     if not delta > 0:
         raise ValueError(f"delta must be positive (Å), got {delta}")
-    warn_unrelaxed(atoms, "vibrations")
     has_dipole = "dipole" in atoms.calc.implemented_properties and not atoms.pbc.any()
     if picture is not None and not has_dipole:
         raise ValueError(
             "a picture of the infrared spectrum needs a molecule without periodic directions and a "
             "calculator with dipoles"
         )
-    kind = Infrared if has_dipole else Vibrations
-    with TemporaryDirectory() as folder:
-        finite: Any = kind(atoms, name=f"{folder}/displaced", delta=delta, nfree=2)
-        finite.run()
-        energies, modes = finite.get_vibrations().get_energies_and_modes()
-        absorbed = finite.intensities if isinstance(finite, Infrared) else None
-    frequencies = np.real(energies) - np.abs(np.imag(energies))  # eV; one part of each is zero
-    order = np.argsort(np.abs(frequencies), kind="stable")
-    n_rigid = min(_rigid_motions(atoms), len(order))
-    kept = order[n_rigid:][np.argsort(frequencies[order[n_rigid:]])]
-    intensities = None
-    if absorbed is not None:  # ASE has (D/Å)²/amu
-        intensities = absorbed[kept] * units.Debye**2 * KM_PER_MOL_PER_SQUARE_CHARGE_PER_AMU
-    result = VibrationResult(
-        frequencies=frequencies[kept] / units.invcm,
-        intensities=intensities,
-        modes=modes[kept],
-        rigid=frequencies[order[:n_rigid]] / units.invcm,
-        zero_point_energy=float(frequencies[kept].clip(0).sum() / 2),
-        n_imaginary=int((frequencies[kept] < 0).sum()),
-    )
+    allowed = allowed_motions(atoms)
+    warn_unrelaxed(atoms, "vibrations")
+    hessian, dipoles = _derivatives(atoms, delta, has_dipole)
+    rigid = free_rigid_motions(rigid_motions(atoms, hessian, _external_field(atoms)), allowed)
+    result = _harmonic(hessian, dipoles, atoms.get_masses(), allowed, rigid)
     if picture is not None:
         _draw(result, formula_of(atoms), Path(picture))
     return result
 
 
-def _rigid_motions(atoms: Atoms) -> int:
-    """Count translations and rotations of the whole that cost no energy."""
-    if atoms.constraints:
-        return 0
-    if atoms.pbc.any():
-        return 3
-    arms = atoms.positions - atoms.get_center_of_mass()
-    size = max(float(np.abs(arms).max()), 1e-12)
-    return 3 + {0: 0, 1: 2, 2: 3, 3: 3}[int(np.linalg.matrix_rank(arms, tol=1e-3 * size))]
+def _external_field(atoms: Atoms) -> Float64[ndarray, "3"]:
+    """Return the uniform field in V/Å in which our calculators compute the atoms."""
+    parameters = getattr(atoms.calc, "parameters", None) or {}
+    field = atoms.info.get("external_field", parameters.get("external_field"))
+    return np.zeros(3) if field is None else np.asarray(field, dtype=float)
+
+
+def _derivatives(
+    atoms: Atoms, delta: float, has_dipole: bool
+) -> tuple[
+    Float64[ndarray, "n_coordinates n_coordinates"], Float64[ndarray, "n_coordinates 3"] | None
+]:
+    """Second derivatives of the energy in eV/Å², and those of the dipole in e."""
+    moved = atoms.copy()
+    moved.set_constraint()
+    moved.calc = atoms.calc
+    start, step = atoms.positions.copy(), delta * np.eye(3 * len(atoms))
+    forces, dipoles = [], []
+    for change in np.concatenate([step, -step]):
+        moved.positions = start + change.reshape(-1, 3)
+        forces.append(moved.get_forces().ravel())
+        if has_dipole:
+            dipoles.append(moved.get_dipole_moment())
+    up, down = np.split(np.array(forces), 2)
+    hessian = (down - up) / (2 * delta)
+    if not has_dipole:
+        return (hessian + hessian.T) / 2, None
+    up, down = np.split(np.array(dipoles), 2)
+    return (hessian + hessian.T) / 2, (up - down) / (2 * delta)
+
+
+def _harmonic(
+    hessian: Float64[ndarray, "n_coordinates n_coordinates"],
+    dipoles: Float64[ndarray, "n_coordinates 3"] | None,
+    masses: Float64[ndarray, " n_atoms"],
+    allowed: Float64[ndarray, "n_coordinates n_free"],
+    rigid: Float64[ndarray, "n_coordinates n_rigid"],
+) -> VibrationResult:
+    """Diagonalise the mass-weighted Hessian among motions that are allowed and not rigid."""
+    weights = np.sqrt(np.repeat(masses, 3))[:, None]
+    whole, _ = np.linalg.qr(weights * rigid)
+    space, _, _ = np.linalg.svd(weights * allowed - whole @ (whole.T @ (weights * allowed)))
+    space = space[:, : allowed.shape[1] - rigid.shape[1]]
+    weighted = hessian / weights / weights.T
+    squares, mixtures = np.linalg.eigh(space.T @ weighted @ space)
+    modes = (space @ mixtures) / weights  # Å per √amu Å of the normal coordinate
+    energies = PLANCK * np.sign(squares) * np.sqrt(np.abs(squares))
+    of_rigid = np.linalg.eigvalsh(whole.T @ weighted @ whole)
+    intensities = None
+    if dipoles is not None:
+        intensities = ((modes.T @ dipoles) ** 2).sum(axis=1) * KM_PER_MOL_PER_SQUARE_CHARGE_PER_AMU
+    return VibrationResult(
+        frequencies=energies / EV_PER_WAVENUMBER,
+        intensities=intensities,
+        modes=modes.T.reshape(len(squares), len(masses), 3),
+        rigid=PLANCK * np.sign(of_rigid) * np.sqrt(np.abs(of_rigid)) / EV_PER_WAVENUMBER,
+        zero_point_energy=float(energies.clip(0).sum() / 2),
+        n_imaginary=int((energies < 0).sum()),
+    )
 
 
 def _draw(result: VibrationResult, name: str, path: Path) -> None:
