@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-from ase import Atoms
 from ase.data import atomic_numbers
 from ase.data.colors import jmol_colors
 from matplotlib.axes import Axes
@@ -50,10 +49,3 @@ def with_error(value: float, error: float) -> str:
         return f"{value:.4g}".replace("-", "−")
     digits = max(0, 1 - math.floor(math.log10(error)))
     return f"{value:.{digits}f} ± {error:.{digits}f}".replace("-", "−")
-
-
-def formula_of(atoms: Atoms) -> str:
-    """Return composition and multiplicity with subscripts: ``64 H₂O``."""
-    formula, count = atoms.symbols.formula.reduce()
-    name = str(formula.convert("hill")).translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
-    return f"{count} {name}"

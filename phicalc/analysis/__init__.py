@@ -3,7 +3,6 @@
 from phicalc.analysis.blocks import Estimate, block_average, jackknife
 from phicalc.analysis.diffusion import Diffusion, diffusion
 from phicalc.analysis.dipole import dielectric_constant, itinerant_dipole
-from phicalc.analysis.molecules import Molecules, find_molecules
 from phicalc.analysis.rdf import (
     PairDistribution,
     informative_pair,
@@ -13,6 +12,7 @@ from phicalc.analysis.rdf import (
 )
 from phicalc.analysis.spectra import Spectrum, infrared_spectrum, vibrational_density
 from phicalc.analysis.trajectory import Trajectory, read_trajectory
+from phicalc.structures.molecules import Molecules, find_molecules
 
 __all__ = [
     "Diffusion",

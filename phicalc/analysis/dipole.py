@@ -5,8 +5,8 @@ from ase import units
 
 from phicalc.analysis.blocks import Estimate, jackknife
 from phicalc.analysis.diffusion import periodic_projector
-from phicalc.analysis.molecules import BROKEN_STRETCH, longest_stretch
 from phicalc.analysis.trajectory import Trajectory
+from phicalc.structures.molecules import BROKEN_STRETCH, longest_stretch
 from phicalc.units import COULOMB_CONSTANT
 
 #: e: a molecule with a smaller mean charge is neutral.

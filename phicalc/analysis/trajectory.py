@@ -8,7 +8,7 @@ from ase import Atoms, units
 from ase.data import atomic_numbers
 from ase.geometry import complete_cell
 
-from phicalc.analysis.molecules import Molecules, find_molecules
+from phicalc.structures.molecules import Molecules, find_molecules
 
 
 class Trajectory(NamedTuple):

@@ -8,9 +8,9 @@ from ase import units
 from ase.calculators.calculator import Calculator
 from ase.eos import EquationOfState
 
-from phicalc.pictures import BLUE, RED, formula_of, new_figure
+from phicalc.pictures import BLUE, RED, new_figure
 from phicalc.properties.start import need_crystal, prepare, relax_positions
-from phicalc.structures import Structure
+from phicalc.structures import Structure, formula_of
 
 
 class EquationOfStateResult(NamedTuple):

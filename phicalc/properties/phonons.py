@@ -9,9 +9,9 @@ from ase.calculators.calculator import Calculator
 from ase.dft.kpoints import BandPath
 
 from phicalc.hints import install_hint
-from phicalc.pictures import BLUE, GREY, RED, formula_of, new_figure
+from phicalc.pictures import BLUE, GREY, RED, new_figure
 from phicalc.properties.start import need_crystal, prepare, warn_unrelaxed
-from phicalc.structures import Structure
+from phicalc.structures import Structure, formula_of
 from phicalc.units import WAVENUMBER_PER_INVERSE_FS
 
 #: 1 THz in cm⁻¹.

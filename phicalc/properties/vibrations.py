@@ -9,10 +9,10 @@ from ase.calculators.calculator import Calculator
 from jaxtyping import Float64
 from numpy import ndarray
 
-from phicalc.pictures import BLUE, GREY, RED, formula_of, new_figure
+from phicalc.pictures import BLUE, GREY, RED, new_figure
 from phicalc.properties.rigid import allowed_motions, free_rigid_motions, rigid_motions
 from phicalc.properties.start import prepare, warn_unrelaxed
-from phicalc.structures import Structure
+from phicalc.structures import Structure, formula_of
 from phicalc.units import EV_PER_WAVENUMBER, KM_PER_MOL_PER_SQUARE_CHARGE_PER_AMU, PLANCK
 
 #: cm⁻¹: width of the lines in the picture.

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING
 
 from phicalc._exports import lazy_exports
 from phicalc.structures.checks import check_structure
+from phicalc.structures.formula import formula_of
+from phicalc.structures.molecules import Molecules, find_molecules
 from phicalc.structures.occupancy import DisorderError, refuse_disorder
 from phicalc.structures.pymatgen import Structure, like, to_atoms, to_pymatgen
 from phicalc.structures.results import (
@@ -33,9 +35,12 @@ __all__ = [
     "LATTICE_SPACINGS",
     "RESULTS",
     "SMALLEST_OXYGEN_DISTANCE",
+    "Molecules",
     "Structure",
     "check_structure",
     "evaluate_structures",
+    "find_molecules",
+    "formula_of",
     "like",
     "read_structures",
     "refuse_disorder",

@@ -7,9 +7,9 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 
-from phicalc.analysis.molecules import find_molecules, longest_stretch
 from phicalc.analysis.trajectory import read_trajectory
 from phicalc.structures import water_box
+from phicalc.structures.molecules import find_molecules, longest_stretch
 
 from .runs import frames_of, trajectory_of
 

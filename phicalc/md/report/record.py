@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from phicalc.analysis import Estimate, Trajectory, block_average, read_trajectory
 from phicalc.md.folder import CONFIG_FILE, LOG_FILE, trajectory_of
 from phicalc.md.log import read_log
-from phicalc.pictures import formula_of
+from phicalc.structures import formula_of
 
 
 class Row(NamedTuple):
