@@ -35,6 +35,15 @@ _VOLUME_PER_ATOM = 25.0
 #: Real-space cutoffs in Å among which the cheapest sum is looked for.
 _CUTOFFS = [2.0 * 1.15**step for step in range(17)]
 
+#: Nanoseconds from which on longer cutoffs are tried, if the cell has this many times the volume of
+#: its atoms: the waves of an empty cell cost more than all pairs in it.
+_COSTLY, _EMPTY = 1e6, 40.0
+
+#: Sums of more waves take minutes and gigabytes whatever the number of atoms.
+_MOST_WAVES = 1e6
+#: Images of each atom that neighbor searches in a nearly empty cell shall find.
+_MOST_IMAGES = 1e4
+
 
 def choose(
     positions: Float64[Tensor, "n 3"],
@@ -69,7 +78,7 @@ def choose(
     Raises
     ------
     ValueError
-        For a direct sum of a periodic structure.
+        For a direct sum of a periodic structure, or a box too large for any sum.
     """
     if settings.intended_method == "direct" and bool(pbc.any()):
         raise ValueError(
@@ -85,11 +94,18 @@ def choose(
     wishes = (settings, with_mesh, applications)
     error = MARGIN * settings.force_accuracy
     alike = not narrower and bool((smearing == smearing[0]).all())
-    candidates = [
-        candidate
-        for splitting, cutoff in _splittings(ions, error, alike, settings)
-        for candidate in _sums(cell, pbc, ions, splitting, cutoff, *wishes)
-    ]
+
+    def sums(cutoffs: list[float]) -> list[tuple[float, SumParameters]]:
+        return [
+            candidate
+            for splitting, cutoff in _splittings(ions, error, alike, settings, cutoffs)
+            for candidate in _sums(cell, pbc, ions, splitting, cutoff, *wishes)
+        ]
+
+    candidates = sums(_CUTOFFS)
+    longer = _longer_cutoffs(cell, pbc, ions, settings)
+    if longer and min(candidates, default=(math.inf,))[0] > _COSTLY:
+        candidates += sums(longer)
     if not bool(pbc.any()) and settings.intended_method == "auto":
         candidates.append((0.5 * n_atoms**2 * PAIR_COST, direct))
     if not candidates:
@@ -97,7 +113,9 @@ def choose(
             f"no mesh of up to {_LONGEST_MESH} points per axis reaches force_accuracy="
             f"{settings.force_accuracy:g} eV/Å here: ask for less, or use another method"
         )
-    return min(candidates, key=lambda candidate: candidate[0])[1]
+    cheapest = min(candidates, key=lambda candidate: candidate[0])[1]
+    _refuse_too_many_waves(cheapest, cell, pbc)
+    return cheapest
 
 
 def survey(positions: Tensor, cell: Tensor, pbc: Tensor, smearing: Tensor, charge: float) -> Ions:
@@ -128,7 +146,12 @@ def _sums(
     per_wave = WAVE_COST + applications * WAVE_AGAIN
     per_share = SPREAD_COST + applications * SPREAD_AGAIN
     per_point = POINT_COST + applications * POINT_AGAIN
-    pairs = per_pair * 2 / 3 * math.pi * cutoff**3 * ions.n_atoms**2 / ions.volume
+    sphere = 4 / 3 * math.pi * cutoff**3
+    # Among atoms that sit together in a large cell there are no more pairs than atoms and images.
+    density = sphere / ions.volume
+    if cutoff > _CUTOFFS[-1] and not settings.real_cutoff:
+        density = min(density, _images(cell, pbc, cutoff))
+    pairs = per_pair * 0.5 * density * ions.n_atoms**2
     if method != "mesh":
         k_cutoff = settings.k_cutoff or accuracy.wave_cutoff(ions, splitting, error)
         waves = per_wave * ions.n_atoms * volume * k_cutoff**3 / (12 * math.pi**2)
@@ -148,8 +171,40 @@ def _sums(
         yield pairs + waves, SumParameters("mesh", splitting, cutoff, 0.0, mesh, order, length)
 
 
+def _longer_cutoffs(
+    cell: Float64[Tensor, "3 3"], pbc: Bool[Tensor, "3"], ions: Ions, settings: CoulombSettings
+) -> list[float]:
+    """Real-space cutoffs in Å up to the size of a box that is nearly empty; none in others."""
+    edges, volume = measures(complete_box(cell, pbc, max(2 * ions.extent, 1.0)))
+    if volume < _EMPTY * ions.volume or settings.real_cutoff:
+        return []
+    steps = math.ceil(math.log(max(max(edges) / _CUTOFFS[-1], 1.0)) / math.log(1.3))
+    cutoffs = [_CUTOFFS[-1] * 1.3**step for step in range(1, steps + 1)]
+    return [cutoff for cutoff in cutoffs if _images(cell, pbc, cutoff) < _MOST_IMAGES]
+
+
+def _images(cell: Float64[Tensor, "3 3"], pbc: Bool[Tensor, "3"], cutoff: float) -> float:
+    """Upper bound of the number of images of an atom within a cutoff in Å, itself included."""
+    heights = 1 / torch.linalg.inv(complete_box(cell, pbc, 1.0)).norm(dim=0)
+    return float((1 + 2 * cutoff / heights[pbc]).prod())
+
+
+def _refuse_too_many_waves(
+    parameters: SumParameters, cell: Float64[Tensor, "3 3"], pbc: Bool[Tensor, "3"]
+) -> None:
+    """Raise where not even the cheapest sum fits into memory."""
+    edges, _ = measures(complete_box(cell, pbc, parameters.open_length))
+    n_waves = math.prod(1 + 2 * (parameters.k_cutoff * edge // (2 * math.pi)) for edge in edges) / 2
+    if n_waves > _MOST_WAVES:
+        raise ValueError(
+            f"the electrostatic sum of this structure needs {n_waves:.1e} waves, since its box is "
+            f"{' × '.join(f'{edge:.3g}' for edge in edges)} Å large: look for an atom far away "
+            "from the others, or for a cell in the wrong unit"
+        )
+
+
 def _splittings(
-    ions: Ions, error: float, alike: bool, settings: CoulombSettings
+    ions: Ions, error: float, alike: bool, settings: CoulombSettings, cutoffs: list[float]
 ) -> Iterator[tuple[float, float]]:
     """Pairs of a splitting and a real-space cutoff that goes with it."""
     limit = 1 / (math.sqrt(2) * ions.widest)
@@ -159,7 +214,7 @@ def _splittings(
         return
     if alike and settings.real_cutoff is None:
         yield limit, 0.0  # no pairs at all: the long-range part has the width of the charges
-    for cutoff in [settings.real_cutoff] if settings.real_cutoff else _CUTOFFS:
+    for cutoff in [settings.real_cutoff] if settings.real_cutoff else cutoffs:
         splitting = accuracy.splitting_for(ions, cutoff, error)
         # Gaussians of the charges that reach beyond the cutoff set a limit of their own.
         if splitting > limit and not settings.real_cutoff:
