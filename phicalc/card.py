@@ -7,11 +7,8 @@ from typing import Annotated, Any, Literal
 from phicalc._version import __version__
 from phicalc.schema import Ascending, AtLeast, NotEmpty, build, checked, settings
 
-#: Version of the files of a model, see `phicalc.checkpoint.UPGRADES`.
-FORMAT_VERSION = 2
-
-#: Precisions a network can have.
-DTYPES = ("float32", "float64")
+#: Version of the files of a model, see `phicalc.upgrades.UPGRADES`.
+FORMAT_VERSION = 3
 
 
 @settings
@@ -41,7 +38,7 @@ class ModelCard:
     dtype: Literal["", "float32", "float64"] = ""
     """Precision of the network's parameters, "float32" or "float64"."""
     sha256: str = ""
-    """Digest of the weights file."""
+    """Digest over the weights and the entries `potential` and `dtype`, which enter every number."""
     phicalc_version: str = __version__
     format_version: Annotated[int, AtLeast(1)] = FORMAT_VERSION
 

@@ -1,17 +1,19 @@
-"""Models on disk: weights in safetensors, a JSON card beside them, and a registry of named models.
+"""Models on disk: weights in safetensors and a JSON card beside them.
 
 A model is a folder with ``weights.safetensors`` and ``card.json``. Nothing is ever unpickled. The
-card holds the SHA-256 of the weights; a pair that does not belong together is never loaded.
+card holds a SHA-256 digest over the weights and those of its entries that enter a number
+(``potential``, ``dtype``): a model that was changed, or whose files do not belong together, is
+never loaded. A model whose settings name a class outside phicalc runs the code of that class; it is
+loaded only where the caller allows that.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -20,46 +22,23 @@ from safetensors.torch import save as serialize
 from torch import Tensor
 
 from phicalc._version import __version__
-from phicalc.card import DTYPES, FORMAT_VERSION
+from phicalc.card import FORMAT_VERSION
 from phicalc.card import ModelCard as ModelCard
+from phicalc.kinds import imports
+from phicalc.placement import DTYPES
+from phicalc.placement import resolve_device as resolve_device
+from phicalc.placement import resolve_dtype as resolve_dtype
 from phicalc.potential import Potential, PotentialConfig, build_potential
+from phicalc.registry import CARD_FILE, WEIGHTS_FILE
+from phicalc.registry import available_models as available_models
+from phicalc.registry import find_model as find_model
 from phicalc.state import sync_folder, write_atomically
+from phicalc.upgrades import UPGRADES, UpgradeStep
 
-CARD_FILE = "card.json"
-WEIGHTS_FILE = "weights.safetensors"
 #: New weights wait here until the card that names them is in place (see `save_model`).
 PENDING_WEIGHTS_FILE = "weights.new.safetensors"
-#: Environment variable with further folders of models, separated as in PATH.
-MODELS_VARIABLE = "PHICALC_MODELS"
-
-
-class UpgradeStep(NamedTuple):
-    """How to turn a model of one format version into one of the next."""
-
-    card: Callable[[dict[str, Any]], dict[str, Any]]
-    weights: Callable[[dict[str, Tensor]], dict[str, Tensor]]
-
-
-def _with_force_accuracy(card: dict[str, Any]) -> dict[str, Any]:
-    """1 → 2: sums of charges are judged by the error of forces, no longer by a relative one."""
-    potential = {key: v for key, v in card["potential"].items() if key != "coulomb_tolerance"}
-    accuracy = PotentialConfig(elements=("H",)).force_accuracy
-    return {**card, "potential": {**potential, "force_accuracy": accuracy}}
-
-
-def _with_heads(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """1 → 2: electrostatic heads of several kinds have one name."""
-    return {
-        name.replace("charge_equilibration.", "head.", 1): tensor
-        for name, tensor in weights.items()
-    }
-
-
-#: Upgrade steps by the version they start from. ``format_version`` and ``sha256`` (of the file as
-#: it is on disk) keep their places in every version.
-UPGRADES: dict[int, UpgradeStep] = {
-    1: UpgradeStep(card=_with_force_accuracy, weights=_with_heads),
-}
+#: First format version whose digest covers the card's numbers as well as the weights.
+WHOLE_DIGEST = 3
 
 
 def save_model(folder: str | os.PathLike[str], potential: Potential, card: ModelCard) -> ModelCard:
@@ -87,24 +66,28 @@ def save_model(folder: str | os.PathLike[str], potential: Potential, card: Model
     Raises
     ------
     ValueError
-        If a weight is not finite, parameters mix precisions, or the card holds what JSON cannot.
+        If a weight is not finite, parameters mix precisions, the card holds what JSON cannot, or
+        the settings of `potential` do not describe its modules (one was replaced by hand), so that
+        it could not be loaded again.
     OSError
         If the folder cannot be written (a full disk, say); the old model is then untouched.
     """
     bad = [name for name, t in potential.state_dict().items() if not bool(t.isfinite().all())]
     if bad:
         raise ValueError(f"weights are not finite: {', '.join(bad)}. Such a model is not saved")
-    weights = _serialize(potential)
+    _check_settings_describe(potential)
+    weights, settings = _serialize(potential), potential.config.to_dict()
+    dtype = _parameter_dtype(potential)
     card = replace(
         card,
-        potential=potential.config.to_dict(),
-        dtype=_parameter_dtype(potential),
-        sha256=hashlib.sha256(weights).hexdigest(),
+        potential=settings,
+        dtype=dtype,
+        sha256=_digest(weights, settings, dtype),
         phicalc_version=__version__,
         format_version=FORMAT_VERSION,
     )
     try:
-        text = json.dumps(card.to_dict(), indent=2, allow_nan=False)
+        text = json.dumps(card.to_dict(), indent=2, allow_nan=False, ensure_ascii=False)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"the card of model {card.name!r} does not fit into JSON: {error}. Use plain finite "
@@ -125,8 +108,9 @@ def load_model(
     *,
     device: str | torch.device = "cpu",
     dtype: str | torch.dtype | None = None,
+    allow_import: bool = False,
 ) -> tuple[Potential, ModelCard]:
-    """Read a model.
+    """Return a model read from disk.
 
     Parameters
     ----------
@@ -134,9 +118,12 @@ def load_model(
         Name of a registered model (see `available_models`), a model folder, or a file in one.
         A plain word is looked up in the registry first; write ``./word`` for a folder.
     device
-        Where the potential shall live: "cpu", "cuda", ..., or "auto" (CUDA where available).
+        Device of the potential: "cpu", "cuda", ..., or "auto" (CUDA where available).
     dtype
         Precision of the network, "float32" or "float64"; by default as it was saved.
+    allow_import
+        Import classes from outside phicalc that the card names, which runs their code. Allow it
+        for models whose source you trust.
 
     Returns
     -------
@@ -150,18 +137,20 @@ def load_model(
         If there is no such model, or its folder lacks a file.
     ValueError
         If the files are incomplete, changed, contradict each other, or come from a newer phicalc;
-        or for an unknown `dtype` or `device`.
+        if the card names a class outside phicalc and `allow_import` is false; or for an unknown
+        `dtype` or `device`.
     """
     target = resolve_device(device)
     precision = None if dtype is None else resolve_dtype(dtype)
     folder = find_model(model)
     values = _read_json(folder / CARD_FILE)
     steps = _upgrade_steps(values, folder)
-    tensors = _read_weights(folder, values["sha256"])
+    tensors = _read_weights(folder, values)
     for step in steps:
         tensors = step.weights(tensors)
     card = _make_card(values, steps, folder)
-    potential = _rebuild(card, tensors, folder)
+    with imports(allowed=allow_import):
+        potential = _rebuild(card, tensors, folder)
     return potential.to(device=target, dtype=precision).eval(), card
 
 
@@ -172,73 +161,36 @@ def read_card(model: str | os.PathLike[str]) -> ModelCard:
     return _make_card(values, _upgrade_steps(values, folder), folder)
 
 
-def available_models() -> dict[str, Path]:
-    """Return the folders of all registered models by name.
-
-    These are the models shipped with phicalc and those in the folders named by the environment
-    variable PHICALC_MODELS (each a folder *of* model folders). Shipped names come first and
-    cannot be replaced.
-    """
-    shipped = find_spec("phicalc.models")
-    roots = list(shipped.submodule_search_locations or ()) if shipped else []
-    roots += filter(None, os.environ.get(MODELS_VARIABLE, "").split(os.pathsep))
-    found: dict[str, Path] = {}
-    for root in roots:
-        for card in sorted(Path(root).expanduser().glob(f"*/{CARD_FILE}")):
-            found.setdefault(card.parent.name, card.parent)
-    return found
+def model_digest(potential: Potential) -> str:
+    """Return the SHA-256 digest that `save_model` would write into the card of `potential`."""
+    settings = potential.config.to_dict()
+    return _digest(_serialize(potential), settings, _parameter_dtype(potential))
 
 
-def find_model(model: str | os.PathLike[str]) -> Path:
-    """Return the folder of a model given by name, folder or file; errors as for `load_model`."""
-    registered = available_models()
-    if isinstance(model, str) and model in registered:
-        return registered[model]
-    path = Path(model).expanduser()
-    folder = path.parent if path.is_file() else path
-    if (folder / CARD_FILE).is_file():
-        return folder
-    if folder.is_dir():
-        raise FileNotFoundError(
-            f"{os.fspath(model)!r} is no phicalc model: {folder} has no {CARD_FILE}. A model is a "
-            f"folder with {CARD_FILE} and {WEIGHTS_FILE}"
-        )
-    names = ", ".join(registered) or "none"
-    raise FileNotFoundError(
-        f"no model {os.fspath(model)!r}: neither a registered name nor an existing path. Registered"
-        f" models: {names}. Give one of these or a model folder, or add the folder that holds your"
-        f" models to {MODELS_VARIABLE}"
-    )
+def _digest(weights: bytes, potential: Mapping[str, Any], dtype: str) -> str:
+    """SHA-256 over the weights and the card entries that enter a number."""
+    numbers = {"potential": potential, "dtype": dtype}
+    text = json.dumps(numbers, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode() + b"\n" + weights).hexdigest()
 
 
-def weights_digest(potential: Potential) -> str:
-    """SHA-256 of the weights file that `save_model` would write for `potential`."""
-    return hashlib.sha256(_serialize(potential)).hexdigest()
-
-
-def resolve_dtype(dtype: str | torch.dtype) -> torch.dtype:
-    """Turn "float32" or "float64" into torch's dtype; ValueError for anything else."""
-    name = str(dtype).removeprefix("torch.")
-    if name not in DTYPES:
-        raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
-    resolved: torch.dtype = getattr(torch, name)
-    return resolved
-
-
-def resolve_device(device: str | torch.device) -> torch.device:
-    """Turn "auto", "cpu", "cuda", ... into a device that exists here; ValueError otherwise."""
-    if str(device) == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        resolved = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"device must be 'auto', 'cpu', 'cuda', ..., got {device!r}") from error
-    if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
+def _check_settings_describe(potential: Potential) -> None:
+    """Refuse a potential that could not be rebuilt from its settings."""
+    rebuilt = build_potential(potential.config)
+    if _outline(potential) != _outline(rebuilt):
+        different = sorted(_outline(potential) ^ _outline(rebuilt))
         raise ValueError(
-            f"device {str(device)!r} is not there: torch sees {torch.cuda.device_count()} CUDA "
-            "devices. Use device='auto' or 'cpu', or a torch with CUDA support"
+            "the settings of this potential do not describe its modules, so it could not be loaded "
+            f"again: {'; '.join(different[:3])} differ. Name the class of a module of your own in "
+            "the settings, such as backbone={'name': 'package.module:Class'}"
         )
-    return resolved
+
+
+def _outline(potential: Potential) -> set[str]:
+    """Classes of the modules and shapes of the tensors, by name."""
+    modules = {f"{name}: {type(module).__qualname__}" for name, module in potential.named_modules()}
+    tensors = {f"{name}: {tuple(t.shape)}" for name, t in potential.state_dict().items()}
+    return modules | tensors
 
 
 def _serialize(potential: Potential) -> bytes:
@@ -262,8 +214,8 @@ def _finish_interrupted_save(folder: Path) -> None:
     """Give weights that an interrupted save left under their provisional name their place."""
     pending, card = folder / PENDING_WEIGHTS_FILE, folder / CARD_FILE
     if pending.is_file() and card.is_file():
-        wanted = _read_json(card).get("sha256")
-        if hashlib.sha256(pending.read_bytes()).hexdigest() == wanted:
+        values = _read_json(card)
+        if _digest_found(pending.read_bytes(), values) == values["sha256"]:
             pending.replace(folder / WEIGHTS_FILE)
 
 
@@ -278,13 +230,19 @@ def _read_json(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(values, dict) or not isinstance(values.get("sha256"), str):
         raise ValueError(f"{path} is not the card of a phicalc model: it has no 'sha256' entry")
+    for name, kind in (("format_version", int), ("potential", dict), ("dtype", str)):
+        if not isinstance(values.get(name), kind) or isinstance(values[name], bool):
+            raise ValueError(
+                f"{path}: entry {name!r} must be of type {kind.__name__}, got "
+                f"{values.get(name)!r}; copy the model again"
+            )
     return values
 
 
 def _upgrade_steps(values: dict[str, Any], folder: Path) -> list[UpgradeStep]:
     """Look up what leads from a card's format version to the present one."""
-    version = values.get("format_version")
-    if not isinstance(version, int) or version < 1:
+    version: int = values["format_version"]
+    if version < 1:
         raise ValueError(
             f"{folder / CARD_FILE}: format_version must be a whole number from 1, got {version!r}"
         )
@@ -307,26 +265,34 @@ def _make_card(values: dict[str, Any], steps: list[UpgradeStep], folder: Path) -
         raise ValueError(f"{folder / CARD_FILE}: {error}") from error
 
 
-def _read_weights(folder: Path, digest: str) -> dict[str, Tensor]:
-    """Tensors of the weights file that has this digest."""
-    found = []
+def _digest_found(weights: bytes, values: Mapping[str, Any]) -> str:
+    """Digest of weights and card entries as they are on disk, by the rule of their format."""
+    if values["format_version"] < WHOLE_DIGEST:
+        return hashlib.sha256(weights).hexdigest()
+    return _digest(weights, values["potential"], values["dtype"])
+
+
+def _read_weights(folder: Path, values: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Tensors of the weights file that belongs to a card's raw entries."""
+    found, wanted = [], values["sha256"]
     for name in (WEIGHTS_FILE, PENDING_WEIGHTS_FILE):
         path = folder / name
         if not path.is_file():
             continue
         content = path.read_bytes()
-        actual = hashlib.sha256(content).hexdigest()
-        if actual == digest:
+        actual = _digest_found(content, values)
+        if actual == wanted:
             try:
                 return deserialize(content)
             except SafetensorError as error:
                 raise ValueError(f"{path} is no valid safetensors file: {error}") from error
-        found.append(f"{path} ({len(content)} bytes, SHA-256 {actual[:12]}…)")
+        found.append(f"{path} ({len(content)} bytes, digest {actual[:12]}…)")
     if not found:
         raise FileNotFoundError(f"{folder} has a {CARD_FILE} but no {WEIGHTS_FILE}: copy both")
     raise ValueError(
-        f"{' and '.join(found)} does not match its card (SHA-256 {digest[:12]}…): the file is "
-        "incomplete or was changed, or it belongs to another model; copy the model again"
+        f"{' and '.join(found)} does not match its card (SHA-256 {wanted[:12]}…): the weights, or "
+        "entries of the card that enter the energy, are incomplete or were changed, or the files "
+        "belong to different models; copy the model again"
     )
 
 

@@ -1,23 +1,83 @@
-"""How charges enter the short-range energy."""
+"""Charge feedback: how charges enter the short-range energy."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
-from phicalc.backbone import NequIP
 from phicalc.graph import AtomicGraph, mean_per_structure
+from phicalc.kinds import Kind
 from phicalc.nn import Linear
+from phicalc.schema import AtLeast, checked, settings
+
+#: Short names of the ways in which charges can enter.
+FEEDBACKS = {
+    "none": "phicalc.feedback:NoFeedback",
+    "embedding": "phicalc.feedback:ChargeEmbedding",
+    "network": "phicalc.feedback:ChargeNetwork",
+}
 
 
-class ChargeEmbedding(nn.Module):
-    """Adds a linear image of an atom's charge and of the mean charge to its features.
+class FirstNetwork(NamedTuple):
+    """Facts about the backbone of a potential that its feedback is built from."""
 
-    The mean over the structure, not the total, makes the energy of a repeated cell extensive.
-    """
+    n_inputs: int
+    """Width of the initial scalars of the atoms."""
+    n_features: int
+    """Width of the features."""
+    settings: Any
+    """Settings of the backbone."""
+    make: Callable[[Any], nn.Module]
+    """Returns another backbone of the same class, from other settings."""
+
+
+class Feedback(nn.Module, ABC):
+    """Turns features and charges of the atoms into the features that the energy is read from."""
+
+    @settings
+    @dataclass(frozen=True)
+    class Settings:
+        """Settings in the settings of a potential; a subclass defines its own."""
+
+    uses_charges: ClassVar[bool] = True
+    """Whether the short-range energy depends on the charges."""
+    n_features: int
+    """Width of the features that come out."""
+
+    @classmethod
+    @abstractmethod
+    def from_settings(cls, settings: Any, network: FirstNetwork) -> "Feedback":
+        """Return a module with random weights for the features of a network."""
+
+    @abstractmethod
+    def forward(
+        self,
+        features: Float[Tensor, "n_atoms c"],
+        embedding: Float[Tensor, "n_atoms channels"],
+        charges: Float64[Tensor, " n_atoms"],
+        element: Int64[Tensor, " n_atoms"],
+        graph: AtomicGraph,
+    ) -> Float[Tensor, "n_atoms c_out"]:
+        """Return the features that the short-range energy is read from; charges are in e."""
+
+
+class NoFeedback(Feedback):
+    """Leaves the features as they are."""
+
+    uses_charges = False
 
     def __init__(self, n_features: int):
         super().__init__()
-        self.linear = Linear(2, n_features)
+        self.n_features = n_features
+
+    @classmethod
+    def from_settings(cls, settings: Any, network: FirstNetwork) -> "Feedback":
+        """Return the module; it has no weights."""
+        return cls(network.n_features)
 
     def forward(
         self,
@@ -27,13 +87,41 @@ class ChargeEmbedding(nn.Module):
         element: Int64[Tensor, " n_atoms"],
         graph: AtomicGraph,
     ) -> Float[Tensor, "n_atoms c"]:
-        """Update the features; `embedding` and `element` are not needed here."""
+        """Return `features`; charges in e are ignored."""
+        return features
+
+
+class ChargeEmbedding(Feedback):
+    """Adds a linear image of an atom's charge and of the mean charge to its features.
+
+    The mean over the structure, not the total, makes the energy of a repeated cell extensive.
+    """
+
+    def __init__(self, n_features: int):
+        super().__init__()
+        self.n_features = n_features
+        self.linear = Linear(2, n_features)
+
+    @classmethod
+    def from_settings(cls, settings: Any, network: FirstNetwork) -> "Feedback":
+        """Return a module with random weights."""
+        return cls(network.n_features)
+
+    def forward(
+        self,
+        features: Float[Tensor, "n_atoms c"],
+        embedding: Float[Tensor, "n_atoms channels"],
+        charges: Float64[Tensor, " n_atoms"],
+        element: Int64[Tensor, " n_atoms"],
+        graph: AtomicGraph,
+    ) -> Float[Tensor, "n_atoms c"]:
+        """Return updated features; `embedding` and `element` are not needed here."""
         mean_charge = mean_per_structure(charges, graph)[graph.batch]
         both = torch.stack([charges, mean_charge], dim=1)
         return features + self.linear(both.to(features))
 
 
-class ChargeNetwork(nn.Module):
+class ChargeNetwork(Feedback):
     """Second network, whose input is the element and the charge of each atom (NequIP-LR).
 
     Charges are expanded in n Gaussians ``exp(−(q − μ_k)²/w²)``, w = (μ_n − μ_1)/n.
@@ -42,28 +130,66 @@ class ChargeNetwork(nn.Module):
     ----------
     network
         The network itself.
-    channels
-        Width of its input.
-    n_gaussians, charge_range
-        Number of Gaussians, and the centres of the first and the last in e.
+    n_inputs
+        Width of the initial scalars that it takes.
+    settings
+        See `Settings`.
 
     References
     ----------
     Maruf et al., arXiv:2503.17949.
     """
 
-    centres: Tensor
+    @settings
+    @dataclass(frozen=True)
+    class Settings:
+        """Settings of the second network."""
 
-    def __init__(
-        self, network: NequIP, channels: int, n_gaussians: int, charge_range: tuple[float, float]
-    ):
+        layers: Annotated[int, AtLeast(1)] = 1
+        """Layers of the second network; its other options are those of the first."""
+        charge_basis: Annotated[int, AtLeast(1)] = 16
+        """Gaussians in which a charge is expanded."""
+        charge_range: tuple[float, float] = (-1.0, 1.0)
+        """Centers of the first and the last Gaussian in e. The network does not see charges far
+        outside: use what the labels, or formal charges, reach."""
+
+        def __post_init__(self) -> None:
+            """Check types and ranges."""
+            checked(self)
+            low, high = self.charge_range
+            if not low < high:
+                raise ValueError(
+                    f"charge_range must be two increasing numbers (e), got {low} and {high}"
+                )
+
+    centers: Tensor
+
+    def __init__(self, network: nn.Module, n_inputs: int, settings: Settings):
         super().__init__()
-        low, high = charge_range
-        self.width = (high - low) / n_gaussians
-        centres = torch.linspace(low, high, n_gaussians, dtype=torch.float64)
-        self.register_buffer("centres", centres, persistent=False)
-        self.linear = Linear(channels + n_gaussians, channels)
+        low, high = settings.charge_range
+        self.width = (high - low) / settings.charge_basis
+        centers = torch.linspace(low, high, settings.charge_basis, dtype=torch.float64)
+        self.register_buffer("centers", centers, persistent=False)
+        self.linear = Linear(n_inputs + settings.charge_basis, n_inputs)
         self.network = network
+        self.n_features = network.n_features
+
+    @classmethod
+    def from_settings(cls, settings: Any, network: FirstNetwork) -> "Feedback":
+        """Return a module with random weights.
+
+        Raises
+        ------
+        ValueError
+            If the backbone has no setting ``layers``.
+        """
+        if "layers" not in {field.name for field in fields(network.settings)}:
+            raise ValueError(
+                "feedback 'network' needs a backbone with the setting 'layers', and "
+                f"{type(network.settings).__name__} has none; use feedback 'embedding'"
+            )
+        second = replace(network.settings, layers=settings.layers)
+        return cls(network.make(second), network.n_inputs, settings)
 
     def forward(
         self,
@@ -73,8 +199,16 @@ class ChargeNetwork(nn.Module):
         element: Int64[Tensor, " n_atoms"],
         graph: AtomicGraph,
     ) -> Float[Tensor, "n_atoms c_out"]:
-        """Features of the second network; those of the first act only through the charges."""
-        distance = (charges[:, None] - self.centres) / self.width
+        """Return features of the second network; those of the first act only through charges."""
+        distance = (charges[:, None] - self.centers) / self.width
         expansion = torch.exp(-(distance**2)).to(features)
         inputs = self.linear(torch.cat([embedding, expansion], dim=1))
         return self.network(inputs, element, graph)
+
+
+class FeedbackKind(Kind):
+    """Section ``feedback`` of a potential's settings: name and options."""
+
+    what = "feedback"
+    known = FEEDBACKS
+    base = Feedback

@@ -1,10 +1,11 @@
 """What is installed here and which models there are: for `phicalc info` and for bug reports."""
 
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from textwrap import shorten
+from typing import Any
 
 import torch
 
@@ -50,7 +51,7 @@ def describe_model(model: str) -> dict[str, str]:
         "license": card.license,
         "elements": " ".join(config.get("elements", ())),
         "cutoff": f"{config.get('cutoff')} Å",
-        "electrostatics": f"{config.get('head')}",
+        "electrostatics": _head_of(config),
         "total charges": "unknown" if card.charge_range is None else _range(card.charge_range),
         "precision": card.dtype,
         "size": f"{(find_model(model) / WEIGHTS_FILE).stat().st_size / 1000:.0f} kB",
@@ -115,6 +116,11 @@ def models_with(elements: Iterable[str]) -> list[str]:
         if wanted <= set(known):
             names.append(name)
     return names
+
+
+def _head_of(potential: Mapping[str, Any]) -> str:
+    """Name of the electrostatic head in the settings of a potential."""
+    return str(potential["head"]["name"])
 
 
 def _version(distribution: str) -> str:

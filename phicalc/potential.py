@@ -1,29 +1,18 @@
 """The potential: backbone, readouts and electrostatic head, as a sum of named energy terms."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from ase.data import atomic_numbers
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
-from phicalc.architecture import COULOMB_HEADS, NEUTRAL_HEADS, Head
 from phicalc.architecture import PotentialConfig as PotentialConfig
-from phicalc.backbone import NequIP
-from phicalc.electrostatics import (
-    ChargeEquilibration,
-    CoulombPlanner,
-    CoulombSettings,
-    GaussianWidths,
-    LatentCharges,
-    PhiHead,
-    PhiModule,
-)
-from phicalc.electrostatics.charges.elements import covalent_radius, electronegativity
-from phicalc.electrostatics.charges.qeq import DENSE_ATOMS, ITERATIONS
+from phicalc.backbone import check_backbone, last_features
 from phicalc.electrostatics.constraints import mean_charge
-from phicalc.electrostatics.phi.poisson import DENSE_POISSON
-from phicalc.feedback import ChargeEmbedding, ChargeNetwork
+from phicalc.electrostatics.head import DENSE_ATOMS, Surroundings
+from phicalc.electrostatics.sums import CoulombPlanner, CoulombSettings
+from phicalc.feedback import FirstNetwork
 from phicalc.graph import AtomicGraph, field_coordinate, sum_per_structure
 from phicalc.nn import MLP, Linear
 
@@ -61,68 +50,50 @@ class Potential(nn.Module):
         self.config = config
         self.cutoff = config.cutoff
         self.elements = tuple(atomic_numbers[symbol] for symbol in config.elements)
-        self.embedding = nn.Parameter(torch.randn(len(self.elements), config.channels))
-        self.backbone = self._network(config.layers, vectors=config.atomic_dipoles)
-        n_features = self.n_features = self.backbone.n_features
-        self.head = self._electrostatic_head(n_features)
-        self.feedback: nn.Module | None = None
-        if config.charge_feedback == "embedding":
-            self.feedback = ChargeEmbedding(n_features)
-        if config.charge_feedback == "network":
-            network = self._network(config.feedback_layers)
-            self.feedback = ChargeNetwork(
-                network, config.channels, config.charge_basis, config.charge_range
-            )
-            n_features = self.feedback.network.n_features
-        self.linear_readout = Linear(n_features, 1)
-        self.n_seen = config.channels if config.readout == "last" else n_features
-        self.readout = MLP(self.n_seen, config.channels, 1)
+        width = config.backbone.implementation.input_width(config.backbone.settings)
+        self.embedding = nn.Parameter(torch.randn(len(self.elements), width))
+        self.backbone = self._network(config.backbone.settings, vectors=config.atomic_dipoles)
+        self.n_features = self.backbone.n_features
+        self.head = config.head.implementation.from_settings(
+            config.head.settings, self._surroundings()
+        )
+        first = FirstNetwork(width, self.n_features, config.backbone.settings, self._network)
+        self.feedback = config.feedback.implementation.from_settings(
+            config.feedback.settings, first
+        )
+        self.linear_readout = Linear(self.feedback.n_features, 1)
+        last = config.readout == "last"
+        self.n_seen = last_features(self.backbone) if last else self.feedback.n_features
+        self.readout = MLP(self.n_seen, width, 1)
         self.charge_embedding: Linear | None = None
         if config.total_charge_embedding:
-            self.charge_embedding = Linear(1, config.channels)
+            self.charge_embedding = Linear(1, width)
         table = torch.full((119,), -1)
         table[list(self.elements)] = torch.arange(len(self.elements))
         self.register_buffer("element_of_number", table, persistent=False)
 
-    def _electrostatic_head(
-        self, n_features: int
-    ) -> ChargeEquilibration | LatentCharges | PhiHead | None:
-        """Make the electrostatic head."""
-        config = self.config
-        if config.head == "none":
-            return None
-        if config.head == "latent":
-            return LatentCharges(n_features, len(config.elements), self._common_width())
-        if config.head != "qeq":
-            return self._phi_head(config.head, n_features)
-        radii = [covalent_radius(symbol) for symbol in config.elements]
-        return ChargeEquilibration(
-            n_features,
-            [electronegativity(symbol) for symbol in config.elements],
-            GaussianWidths(radii, config.smearing == "trained"),
-            config.hardness_floor,
-            config.hardness,
-            config.electrostatic_energy,
+    def _network(self, settings: Any, *, vectors: bool = False) -> nn.Module:
+        """Return a backbone with random weights."""
+        network = self.config.backbone.implementation.from_settings(
+            settings,
+            n_elements=len(self.elements),
+            cutoff=self.cutoff,
+            average_neighbors=self.config.average_neighbors,
+            vectors=vectors,
         )
+        check_backbone(network)
+        return network
 
-    def _common_width(self) -> GaussianWidths:
-        """Make the one width of all charges that are not equilibrated."""
-        return GaussianWidths([self.config.latent_smearing], self.config.smearing == "trained")
-
-    def _phi_head(self, head: Head, n_features: int) -> PhiHead:
-        """Make a Φ-Module."""
-        config, with_coulomb = self.config, head == "solve+coulomb"
-        phi = PhiModule(
-            n_features,
-            config.cutoff,
-            mode="solve" if with_coulomb else head,  # type: ignore[arg-type]  # the others are gone
-            channels=config.phi_channels,
-            eigenpairs=config.eigenpairs,
-            screening_floor=config.screening_floor,
-            scale=config.energy_scale,
-            links=config.average_neighbors,
+    def _surroundings(self) -> Surroundings:
+        """Facts that the head is built from."""
+        return Surroundings(
+            elements=self.config.elements,
+            n_features=self.n_features,
+            cutoff=self.cutoff,
+            energy_scale=self.config.energy_scale,
+            average_neighbors=self.config.average_neighbors,
+            has_feedback=self.config.feedback.implementation.uses_charges,
         )
-        return PhiHead(phi, self._common_width() if with_coulomb else None)
 
     @property
     def device(self) -> torch.device:
@@ -134,40 +105,14 @@ class Potential(nn.Module):
         """Precision of the weights."""
         return self.embedding.dtype
 
-    @property
-    def _stationary(self) -> bool:
-        """Whether the energy does not change, to first order, with what is solved for."""
-        if isinstance(self.head, PhiHead):
-            return True
-        return self.config.electrostatic_energy == "qeq" and self.feedback is None
-
-    def _network(self, layers: int, vectors: bool = False) -> NequIP:
-        """Make a backbone with this many layers."""
-        config = self.config
-        return NequIP(
-            n_elements=len(self.elements),
-            layers=layers,
-            channels=config.channels,
-            edge_channels=config.edge_channels or config.channels,
-            l_max=config.l_max,
-            hidden_l_max=config.hidden_l_max,
-            correlation=config.correlation,
-            radial_basis=config.radial_basis,
-            cutoff=config.cutoff,
-            average_neighbors=config.average_neighbors,
-            gated=config.gate,
-            vectors=vectors,
-        )
-
     def coulomb_planner(self, settings: CoulombSettings | None = None) -> CoulombPlanner:
         """Make a planner of electrostatic sums for this potential (see `prepare`)."""
-        settings = settings or CoulombSettings(self.config.force_accuracy)
-        applications = ITERATIONS if self.config.head == "qeq" else 0
+        widths = self.head.widths
         return CoulombPlanner(
-            settings,
+            settings or CoulombSettings(self.head.force_accuracy),
             mesh_above=DENSE_ATOMS,
-            applications=applications,
-            narrower=self.training and self.config.smearing == "trained",
+            applications=self.head.coulomb_products,
+            narrower=self.training and widths is not None and widths.trained,
         )
 
     def prepare(self, graph: AtomicGraph, planner: CoulombPlanner | None = None) -> AtomicGraph:
@@ -181,20 +126,9 @@ class Potential(nn.Module):
             One that is kept from step to step of a simulation (`coulomb_planner`); by default a new
             one, which chooses the parameters of the sums for these structures alone.
         """
-        if not self.has_coulomb:
+        if not self.head.has_coulomb:
             return graph
         return (planner or self.coulomb_planner()).plan(graph, self.smearing(graph))
-
-    @property
-    def largest_dense(self) -> int:
-        """Atoms of the largest structure whose electrostatics is solved without iterations."""
-        solving = isinstance(self.head, PhiHead) and self.config.head not in NEUTRAL_HEADS
-        return DENSE_POISSON if solving else DENSE_ATOMS
-
-    @property
-    def has_coulomb(self) -> bool:
-        """Whether there are sums of Coulomb interactions."""
-        return self.config.head in COULOMB_HEADS
 
     def smearing(self, graph: AtomicGraph) -> Float64[Tensor, " n_atoms"]:
         """Gaussian width σ of each charge in Å.
@@ -202,9 +136,8 @@ class Potential(nn.Module):
         While the potential is in training mode, which its plans shall survive, the largest that the
         width can become.
         """
-        assert self.head is not None
         widths = self.head.widths
-        assert isinstance(widths, GaussianWidths)
+        assert widths is not None
         element = self.element_of_number[graph.atomic_numbers]
         return widths.widest(element) if self.training else widths(element)
 
@@ -220,34 +153,22 @@ class Potential(nn.Module):
         table = self.backbone(inputs, element, graph)
         features = table[:, : self.n_features]
         dipoles = table[:, self.n_features :].double() if self.config.atomic_dipoles else None
+        found = self.head(features, element, graph, derivatives)
+        features = self.feedback(features, self.embedding[element], found.charges, element, graph)
         terms = {"reference": self.reference_energies()[element]}
-        charges = potential = residual = None
-        if self.head is not None:
-            # Where the energy is stationary in a solution, that may lag one order behind.
-            order = derivatives - 1 if self._stationary else derivatives
-            electrostatics = self.head(features, element, graph, order)
-            charges, potential = electrostatics.charges, electrostatics.potential
-            residual = electrostatics.residual
-            terms["electrostatic"] = electrostatics.atomic_energies
-            if graph.external_field is not None:
-                terms["external_field"] = -charges * field_coordinate(graph)
-                if dipoles is not None:
-                    field = graph.external_field[graph.batch]
-                    terms["external_field"] -= (dipoles * field).sum(1)
-            if graph.fragments is not None:
-                terms["reservoirs"] = -charges * graph.fragments.potential
-        if self.feedback is not None:
-            features = self.feedback(features, self.embedding[element], charges, element, graph)
+        if self.head.has_charges:
+            terms["electrostatic"] = found.atomic_energies
+            terms |= external_terms(found.charges, dipoles, graph)
         terms["short_range"] = self.config.energy_scale * self._read_out(features)
         atomic_energies = sum(terms.values(), start=torch.zeros_like(terms["reference"]))
         return PotentialOutput(
             energy=sum_per_structure(atomic_energies, graph),
             atomic_energies=atomic_energies,
             terms={name: sum_per_structure(term, graph) for name, term in terms.items()},
-            charges=charges,
+            charges=found.charges if self.head.has_charges else None,
             atomic_dipoles=dipoles,
-            potential=potential,
-            residual=residual,
+            potential=found.potential if self.head.has_charges else None,
+            residual=found.residual,
         )
 
     def reference_energies(self) -> Float64[Tensor, " n_elements"]:
@@ -259,6 +180,23 @@ class Potential(nn.Module):
         """Short-range energy of each atom in units of the energy scale."""
         seen = features[:, -self.n_seen :]
         return (self.linear_readout(features) + self.readout(seen)).squeeze(1).double()
+
+
+def external_terms(
+    charges: Float64[Tensor, " n_atoms"],
+    dipoles: Float64[Tensor, "n_atoms 3"] | None,
+    graph: AtomicGraph,
+) -> dict[str, Float64[Tensor, " n_atoms"]]:
+    """Return the energies (eV) of charges (e) and atomic dipoles (e·Å) in external conditions."""
+    terms = {}
+    if graph.external_field is not None:
+        terms["external_field"] = -charges * field_coordinate(graph)
+        if dipoles is not None:
+            field = graph.external_field[graph.batch]
+            terms["external_field"] -= (dipoles * field).sum(1)
+    if graph.fragments is not None:
+        terms["reservoirs"] = -charges * graph.fragments.potential
+    return terms
 
 
 def build_potential(config: PotentialConfig, seed: int = 0) -> Potential:

@@ -14,10 +14,7 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from jaxtyping import Float64
 from torch import Tensor
 
-from phicalc.electrostatics import PhiHead
 from phicalc.electrostatics.constraints import ChargeConstraints
-from phicalc.electrostatics.phi.eigenpairs import are_unique
-from phicalc.electrostatics.phi.module import Spectral
 from phicalc.electrostatics.sums.boundary import complete_box
 from phicalc.graph import AtomicGraph, whole_structures
 from phicalc.potential import Potential
@@ -131,11 +128,7 @@ def electrostatic_potential(
 
 def _is_unique(potential: Potential, graph: AtomicGraph) -> bool:
     """Whether potential and charges follow from the structure: not from eigenvectors at a tie."""
-    if not isinstance(potential.head, PhiHead):
-        return True
-    phi = potential.head.phi
-    field = phi.field
-    return not isinstance(field, Spectral) or are_unique(phi.laplacian(graph), field.eigenpairs)
+    return potential.head.charges_are_unique(graph)
 
 
 def electrode_potentials(potential: Potential, graph: AtomicGraph) -> Float64[Tensor, " n_atoms"]:
@@ -155,9 +148,10 @@ def _sources(
     potential: Potential, graph: AtomicGraph
 ) -> tuple[Float64[Tensor, " n_atoms"], Float64[Tensor, "n_atoms 3"] | None]:
     """Charges and, if there are any, dipoles of the atoms that can be differentiated once."""
-    if potential.config.head == "spectral":
+    if not potential.head.charges_differentiable:
         raise PropertyNotImplementedError(
-            "charges of the head 'spectral' have no derivatives: eigenvectors are constants there"
+            f"charges of the head {potential.config.head.name!r} have no derivatives: eigenvectors "
+            "are constants there"
         )
     output = potential(graph, derivatives=2)
     assert output.charges is not None

@@ -164,7 +164,8 @@ def test_nequip_follows_the_protocol_with_all_that_is_optional() -> None:
     check_backbone(made)
     for protocol in (Backbone, FromEdges, Specializable, Standardized):
         assert isinstance(made, protocol)
-    assert (made.n_inputs, made.n_features, last_features(made)) == (4, 12, 4)
+    assert (made.n_features, last_features(made)) == (12, 4)
+    assert NequIP.input_width(NequIPSettings(channels=4)) == 4
     assert made.interactions[0].convolution.linear.weight.shape == (1, 4, 4)
     maps = [linear for linear, _ in made.standardized_maps()]
     assert maps == [each for part in made.interactions for each in (part.mix, part.linear)]
@@ -197,8 +198,8 @@ def test_impossible_settings_are_refused(settings: dict[str, float], message: st
 
 def test_what_is_no_backbone_is_refused() -> None:
     for path, reason in {
-        "torch.nn:Linear": "it has no Settings, from_settings",
-        "collections:OrderedDict": "it has no Settings, from_settings, forward",
+        "torch.nn:Linear": "it has no Settings, input_width, from_settings",
+        "collections:OrderedDict": "it has no Settings, input_width, from_settings, forward",
     }.items():
         with pytest.raises(ValueError, match=f"'{path}' is no backbone: {reason}"):
             backbone_class(path, allow_import=True)

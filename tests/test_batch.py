@@ -10,13 +10,15 @@ from ase.calculators.calculator import CalculationFailed, InputError
 
 import phicalc.inference.batch
 from phicalc import PhiCalculator
-from phicalc.potential import Potential, PotentialConfig, build_potential
+from phicalc.potential import Potential, build_potential
 from phicalc.structures import evaluate_structures
+
+from .tiny import flat_config
 
 
 def make_potential(**settings: object) -> Potential:
     defaults = {"elements": ("H", "O", "Na", "Cl"), "cutoff": 3.5, "channels": 4, "l_max": 1}
-    return build_potential(PotentialConfig(**{**defaults, **settings}), seed=2)
+    return build_potential(flat_config(**{**defaults, **settings}), seed=2)
 
 
 def calculator(**settings: object) -> PhiCalculator:

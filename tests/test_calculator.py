@@ -42,11 +42,13 @@ from phicalc.potential import Potential, PotentialConfig, build_potential
 from phicalc.structures import water_box
 from phicalc.testing import CONTRACT, from_calculator
 
+from .tiny import flat_config
+
 SHAPES = {"energies": (), "forces": (3,), "charges": ()}
 
 
 def tiny(head: str = "qeq", seed: int = 0) -> Potential:
-    config = PotentialConfig(
+    config = flat_config(
         elements=("H", "O"),
         cutoff=3.0,
         layers=1,
@@ -552,7 +554,7 @@ def realistic() -> dict[str, Potential]:
     potentials["stationary"] = build_potential(PotentialConfig.from_dict(config))
     with torch.no_grad():
         for potential in potentials.values():
-            if potential.head is not None:
+            if potential.head.has_charges:
                 potential.head.readout.weight.mul_(0.1)
         potentials["latent"].head.offset.copy_(torch.tensor([0.4, -0.8]))
     return potentials

@@ -19,14 +19,16 @@ from phicalc.checkpoint import ModelCard, save_model
 from phicalc.cli import models, properties
 from phicalc.cli.parser import VERBS, make_parser
 from phicalc.md import MDConfig, read_log
-from phicalc.potential import PotentialConfig, build_potential
+from phicalc.potential import build_potential
 from phicalc.structures import water_box, write_structures
+
+from .tiny import flat_config
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """Folder of a model with random weights."""
-    config = PotentialConfig(
+    config = flat_config(
         elements=("H", "O"), cutoff=3.0, layers=1, channels=4, l_max=1, correlation=1
     )
     card = ModelCard(
@@ -78,7 +80,7 @@ def test_predict_takes_the_total_charge_and_leaves_out_stress(box, model):
 @pytest.fixture
 def members(tmp_path):
     """Folder of a committee, as `phicalc train --members` leaves it."""
-    config = PotentialConfig(elements=("H", "O"), cutoff=3.0, layers=1, channels=4, l_max=1)
+    config = flat_config(elements=("H", "O"), cutoff=3.0, layers=1, channels=4, l_max=1)
     for seed in (0, 1, 2):
         folder = tmp_path / "committee" / f"member_{seed}" / "model"
         save_model(folder, build_potential(config, seed=seed), ModelCard(name=f"member {seed}"))

@@ -12,8 +12,10 @@ from ase.calculators.fd import calculate_numerical_forces
 
 from phicalc import CommitteeCalculator, PhiCalculator
 from phicalc.checkpoint import ModelCard, save_model
-from phicalc.potential import PotentialConfig, build_potential
+from phicalc.potential import build_potential
 from phicalc.structures import water_box
+
+from .tiny import flat_config
 
 CONFIG = {
     "elements": ("H", "O"), "cutoff": 3.0, "layers": 1, "channels": 4, "l_max": 1,
@@ -24,7 +26,7 @@ SEEDS = (1, 2, 5)
 
 @pytest.fixture(scope="module")
 def potentials():
-    return [build_potential(PotentialConfig(**CONFIG), seed=seed) for seed in SEEDS]
+    return [build_potential(flat_config(**CONFIG), seed=seed) for seed in SEEDS]
 
 
 @pytest.fixture
@@ -118,7 +120,7 @@ def test_reset_reaches_the_members(committee):
 
 
 def test_charges_need_all_members(potentials):
-    bare = build_potential(PotentialConfig(**CONFIG, head="none"))
+    bare = build_potential(flat_config(**CONFIG, head="none"))
     atoms = molecule("H2O")
     atoms.calc = CommitteeCalculator([potentials[0], bare])
     atoms.get_potential_energy()

@@ -30,7 +30,9 @@ from phicalc.derivatives import Prediction, predict
 from phicalc.electrostatics import CoulombSettings
 from phicalc.graph import AtomicGraph, collate, edge_vectors, from_ase, slots
 from phicalc.inference.conditions import environment_of
-from phicalc.potential import Potential, PotentialConfig, build_potential
+from phicalc.potential import Potential, build_potential
+
+from .tiny import flat_config
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler (g++)")
 
@@ -40,7 +42,7 @@ def make_potential(**settings: object) -> Potential:
         "elements": ("Na", "Cl"), "cutoff": 3.5, "layers": 1, "channels": 2, "l_max": 1,
         "correlation": 1, "average_neighbors": 6.0, "radial_basis": 3,
     }  # fmt: skip
-    potential = build_potential(PotentialConfig(**{**defaults, **settings}), seed=3).double()
+    potential = build_potential(flat_config(**{**defaults, **settings}), seed=3).double()
     return potential.eval().requires_grad_(False)
 
 

@@ -16,9 +16,11 @@ from phicalc import PhiCalculator
 from phicalc.compiled import CompiledPredictor
 from phicalc.derivatives import Prediction, predict
 from phicalc.graph import from_ase
-from phicalc.potential import Potential, PotentialConfig, build_potential
+from phicalc.potential import Potential, build_potential
 from phicalc.training import config_from_dict, train
 from phicalc.training.run_folder import RunFolder
+
+from .tiny import flat_config
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -26,7 +28,7 @@ HEADS = ("none", "latent", "qeq", "random", "spectral", "dirichlet", "solve", "s
 
 
 def make_potential(head: str, **settings: Any) -> Potential:
-    config = PotentialConfig(
+    config = flat_config(
         elements=("Na", "Cl"), cutoff=3.5, layers=2, channels=4, l_max=2, correlation=2,
         average_neighbors=6.0, head=head, **settings,
     )  # fmt: skip

@@ -12,8 +12,10 @@ from ase.build import molecule
 from phicalc import cli, doctor
 from phicalc.checkpoint import ModelCard, available_models, save_model
 from phicalc.doctor import REFERENCE_FILE, check_model, deviations, examine, write_reference
-from phicalc.potential import PotentialConfig, build_potential
+from phicalc.potential import build_potential
 from phicalc.structures import water_box, write_structures
+
+from .tiny import flat_config
 
 SHIPPED = available_models()
 
@@ -21,7 +23,7 @@ SHIPPED = available_models()
 @pytest.fixture
 def model(tmp_path, monkeypatch):
     """Register one model alone: random weights, with reference values."""
-    config = PotentialConfig(
+    config = flat_config(
         elements=("H", "O"), cutoff=3.0, layers=1, channels=4, l_max=1, correlation=1
     )
     folder = tmp_path / "models" / "tiny"

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from phicalc.checkpoint import ModelCard, save_model
-from phicalc.potential import PotentialConfig, build_potential
+from phicalc.potential import build_potential
+
+from .tiny import flat_config
 
 EXAMPLES = sorted((Path(__file__).resolve().parents[1] / "md_examples").glob("*.py"))
 
@@ -18,7 +20,7 @@ EXAMPLES = sorted((Path(__file__).resolve().parents[1] / "md_examples").glob("*.
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """Folder of a model with random weights."""
-    config = PotentialConfig(
+    config = flat_config(
         elements=("H", "O"), cutoff=3.0, layers=1, channels=4, l_max=1, correlation=1
     )
     folder = tmp_path_factory.mktemp("models") / "tiny"

@@ -19,7 +19,9 @@ from phicalc.electrostatics.charges import qeq
 from phicalc.graph import collate
 from phicalc.inference.conditions import VACUUM, environment_of
 from phicalc.inference.evaluate import prepare
-from phicalc.potential import Potential, PotentialConfig, build_potential
+from phicalc.potential import Potential, build_potential
+
+from .tiny import flat_config
 
 NAN = float("nan")
 #: Boundary conditions: no axis, two axes, three axes periodic.
@@ -40,8 +42,8 @@ def make_potential(**settings: object) -> Potential:
         "hardness_floor": 6.0,
         "force_accuracy": 1e-10,
     }
-    potential = build_potential(PotentialConfig(**{**defaults, **settings}), seed=1).double()
-    if potential.head is not None:
+    potential = build_potential(flat_config(**{**defaults, **settings}), seed=1).double()
+    if potential.head.has_charges:
         with torch.no_grad():
             potential.head.readout.weight.mul_(0.2)
     return potential.eval().requires_grad_(False)

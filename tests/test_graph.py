@@ -20,7 +20,9 @@ from phicalc.graph import (
     slots,
     sum_per_structure,
 )
-from phicalc.potential import PotentialConfig, build_potential
+from phicalc.potential import build_potential
+
+from .tiny import flat_config
 
 
 def test_from_ase_reads_everything() -> None:
@@ -97,7 +99,7 @@ def test_collate_fills_in_guesses_and_fields_that_only_some_graphs_have() -> Non
 
 
 def test_batches_with_a_field_somewhere_give_what_single_graphs_give() -> None:
-    config = PotentialConfig(
+    config = flat_config(
         elements=("H", "O"), channels=4, l_max=1, layers=1, charge_feedback="embedding"
     )
     potential = build_potential(config).double()

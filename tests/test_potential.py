@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -14,7 +12,10 @@ from phicalc.derivatives import Prediction, predict
 from phicalc.graph import from_ase
 from phicalc.potential import Potential, PotentialConfig, build_potential
 
-WATER = PotentialConfig(elements=("H", "O"), channels=8, cutoff=4.0, average_neighbors=10.0)
+from .tiny import flat_config
+
+FLAT = {"elements": ("H", "O"), "channels": 8, "cutoff": 4.0, "average_neighbors": 10.0}
+WATER = flat_config(**FLAT)
 
 
 def run(potential: Potential, atoms: Atoms, **options: bool) -> Prediction:
@@ -22,7 +23,7 @@ def run(potential: Potential, atoms: Atoms, **options: bool) -> Prediction:
 
 
 def test_config_survives_plain_types() -> None:
-    config = PotentialConfig(elements=("H", "O"), reference_energies=(-1.5, 2.5), head="none")
+    config = flat_config(elements=("H", "O"), reference_energies=(-1.5, 2.5), head="none")
     assert PotentialConfig.from_dict(config.to_dict()) == config
 
 
@@ -33,21 +34,36 @@ def test_config_survives_plain_types() -> None:
         ({"elements": ("H", "H")}, "distinct chemical symbols"),
         ({"elements": ()}, "distinct chemical symbols"),
         ({"reference_energies": (1.0,)}, "one number for each"),
-        ({"l_max": 4}, "l_max must be 0 to 3"),
-        ({"l_max": 1, "hidden_l_max": 2}, "hidden_l_max 0 to l_max"),
-        ({"correlation": 4}, "correlation must be"),
-        ({"head": "none", "charge_feedback": "network"}, "needs a head with charges"),
-        ({"head": "none", "atomic_dipoles": True}, "atomic_dipoles=True needs a head with charges"),
-        ({"l_max": 0, "atomic_dipoles": True}, "atomic_dipoles needs l_max of at least 1"),
-        ({"head": "latent", "hardness": "environment"}, "hardness='environment' needs head='qeq'"),
-        ({"head": "dirichlet", "smearing": "trained"}, "smearing='trained' needs one of the heads"),
-        ({"cutoff": 0.0}, "cutoff must be positive"),
-        ({"energy_scale": float("nan")}, "energy_scale must be positive"),
+        ({"backbone": {"name": "nequip", "l_max": 4}}, r"backbone.l_max' must be in \[0, 3\]"),
+        (
+            {"backbone": {"name": "nequip", "l_max": 1, "hidden_l_max": 2}},
+            "hidden_l_max must be 0 to l_max",
+        ),
+        ({"backbone": {"name": "nequip", "correlation": 4}}, "correlation' must be in"),
+        ({"head": "none", "feedback": "network"}, "need a head with charges"),
+        ({"head": "none", "atomic_dipoles": True}, "need a head with charges"),
+        ({"head": {"name": "latent", "hardness": "environment"}}, "unknown key 'head.hardness'"),
+        ({"head": {"name": "dirichlet", "trained_smearing": True}}, "unknown key 'head.trained_sm"),
+        ({"head": "QEq"}, "got 'QEq'. Did you mean 'qeq'"),
+        ({"head": {"name": "qeq", "energy": "QEq"}}, "Did you mean 'qeq'"),
+        ({"feedback": "netwrok"}, "Did you mean 'network'"),
+        ({"backbone": {"name": "nequip", "layers": 1.5}}, "must be a whole number"),
+        ({"backbone": {"name": "nequip", "channels": "8"}}, "'backbone.channels' must be a whole"),
+        ({"head": 3}, "must be a name, or a section"),
+        ({"head": {"hardness": "element"}}, "must be a name, or a section"),
+        ({"cutoff": 0.0}, "'cutoff' must be positive"),
+        ({"energy_scale": float("nan")}, "energy_scale"),
     ],
 )
 def test_config_refuses_nonsense(settings: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PotentialConfig(**{"elements": ("H", "O"), **settings})
+
+
+def test_vectors_need_a_backbone_that_has_some() -> None:
+    config = flat_config(elements=("H",), l_max=0, atomic_dipoles=True)
+    with pytest.raises(ValueError, match="l_max of at least 1"):
+        build_potential(config)
 
 
 def test_config_names_unknown_keys() -> None:
@@ -129,9 +145,7 @@ def test_no_atoms_and_one_atom(head: str) -> None:
 
 
 def test_pair_scan_is_continuous_through_the_cutoff() -> None:
-    potential = build_potential(
-        PotentialConfig(elements=("H", "O"), channels=8, cutoff=3.0)
-    ).double()
+    potential = build_potential(flat_config(elements=("H", "O"), channels=8, cutoff=3.0)).double()
     distances = 3.0 + np.linspace(-2e-3, 2e-3, 81)
     scan = [run(potential, Atoms("OH", positions=[[0, 0, 0], [r, 0, 0]])) for r in distances]
     energy = np.array([float(s.energy) for s in scan])
@@ -168,7 +182,7 @@ def test_parameters_get_gradients_from_forces_and_stress() -> None:
 )
 def test_training_gradients_agree_with_finite_differences(settings: dict, pbc: object) -> None:
     torch.manual_seed(4)
-    potential = build_potential(replace(WATER, force_accuracy=1e-8, **settings)).double()
+    potential = build_potential(flat_config(**FLAT, force_accuracy=1e-8, **settings)).double()
     atoms = molecule("H2O", cell=[4.5, 5.0, 5.5], pbc=pbc)
     atoms.rattle(0.1, seed=3)
     graph = potential.prepare(from_ase(atoms, potential.cutoff))

@@ -1,13 +1,24 @@
-"""A tiny model of water with charges, which several folders of tests share."""
+"""Tiny models, which several folders of tests share."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from phicalc.potential import Potential, PotentialConfig, build_potential
+from phicalc.upgrades import with_sections
+
+
+def flat_config(**flat: Any) -> PotentialConfig:
+    """Make settings in short: options of all sections side by side, by their names in format 2.
+
+    A head takes the options that it has; so one table of options serves a test of many heads.
+    """
+    return PotentialConfig.from_dict(with_sections(flat))
 
 
 def charged_potential() -> Potential:
     """Random weights, in float64, with sums that are exact to rounding."""
-    config = PotentialConfig(
+    config = flat_config(
         elements=("H", "O"), cutoff=3.0, layers=1, channels=4, l_max=1, correlation=1,
         force_accuracy=1e-10,
     )  # fmt: skip

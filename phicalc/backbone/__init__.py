@@ -4,6 +4,7 @@ from phicalc.backbone.nequip import EdgeFeatures, NequIP, NequIPSettings, edge_f
 from phicalc.backbone.protocol import (
     BACKBONES,
     Backbone,
+    BackboneKind,
     FromEdges,
     Specializable,
     Standardized,
@@ -16,6 +17,7 @@ from phicalc.backbone.protocol import (
 __all__ = [
     "BACKBONES",
     "Backbone",
+    "BackboneKind",
     "EdgeFeatures",
     "FromEdges",
     "NequIP",

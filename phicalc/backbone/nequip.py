@@ -268,7 +268,7 @@ class NequIP(nn.Module):
     ):
         super().__init__()
         self.l_max = l_max
-        self.n_inputs, self.n_last, self.n_features = channels, channels, layers * channels
+        self.n_last, self.n_features = channels, layers * channels
         self.n_columns = self.n_features + (3 if vectors else 0)
         self.basis = RadialBasis(radial_basis, cutoff)
         inputs = [0] + [hidden_l_max] * (layers - 1)
@@ -281,6 +281,11 @@ class NequIP(nn.Module):
             for l_in, l_out in zip(inputs, outputs, strict=True)
         )  # fmt: skip
         self.vector = Linear(channels, 1, gain=0.1) if vectors else None
+
+    @classmethod
+    def input_width(cls, settings: NequIPSettings) -> int:
+        """Columns of the embedding: as many as all features have."""
+        return settings.channels
 
     @classmethod
     def from_settings(

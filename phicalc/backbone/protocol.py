@@ -11,7 +11,7 @@ More members are optional, and each makes something possible:
   layer; without it the weights stay as the constructor draws them.
 - the attribute ``n_last``: how many of the features, the last ones, come from the last layer
   (``readout: last``); without it that is all of them (`last_features`).
-- the setting ``layers``: the depth of the second network of ``charge_feedback: network``.
+- the setting ``layers``: the depth of the second network of ``feedback: network``.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,6 +21,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
 from phicalc.graph import AtomicGraph
+from phicalc.kinds import Kind
 from phicalc.plugins import find_class
 
 #: Backbones that phicalc brings, by the name they have in configurations.
@@ -34,10 +35,13 @@ class Backbone(Protocol):
     Settings: ClassVar[type[Any]]
     """Frozen dataclass of the hyper-parameters, each with a default: the keys beside ``name`` in
     the section ``backbone`` of a training file. Its ``__post_init__`` raises `ValueError`."""
-    n_inputs: int
-    """Columns of the embedding that `forward` takes."""
     n_features: int
     """Invariant columns that `forward` returns."""
+
+    @classmethod
+    def input_width(cls, settings: Any) -> int:
+        """Columns of the embedding that `forward` of a backbone with these settings takes."""
+        ...
 
     @classmethod
     def from_settings(
@@ -140,6 +144,14 @@ class Standardized(Protocol):
         ...
 
 
+class BackboneKind(Kind):
+    """Section ``backbone`` of a potential's settings: name and options."""
+
+    what = "backbone"
+    known = BACKBONES
+    members = ("Settings", "input_width", "from_settings", "forward")
+
+
 def backbone_class(name: str, *, allow_import: bool) -> type[Any]:
     """Return the class of a backbone.
 
@@ -156,10 +168,9 @@ def backbone_class(name: str, *, allow_import: bool) -> type[Any]:
         If there is no such class, it may not be imported, or it is no backbone.
     """
     found = find_class(name, BACKBONES, allow_import=allow_import, kind="backbone")
-    # Classes show `n_inputs` and `n_features` in their instances only: see `check_backbone`.
-    missing = [
-        each for each in ("Settings", "from_settings", "forward") if not hasattr(found, each)
-    ]
+    # Classes show `n_features` in their instances only: see `check_backbone`.
+    members = ("Settings", "input_width", "from_settings", "forward")
+    missing = [each for each in members if not hasattr(found, each)]
     if not issubclass(found, nn.Module) or missing:
         problem = f"it has no {', '.join(missing)}" if missing else "it is no torch.nn.Module"
         raise ValueError(
@@ -179,7 +190,7 @@ def check_backbone(backbone: object) -> None:
     """
     if isinstance(backbone, nn.Module) and isinstance(backbone, Backbone):
         return
-    members = ("Settings", "from_settings", "n_inputs", "n_features", "forward")
+    members = ("Settings", "input_width", "from_settings", "n_features", "forward")
     missing = [name for name in members if not hasattr(backbone, name)] or ["torch.nn.Module"]
     raise ValueError(
         f"{type(backbone).__name__} is no backbone: it lacks {', '.join(missing)}. "

@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.calculators.calculator import InputError, PropertyNotImplementedError
 
 from phicalc.card import ModelCard
-from phicalc.checkpoint import load_model, resolve_device, resolve_dtype, weights_digest
+from phicalc.checkpoint import load_model, model_digest, resolve_device, resolve_dtype
 from phicalc.compiled import Mode
 from phicalc.electrostatics import CoulombSettings
 from phicalc.inference.conditions import as_field, as_number
@@ -73,7 +73,7 @@ def record_of_model(source: str | os.PathLike[str] | Potential) -> str:
             f"the parameters of the potential are spread over {', '.join(devices)}: move it to "
             "one device first, potential.to(device)"
         )
-    return f"potential in memory, sha256 {weights_digest(source)}"
+    return f"potential in memory, sha256 {model_digest(source)}"
 
 
 def refuse_unknown(

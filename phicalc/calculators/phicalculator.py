@@ -224,7 +224,7 @@ class PhiCalculator(Calculator):
             self.implemented_properties = [
                 name
                 for name in type(self).implemented_properties
-                if name not in ("charges", "dipole") or self._potential.config.head != "none"
+                if name not in ("charges", "dipole") or self._potential.head.has_charges
             ]
             self.reset()
         return super().set(**wanted)
@@ -360,7 +360,7 @@ class PhiCalculator(Calculator):
     def _prepare(self, atoms: Atoms | None) -> AtomicGraph:
         """Graph of a structure for a property of the charges."""
         atoms = given_or_last(atoms, self.atoms)
-        if self.potential.head is None:
+        if not self.potential.head.has_charges:
             raise PropertyNotImplementedError("this model has no charges")
         environment = environment_of(atoms, self.parameters)
         return prepare(self.potential, atoms, environment, self._kept())

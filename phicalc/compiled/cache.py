@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from phicalc.checkpoint import weights_digest
+from phicalc.checkpoint import model_digest
 from phicalc.potential import Potential
 
 _PACKAGE = Path(__file__).parents[1]
@@ -43,7 +43,7 @@ def key(potential: Potential, what: object) -> str:
     parts = {
         "what": what,
         "config": potential.config.to_dict(),
-        "weights": weights_digest(potential),
+        "weights": model_digest(potential),
         "dtype": str(potential.dtype),
         "device": _device_name(potential.device),
         "torch": torch.__version__,

@@ -57,7 +57,7 @@ class CompiledPredictor:
         """Return energies (eV), forces (eV/Å) and so on; see `phicalc.derivatives.predict`."""
         if not self.mode:
             return predict(self.potential, graph, stress=stress)
-        kind = kind_of(graph, stress, self.potential.largest_dense)
+        kind = kind_of(graph, stress, self.potential.head.dense_atoms)
         if kind is None:
             return predict(self._hybrid, graph, stress=stress)
         if kind not in self.functions:

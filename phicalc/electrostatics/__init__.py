@@ -1,25 +1,29 @@
-"""Electrostatics of Gaussian charges: kernels, sums, and charge equilibration.
+"""Electrostatics of Gaussian charges: heads, charges, Coulomb sums and the Φ-Module.
 
-`kernels` and `boundary` hold the formulae and no sums; `settings`, `accuracy` and `choice` turn one
-number, the accuracy of the forces, into parameters, and `plan` into the terms of a sum; `sums` and
-`mesh` (with its `influence` function) add them up; `widths` are those of the Gaussians, fixed or
-trained; `qeq` (with `constraints` and `solvers`) and `latent` find the charges, `history` guesses
-the next ones; `report` tells how good the sum was. `phi` is the Φ-Module, with `laplacian`, its
-`eigenpairs` and `poisson` solvers; `phi_head` adds Coulomb's law to it.
-Gaussian charges of width σ_i (standard deviation, Å), energies in eV, tin-foil boundary in three
-dimensions.
+`head` says what an electrostatic head is; `charges` finds charges by equilibration or reads them
+from the features; `phi` is the Φ-Module, Poisson's equation on the graph of atoms; `sums` adds up
+Coulomb interactions in every boundary condition. The graph `laplacian`, the `constraints` of the
+total charge and the Gaussian `widths` serve all of them. Widths σ_i are standard deviations in Å,
+energies are in eV, and boundary conditions are tin-foil in three dimensions.
 """
 
-from phicalc.electrostatics.charges.history import ChargeHistory
-from phicalc.electrostatics.charges.latent import LatentCharges
-from phicalc.electrostatics.charges.qeq import ChargeEquilibration, Electrostatics, equilibrate
-from phicalc.electrostatics.charges.widths import GaussianWidths
-from phicalc.electrostatics.phi.head import PhiHead
-from phicalc.electrostatics.phi.module import PhiMode, PhiModule, PhiOutput
-from phicalc.electrostatics.sums.coulomb import CoulombSum
-from phicalc.electrostatics.sums.error_report import SumReport, report
-from phicalc.electrostatics.sums.plan import CoulombPlanner, plan_coulomb
-from phicalc.electrostatics.sums.settings import CoulombSettings
+from phicalc.electrostatics.charges import (
+    ChargeEquilibration,
+    ChargeHistory,
+    LatentCharges,
+    equilibrate,
+)
+from phicalc.electrostatics.head import Electrostatics, Head, HeadKind, Surroundings
+from phicalc.electrostatics.phi import PhiHead, PhiMode, PhiModule, PhiOutput
+from phicalc.electrostatics.sums import (
+    CoulombPlanner,
+    CoulombSettings,
+    CoulombSum,
+    SumReport,
+    plan_coulomb,
+    report,
+)
+from phicalc.electrostatics.widths import GaussianWidths
 
 __all__ = [
     "ChargeEquilibration",
@@ -29,12 +33,15 @@ __all__ = [
     "CoulombSum",
     "Electrostatics",
     "GaussianWidths",
+    "Head",
+    "HeadKind",
     "LatentCharges",
     "PhiHead",
     "PhiMode",
     "PhiModule",
     "PhiOutput",
     "SumReport",
+    "Surroundings",
     "equilibrate",
     "plan_coulomb",
     "report",

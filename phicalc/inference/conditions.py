@@ -8,7 +8,6 @@ import torch
 from ase import Atoms
 from ase.calculators.calculator import CalculatorSetupError, InputError
 
-from phicalc.architecture import NEUTRAL_HEADS
 from phicalc.card import ModelCard
 from phicalc.graph import AtomicGraph, Fragments
 from phicalc.potential import Potential
@@ -195,12 +194,12 @@ def check_environment(environment: Environment, potential: Potential, atoms: Ato
         If the energy would not be defined.
     """
     groups, field = environment.fragments, environment.external_field
-    if groups is not None and potential.head is None:
+    if groups is not None and not potential.head.has_charges:
         raise CalculatorSetupError("fragments have charges, and this model has none")
-    if groups is not None and any(groups.potential) and potential.config.head != "qeq":
+    if groups is not None and any(groups.potential) and not potential.head.charges_flow:
         raise CalculatorSetupError(
             "electrode potentials need charges that can flow, and this model has no charge "
-            f"equilibration (head {potential.config.head!r})"
+            f"equilibration (head {potential.config.head.name!r})"
         )
     if groups is not None and None in groups.charge and potential.charge_embedding is not None:
         raise CalculatorSetupError(
@@ -209,7 +208,7 @@ def check_environment(environment: Environment, potential: Potential, atoms: Ato
         )
     if field is None or not any(field):
         return
-    if potential.head is None:
+    if not potential.head.has_charges:
         raise CalculatorSetupError("external_field acts on charges, and this model has none")
     if groups is not None and None in groups.charge:
         raise InputError(
@@ -239,10 +238,10 @@ def _check_field(field: np.ndarray, total_charge: float, atoms: Atoms) -> None:
 
 def charge_concern(potential: Potential, card: ModelCard | None, charge: float) -> str:
     """Why the model may be wrong for this total charge; empty if there is no reason."""
-    config = potential.config
-    blind = config.head in ("none", *NEUTRAL_HEADS) and not config.total_charge_embedding
+    head = potential.head
+    blind = not head.conserves_total_charge and potential.charge_embedding is None
     if charge != 0 and blind:
-        kind = "no charges" if config.head == "none" else "charges that sum to zero"
+        kind = "charges that sum to zero" if head.has_charges else "no charges"
         return f"this model has {kind} and gives the energy of the neutral structure"
     if card is None or card.charge_range is None:
         return ""

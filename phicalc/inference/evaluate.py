@@ -109,7 +109,7 @@ def evaluate(
 
 def underrated(potential: Potential, workspace: Workspace, prediction: Prediction) -> bool:
     """Whether charges came out so large that the electrostatic sums were too rough for them."""
-    if prediction.charges is None or not potential.has_coulomb:
+    if prediction.charges is None or not potential.head.has_coulomb:
         return False
     return workspace.planner.underrated(prediction.charges)
 

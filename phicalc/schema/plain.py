@@ -28,6 +28,8 @@ def plain_sequence(value: Any) -> Any:
 
 def to_plain(value: Any) -> Any:
     """Turn nested dataclasses, tuples and arrays into the dicts and lists of YAML and JSON."""
+    if hasattr(value, "to_settings"):
+        return value.to_settings()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):

@@ -121,7 +121,7 @@ def born_charge_errors(
 ) -> dict[str, float]:
     """MAE and RMSE over all components of the Born charges in e; nothing without labels."""
     sums = ErrorSums()
-    if potential.config.head not in ("none", "spectral"):  # which have none
+    if potential.head.has_charges and potential.head.charges_differentiable:
         device = potential.device
         for sample, frame in zip(samples, frames, strict=True):
             expected = born_charges_of(frame, keys).to(device)

@@ -11,6 +11,7 @@ from phicalc.backbone import Standardized, backbones_of
 from phicalc.checkpoint import load_model
 from phicalc.nn import EquivariantLinear, block
 from phicalc.potential import Potential, PotentialConfig, build_potential
+from phicalc.schema import flatten
 from phicalc.training.config import FITTED
 from phicalc.training.dataset import Sample, prepare_samples
 from phicalc.training.references import (
@@ -109,11 +110,11 @@ def inherited_potential(
         If the configuration describes another network, or `given_references` lacks an element.
     """
     potential, card = load_model(init, device=device, dtype=dtype)
-    wanted, found = config.to_dict(), potential.config.to_dict()
+    wanted, found = flatten(config.to_dict()), flatten(potential.config.to_dict())
     different = [
-        f"model.{key} is {wanted[key]!r}, the parent's {found[key]!r}"
-        for key in wanted
-        if wanted[key] != found[key] and key not in FITTED
+        f"model.{key} is {wanted.get(key)!r}, the parent's {found.get(key)!r}"
+        for key in wanted | found
+        if wanted.get(key) != found.get(key) and key not in FITTED
     ]
     if different:
         raise ValueError(

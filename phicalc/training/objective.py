@@ -4,8 +4,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from phicalc.architecture import POISSON_HEADS
 from phicalc.data.labels import LABELS
+from phicalc.electrostatics.head import HeadKind
 from phicalc.schema import AtLeast, Between, Positive, checked, settings
 
 
@@ -169,7 +169,7 @@ class PenaltyConfig:
         """Check every field."""
         checked(self)
 
-    def check_head(self, head: str) -> None:
+    def check_head(self, head: HeadKind) -> None:
         """Refuse penalties that a head (`PotentialConfig.head`) makes meaningless.
 
         Raises
@@ -177,14 +177,15 @@ class PenaltyConfig:
         ValueError
             For penalties on charges without charges, or on Poisson's equation without it.
         """
-        if head == "none" and (self.net_charge or self.charges):
+        if not head.implementation.has_charges and (self.net_charge or self.charges):
             raise ValueError(
-                "penalties.net_charge and penalties.charges need charges, but model.head is 'none'"
+                "penalties.net_charge and penalties.charges need charges, but model.head "
+                f"{head.name!r} has none"
             )
-        if self.residual and head not in POISSON_HEADS:
+        if self.residual and not head.implementation.solves_poisson:
             raise ValueError(
                 f"penalties.residual needs a head with Poisson's equation on the graph, got "
-                f"model.head={head!r}"
+                f"model.head={head.name!r}"
             )
 
 

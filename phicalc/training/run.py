@@ -140,13 +140,13 @@ class _Run:
                 "a loss whose weights change cannot say which epoch is best: keep frames "
                 "for validation (data.valid_count), or leave out final_weight"
             )
-        if self.config.model.head == "none":
-            for name in ("charges", "dipole"):
-                if getattr(self.config.loss, name).used:
-                    raise ValueError(
-                        f"loss.{name} has a weight, but model.head is 'none' and such a model has "
-                        f"no charges; set loss.{name}.weight to 0 or choose a head"
-                    )
+        head = self.config.model.head
+        used = [name for name in ("charges", "dipole") if getattr(self.config.loss, name).used]
+        if used and not head.implementation.has_charges:
+            raise ValueError(
+                f"loss.{used[0]} has a weight, but model.head {head.name!r} has no charges; set "
+                f"loss.{used[0]}.weight to 0 or choose a head"
+            )
         counts = splits.record["counts"]
         self.report(f"structures: {', '.join(f'{n} {role}' for role, n in counts.items())}")
         return splits

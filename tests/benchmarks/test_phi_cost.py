@@ -25,9 +25,11 @@ import pytest
 import torch
 
 from phicalc import PhiCalculator
-from phicalc.potential import PotentialConfig, build_potential
+from phicalc.potential import build_potential
 from phicalc.structures import water_box
 from phicalc.system import keep_freed_memory
+
+from ..tiny import flat_config
 
 HEADS = ("none", "dirichlet", "solve", "solve+coulomb", "spectral", "latent", "qeq")
 #: Molecules of the box, its repeats along each axis.
@@ -39,7 +41,7 @@ def measure(head: str, n_molecules: int, steps: int) -> dict[str, float]:
     """Milliseconds of a step, and peak of memory in MB."""
     torch.set_num_threads(1)
     keep_freed_memory()
-    config = PotentialConfig(
+    config = flat_config(
         elements=("H", "O"), cutoff=4.0, channels=32, head=head, average_neighbors=26.0
     )
     n, repeats = BOXES[n_molecules]

@@ -19,8 +19,10 @@ import ase.io
 from phicalc.calculators.phicalculator import PhiCalculator
 from phicalc.md import MDConfig, run_md
 from phicalc.md.restart import Checkpoint
-from phicalc.potential import PotentialConfig, build_potential
+from phicalc.potential import build_potential
 from phicalc.structures import water_box
+
+from ..tiny import flat_config
 
 NPT = {"ensemble": "npt", "barostat_time": 200.0, "pressure": 1000.0}
 ENSEMBLES = {
@@ -45,7 +47,7 @@ KILLS = 3  # of each
 def start(config: MDConfig, folder: Path) -> None:
     """Start or continue the run."""
     warnings.simplefilter("ignore")  # random weights lead atoms together, and are warned of
-    model = PotentialConfig(
+    model = flat_config(
         elements=("H", "O"), cutoff=3.0, layers=1, channels=4, l_max=1, correlation=1
     )
     atoms = water_box(2, density=0.2)

@@ -9,7 +9,7 @@ from ase.build import molecule
 from phicalc.derivatives import predict
 from phicalc.electrostatics import GaussianWidths
 from phicalc.electrostatics.charges.elements import covalent_radius
-from phicalc.electrostatics.charges.widths import RANGE
+from phicalc.electrostatics.widths import RANGE
 from phicalc.graph import from_ase
 from phicalc.potential import Potential
 

@@ -9,8 +9,10 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
 from phicalc.checkpoint import ModelCard, save_model
-from phicalc.potential import Potential, PotentialConfig, build_potential
+from phicalc.potential import Potential, build_potential
 from phicalc.structures import water_box
+
+from ..tiny import flat_config
 
 #: Settings of every ensemble and every way the cell can move.
 ENSEMBLES = {
@@ -98,7 +100,7 @@ def gas(n_atoms: int, volume_per_atom: float = 1000.0) -> Atoms:
 
 def tiny_potential(seed: int = 1) -> Potential:
     """Return a potential of water with random weights."""
-    config = PotentialConfig(
+    config = flat_config(
         elements=("H", "O"), cutoff=3.0, layers=1, channels=4, l_max=1, correlation=1
     )
     return build_potential(config, seed=seed)

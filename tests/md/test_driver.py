@@ -15,8 +15,10 @@ import phicalc.md.driver as driver
 from phicalc.calculators.phicalculator import PhiCalculator
 from phicalc.md import MDConfig, MDError, read_log, run_md
 from phicalc.md.config import read_description
-from phicalc.potential import PotentialConfig, build_potential
+from phicalc.potential import build_potential
 from phicalc.structures import water_box
+
+from ..tiny import flat_config
 
 
 class Scripted(EMT):
@@ -42,7 +44,7 @@ def copper(**settings) -> Atoms:
 
 
 def tiny_potential():
-    config = PotentialConfig(
+    config = flat_config(
         elements=("H", "O"), cutoff=3.0, layers=1, channels=4, l_max=1, correlation=1
     )
     return build_potential(config, seed=1)

@@ -11,8 +11,10 @@ from ase.build import bulk, molecule
 
 from phicalc.derivatives import predict
 from phicalc.graph import from_ase
-from phicalc.potential import Potential, PotentialConfig, build_potential
+from phicalc.potential import Potential, build_potential
 from phicalc.testing import Evaluation
+
+from ..tiny import flat_config
 
 ELEMENTS = ("H", "C", "O", "Na", "Cl")
 
@@ -83,7 +85,7 @@ def tiny_potential(**settings: object) -> Potential:
         "force_accuracy": 1e-11,
         "average_neighbors": 20.0,
     }
-    return build_potential(PotentialConfig(**{**defaults, **settings}), seed=1).double()
+    return build_potential(flat_config(**{**defaults, **settings}), seed=1).double()
 
 
 def evaluator(potential: Potential) -> Callable[[Atoms], Evaluation]:

@@ -39,7 +39,7 @@ LIMITS = {
 def test_every_head_fulfils_the_contract(
     check: Callable, potential: Potential, atoms: Atoms
 ) -> None:
-    limited = LIMITS.get((potential.config.head, check))
+    limited = LIMITS.get((potential.config.head.name, check))
     if limited is None or not limited(atoms):
         check(evaluator(potential), atoms)
         return

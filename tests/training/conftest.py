@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from phicalc.training import TrainingConfig, config_from_dict
+from phicalc.upgrades import with_sections
 
 CARBON_CHAIN = Path(__file__).parents[1] / "data" / "xtb_carbon_chain_30.xyz"
 
@@ -35,7 +36,7 @@ def settings(tmp_path: Path) -> dict[str, Any]:
     return {
         "output": str(tmp_path / "run"),
         "data": {"train": [str(CARBON_CHAIN)], "split": "key"},
-        "model": dict(TINY_MODEL),
+        "model": with_sections(TINY_MODEL),
         "batch_size": 4,
         "max_epochs": 2,
         "device": "cpu",
@@ -49,6 +50,7 @@ def make_config(settings: dict[str, Any]) -> Callable[..., TrainingConfig]:
     """``make_config(max_epochs=3)``: the tiny run with some settings replaced."""
 
     def make(**changes: Any) -> TrainingConfig:
-        return config_from_dict({**settings, **changes})
+        wanted = {**settings, **changes}
+        return config_from_dict({**wanted, "model": with_sections(wanted["model"])})
 
     return make

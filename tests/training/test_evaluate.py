@@ -16,10 +16,12 @@ from phicalc.potential import Potential, PotentialConfig, build_potential
 from phicalc.response import born_effective_charges
 from phicalc.training import evaluate_model
 
+from ..tiny import flat_config
+
 
 @pytest.fixture
 def potential() -> Potential:
-    config = PotentialConfig(
+    config = flat_config(
         elements=("H", "C"), cutoff=3.0, layers=1, channels=4, l_max=1, correlation=2
     )
     return build_potential(config, seed=2).double()
@@ -97,7 +99,7 @@ def test_batch_size_changes_nothing(potential, carbon_chain):
 
 
 def test_perfect_model_has_no_errors_stress_included(rng):
-    config = PotentialConfig(elements=("Na", "Cl"), cutoff=3.5, layers=1, channels=4, l_max=1)
+    config = flat_config(elements=("Na", "Cl"), cutoff=3.5, layers=1, channels=4, l_max=1)
     potential = build_potential(config, seed=2).double()
     atoms = bulk("NaCl", "rocksalt", a=5.6, cubic=True)
     atoms.rattle(0.1, rng=rng)

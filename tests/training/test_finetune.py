@@ -90,8 +90,9 @@ def test_continued_run_needs_its_parent_no_more(make_config, parent, tmp_path, m
 
 
 def test_another_network_or_new_elements_are_refused(make_config, settings, parent):
-    model = {**settings["model"], "channels": 6}
-    with pytest.raises(ValueError, match="another network: model.channels is 6, the parent's 4"):
+    backbone = {**settings["model"]["backbone"], "channels": 6}
+    model = {**settings["model"], "backbone": backbone}
+    with pytest.raises(ValueError, match="another network: model.backbone.channels is 6, the par"):
         train(make_config(init=parent, model=model), report=quiet)
     config = make_config(init=parent)
     more = replace(config.model, elements=("H", "C", "O"), reference_energies=())

@@ -8,18 +8,20 @@ from phicalc.data.frames import read_frames
 from phicalc.derivatives import predict
 from phicalc.electrostatics.phi import poisson
 from phicalc.graph import collate
-from phicalc.potential import PotentialConfig, build_potential
+from phicalc.potential import build_potential
 from phicalc.training import train
 from phicalc.training.dataset import make_samples, prepare_samples
 from phicalc.training.loss import LossValue, errors, loss_value
 from phicalc.training.objective import LossConfig, PenaltyConfig, TermConfig
 from phicalc.training.penalties import penalized
 
+from ..tiny import flat_config
+
 HEADS = ("spectral", "dirichlet", "solve", "solve+coulomb")
 
 
 def potential_of(head: str):
-    config = PotentialConfig(
+    config = flat_config(
         elements=("H", "C"), cutoff=3.0, layers=1, channels=4, l_max=1, correlation=1,
         head=head, eigenpairs=4,
     )  # fmt: skip

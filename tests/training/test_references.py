@@ -13,13 +13,13 @@ from phicalc.data.composition import fit_reference_energies
 from phicalc.data.config import KeysConfig
 from phicalc.data.frames import label_atoms, read_frames
 from phicalc.nn import block
-from phicalc.potential import PotentialConfig, build_potential
+from phicalc.potential import build_potential
 from phicalc.training.dataset import Sample, make_samples, prepare_samples
 from phicalc.training.initialization import initial_potential
 
-CONFIG = PotentialConfig(
-    elements=("H", "C"), cutoff=3.0, layers=1, channels=4, l_max=1, correlation=2
-)
+from ..tiny import flat_config
+
+CONFIG = flat_config(elements=("H", "C"), cutoff=3.0, layers=1, channels=4, l_max=1, correlation=2)
 
 
 @pytest.fixture

@@ -1,15 +1,7 @@
-"""Atomic charges: equilibrated or read from the features, their widths and their history."""
+"""Atomic charges: equilibrated or read from the features, and extrapolated from their history."""
 
 from phicalc.electrostatics.charges.history import ChargeHistory
 from phicalc.electrostatics.charges.latent import LatentCharges
-from phicalc.electrostatics.charges.qeq import ChargeEquilibration, Electrostatics, equilibrate
-from phicalc.electrostatics.charges.widths import GaussianWidths
+from phicalc.electrostatics.charges.qeq import ChargeEquilibration, equilibrate
 
-__all__ = [
-    "ChargeEquilibration",
-    "ChargeHistory",
-    "Electrostatics",
-    "GaussianWidths",
-    "LatentCharges",
-    "equilibrate",
-]
+__all__ = ["ChargeEquilibration", "ChargeHistory", "LatentCharges", "equilibrate"]

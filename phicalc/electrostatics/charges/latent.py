@@ -1,22 +1,26 @@
 """Latent charges: read from the features of each atom, without equilibration."""
 
+from dataclasses import dataclass
+from typing import Annotated
+
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from phicalc.electrostatics.charges.qeq import Electrostatics
-from phicalc.electrostatics.charges.widths import GaussianWidths
 from phicalc.electrostatics.constraints import ChargeConstraints
+from phicalc.electrostatics.head import Electrostatics, Head, Surroundings
 from phicalc.electrostatics.sums.coulomb import CoulombSum
+from phicalc.electrostatics.widths import GaussianWidths
 from phicalc.graph import AtomicGraph
+from phicalc.schema import Positive, checked, settings
 
 
-class LatentCharges(nn.Module):
+class LatentCharges(Head):
     """Electrostatic head: node features → charges → Coulomb energy ``½ qᵀAq``.
 
     ``q_i = w·h_i + q⁰_Z``, shifted by the same amount on every atom of a structure (or fragment) so
-    that they sum to its charge. All charges are Gaussians of one width. Charges see their
-    neighbourhood and nothing else: a distant ion does not move them, as it does in
+    that they sum to its charge. All charges are Gaussians of one width. Charges depend on their
+    neighborhood and nothing else: a distant ion does not move them, as it does in
     `ChargeEquilibration`.
 
     Parameters
@@ -25,28 +29,53 @@ class LatentCharges(nn.Module):
         Width of the node features.
     n_elements
         Elements of the model.
-    widths
-        The Gaussian width of every charge.
+    settings
+        See `Settings`.
 
     References
     ----------
     Cheng, npj Computational Materials 11, 80 (2025) (latent Ewald summation).
     """
 
-    def __init__(self, n_features: int, n_elements: int, widths: GaussianWidths):
+    @settings
+    @dataclass(frozen=True)
+    class Settings:
+        """Settings of latent charges."""
+
+        smearing: Annotated[float, Positive] = 1.0
+        """Gaussian width of every charge in Å."""
+        trained_smearing: bool = False
+        """Train the width between half and twice `smearing`."""
+        force_accuracy: Annotated[float, Positive] = 1e-4
+        """Root mean square error in eV/Å that the Coulomb sums may leave in the forces."""
+
+        def __post_init__(self) -> None:
+            """Check types and ranges."""
+            checked(self)
+
+    has_coulomb = True
+    shifts_charges = True
+
+    def __init__(self, n_features: int, n_elements: int, settings: Settings):
         super().__init__()
         self.readout = nn.Linear(n_features, 1, bias=False)
         self.offset = nn.Parameter(torch.zeros(n_elements))
-        self.widths = widths
+        self.widths = GaussianWidths([settings.smearing], settings.trained_smearing)
+        self.force_accuracy = settings.force_accuracy
+
+    @classmethod
+    def from_settings(cls, settings: Settings, surroundings: Surroundings) -> Head:
+        """Return a head whose charges start near zero."""
+        return cls(surroundings.n_features, len(surroundings.elements), settings)
 
     def forward(
         self,
         node_features: Float[Tensor, "n_atoms n_features"],
         element: Int64[Tensor, " n_atoms"],
         graph: AtomicGraph,
-        order: int = 2,
+        derivatives: int = 2,
     ) -> Electrostatics:
-        """Charges and energies of a batch; charges are exact to any `order` of derivatives."""
+        """Return charges and energies of a batch; all derivatives are exact."""
         raw = (self.readout(node_features).squeeze(1) + self.offset[element]).double()
         constraints = ChargeConstraints(graph)
         n_atoms = constraints.total(torch.ones_like(raw)).clamp(min=1)

@@ -1,35 +1,24 @@
 """Charge equilibration: charges that minimise the electrostatic energy under constraints."""
 
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
+from phicalc.electrostatics.charges.elements import covalent_radius, electronegativity
 from phicalc.electrostatics.charges.solvers import ConjugateGradientSolver, DenseSolver, Solver
-from phicalc.electrostatics.charges.widths import GaussianWidths
 from phicalc.electrostatics.constraints import ChargeConstraints
+from phicalc.electrostatics.head import DENSE_ATOMS, Electrostatics, Head, Surroundings
 from phicalc.electrostatics.sums.coulomb import CoulombSum
+from phicalc.electrostatics.widths import GaussianWidths
 from phicalc.graph import AtomicGraph, field_coordinate
 from phicalc.linear import refine
+from phicalc.schema import Positive, checked, settings
 
-#: Largest structure whose interaction matrix is formed and factorised.
-DENSE_ATOMS = 400
 #: Iterations that larger ones usually take, from the charges of the last step.
 ITERATIONS = 6
-
-
-class Electrostatics(NamedTuple):
-    """Result of an electrostatic head."""
-
-    charges: Float64[Tensor, " n_atoms"]
-    """Partial charges in e; their sums are as the graph wants them."""
-    potential: Float64[Tensor, " n_atoms"]
-    """Electrostatic potential A q in eV/e, a constant."""
-    atomic_energies: Float64[Tensor, " n_atoms"]
-    """Contribution of each atom to the electrostatic energy in eV; only sums have derivatives."""
-    residual: Float64[Tensor, "n_atoms c"] | None = None
-    """What is left of Poisson's equation in e, for heads that solve it on the graph."""
 
 
 def equilibrate(
@@ -102,7 +91,7 @@ def choose_solver(
     return DenseSolver(coulomb, hardness)
 
 
-class ChargeEquilibration(nn.Module):
+class ChargeEquilibration(Head):
     """Electrostatic head: node features → electronegativities → charges → energy (QEq).
 
     χ_i = w·h_i + χ⁰_Z and J_i = floor + softplus(θ_Z), or floor + softplus(θ_Z + v·h_i) if hardness
@@ -116,13 +105,11 @@ class ChargeEquilibration(nn.Module):
     electronegativity
         χ⁰_Z in eV/e to start from; one number per element of the model.
     widths
-        Gaussian widths σ_Z of the elements.
-    hardness_floor
-        Smallest hardness in eV/e²; it bounds the condition number of the linear system.
-    hardness_of
-        Whether each element has a hardness, or each environment.
-    energy
-        Which part of the functional enters the total energy.
+        Gaussian widths σ_Z of the elements in Å.
+    settings
+        See `Settings`.
+    has_feedback
+        Whether the charges also enter the short-range energy.
 
     References
     ----------
@@ -130,44 +117,87 @@ class ChargeEquilibration(nn.Module):
     arXiv:2503.17949 (NequIP-LR: "qeq").
     """
 
+    @settings
+    @dataclass(frozen=True)
+    class Settings:
+        """Settings of charge equilibration."""
+
+        energy: Literal["qeq", "coulomb"] = "qeq"
+        """Part of the QEq functional in the total energy: all of it, or ½ qᵀAq only."""
+        hardness: Literal["element", "environment"] = "element"
+        """Whether each element has a hardness, or each atomic environment."""
+        hardness_floor: Annotated[float, Positive] = 1.0
+        """Smallest hardness in eV/e²; it bounds the condition number of the linear system."""
+        trained_smearing: bool = False
+        """Train the Gaussian widths between half and twice the covalent radii; otherwise they stay
+        covalent radii."""
+        force_accuracy: Annotated[float, Positive] = 1e-4
+        """Root mean square error in eV/Å that the Coulomb sums may leave in the forces."""
+
+        def __post_init__(self) -> None:
+            """Check words, types and ranges."""
+            checked(self)
+
+    has_coulomb = True
+    charges_flow = True
+    coulomb_products = ITERATIONS
+
     def __init__(
         self,
         n_features: int,
         electronegativity: list[float],
         widths: GaussianWidths,
-        hardness_floor: float,
-        hardness_of: Literal["element", "environment"],
-        energy: Literal["qeq", "coulomb"],
+        settings: Settings,
+        *,
+        has_feedback: bool = False,
     ):
         super().__init__()
         self.readout = nn.Linear(n_features, 1, bias=False)
         self.electronegativity = nn.Parameter(torch.tensor(electronegativity))
         self.raw_hardness = nn.Parameter(torch.zeros(len(electronegativity)))
         self.widths = widths
-        self.hardness_floor = hardness_floor
-        self.energy = energy
+        self.hardness_floor = settings.hardness_floor
+        self.energy = settings.energy
+        self.force_accuracy = settings.force_accuracy
+        self.has_feedback = has_feedback
         self.hardness_readout: nn.Linear | None = None
-        if hardness_of == "environment":
+        if settings.hardness == "environment":
             self.hardness_readout = nn.Linear(n_features, 1, bias=False)
+
+    @classmethod
+    def from_settings(cls, settings: Settings, surroundings: Surroundings) -> Head:
+        """Return a head that starts from tabulated electronegativities and covalent radii."""
+        radii = [covalent_radius(symbol) for symbol in surroundings.elements]
+        return cls(
+            surroundings.n_features,
+            [electronegativity(symbol) for symbol in surroundings.elements],
+            GaussianWidths(radii, settings.trained_smearing),
+            settings,
+            has_feedback=surroundings.has_feedback,
+        )
+
+    @property
+    def is_stationary(self) -> bool:
+        """Whether all of the energy that depends on the charges is what they minimize."""
+        return self.energy == "qeq" and not self.has_feedback
 
     def forward(
         self,
         node_features: Float[Tensor, "n_atoms n_features"],
         element: Int64[Tensor, " n_atoms"],
         graph: AtomicGraph,
-        order: int = 2,
+        derivatives: int = 2,
     ) -> Electrostatics:
-        """Equilibrate the charges of a batch.
-
-        `element` numbers the model's own elements; `order` derivatives of the charges are exact.
-        """
+        """Equilibrate the charges of a batch; see `Head.forward`."""
         chi = (self.readout(node_features).squeeze(1) + self.electronegativity[element]).double()
         hardness = self.hardness(node_features, element)
         coulomb = CoulombSum(graph, self.widths(element))
         solver = choose_solver(coulomb, hardness, graph.charge_guess)
         pull = chi if graph.external_field is None else chi - field_coordinate(graph)
         pull = pull if graph.fragments is None else pull - graph.fragments.potential
-        q = equilibrate(coulomb, pull, hardness, order=order, solver=solver)
+        # A stationary energy forgives charges that lag one derivative behind.
+        exact = derivatives - 1 if self.is_stationary else derivatives
+        q = equilibrate(coulomb, pull, hardness, order=exact, solver=solver)
         potential, energies = coulomb.atomic_energies(q)
         if self.energy == "qeq":
             energies = energies + chi * q + 0.5 * hardness * q**2
@@ -176,7 +206,7 @@ class ChargeEquilibration(nn.Module):
     def hardness(
         self, node_features: Float[Tensor, "n_atoms n_features"], element: Int64[Tensor, " n_atoms"]
     ) -> Float64[Tensor, " n_atoms"]:
-        """J_i of each atom in eV/e²."""
+        """Return J_i of each atom in eV/e²."""
         raw = self.raw_hardness[element]
         if self.hardness_readout is not None:
             raw = raw + self.hardness_readout(node_features).squeeze(1)

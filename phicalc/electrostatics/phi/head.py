@@ -1,16 +1,22 @@
-"""The Φ-Module as the electrostatic head of a potential, alone or together with Coulomb's law."""
+"""The modes of the Φ-Module as electrostatic heads, alone or together with Coulomb's law."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
 
 from jaxtyping import Float, Int64
-from torch import Tensor, nn
+from torch import Tensor
 
-from phicalc.electrostatics.charges.qeq import Electrostatics
-from phicalc.electrostatics.charges.widths import GaussianWidths
-from phicalc.electrostatics.phi.module import PhiModule
+from phicalc.electrostatics.head import Electrostatics, Head, Surroundings
+from phicalc.electrostatics.phi.eigenpairs import are_unique
+from phicalc.electrostatics.phi.module import PhiMode, PhiModule
+from phicalc.electrostatics.phi.poisson import DENSE_POISSON
 from phicalc.electrostatics.sums.coulomb import CoulombSum
+from phicalc.electrostatics.widths import GaussianWidths
 from phicalc.graph import AtomicGraph
+from phicalc.schema import AtLeast, Positive, checked, settings
 
 
-class PhiHead(nn.Module):
+class PhiHead(Head):
     """Electrostatic head: node features → `PhiModule`, and ``½ ρᵀAρ`` of its charges if wanted.
 
     Parameters
@@ -21,21 +27,142 @@ class PhiHead(nn.Module):
         The Gaussian width of every charge in the Coulomb sum; None for no Coulomb energy.
     """
 
+    mode: ClassVar[PhiMode]
+    solves_poisson = True
+
     def __init__(self, phi: PhiModule, widths: GaussianWidths | None = None):
         super().__init__()
         self.phi, self.widths = phi, widths
+
+    @classmethod
+    def from_settings(cls, settings: Any, surroundings: Surroundings) -> Head:
+        """Return a head with random weights."""
+        sizes = ("channels", "eigenpairs", "screening_floor")
+        phi = PhiModule(
+            surroundings.n_features,
+            surroundings.cutoff,
+            mode=cls.mode,
+            scale=surroundings.energy_scale,
+            links=surroundings.average_neighbors,
+            **{name: getattr(settings, name) for name in sizes if hasattr(settings, name)},
+        )
+        return cls(phi)
+
+    @property
+    def is_stationary(self) -> bool:
+        """Whether the energy is stationary in the potential φ, which may lag one derivative."""
+        return True
 
     def forward(
         self,
         node_features: Float[Tensor, "n_atoms n_features"],
         element: Int64[Tensor, " n_atoms"],
         graph: AtomicGraph,
-        order: int = 2,
+        derivatives: int = 2,
     ) -> Electrostatics:
-        """Charges and energies of a batch; `order` and one more derivatives are exact."""
-        found = self.phi(node_features, graph, order + 1)
+        """Return charges and energies of a batch; see `Head.forward`."""
+        found = self.phi(node_features, graph, derivatives)
         potential, energies = found.potential.detach(), found.atomic_energies
         if self.widths is not None:
             coulomb = CoulombSum(graph, self.widths(element)).atomic_energies(found.charges)
             potential, energies = potential + coulomb[0], energies + coulomb[1]
         return Electrostatics(found.charges, potential, energies, found.residual)
+
+
+class SpectralHead(PhiHead):
+    """Amplitudes of the lowest eigenvectors of the Laplacian (the mode ``spectral``)."""
+
+    @settings
+    @dataclass(frozen=True)
+    class Settings:
+        """Settings of the mode ``spectral``."""
+
+        eigenpairs: Annotated[int, AtLeast(1)] = 16
+        """Number of eigenvectors of the Laplacian."""
+
+        def __post_init__(self) -> None:
+            """Check types and ranges."""
+            checked(self)
+
+    mode = "spectral"
+    conserves_total_charge = False
+    charges_differentiable = False
+
+    def charges_are_unique(self, graph: AtomicGraph) -> bool:
+        """Whether no eigenvalue beyond those used equals one of them in these structures."""
+        return are_unique(self.phi.laplacian(graph), self.phi.field.eigenpairs)
+
+
+class DirichletHead(PhiHead):
+    """Potentials read from the features, and the charges ``ρ = L φ`` (the mode ``dirichlet``)."""
+
+    @settings
+    @dataclass(frozen=True)
+    class Settings:
+        """Settings of the mode ``dirichlet``."""
+
+        channels: Annotated[int, AtLeast(1)] = 4
+        """Potentials of each atom."""
+
+        def __post_init__(self) -> None:
+            """Check types and ranges."""
+            checked(self)
+
+    mode = "dirichlet"
+    conserves_total_charge = False
+
+
+@settings
+@dataclass(frozen=True)
+class ScreenedSettings:
+    """Settings of the modes that solve the screened Poisson equation."""
+
+    channels: Annotated[int, AtLeast(1)] = 4
+    """Charges of each atom."""
+    screening_floor: Annotated[float, Positive] = 0.1
+    """Smallest screening κ² in 1/Å."""
+
+    def __post_init__(self) -> None:
+        """Check types and ranges."""
+        checked(self)
+
+
+class ScreenedHead(PhiHead):
+    """Charges read from the features, and the screened Poisson equation (the mode ``solve``)."""
+
+    Settings = ScreenedSettings
+    mode = "solve"
+    shifts_charges = True
+    dense_atoms = DENSE_POISSON
+
+
+class RandomGraphHead(ScreenedHead):
+    """The same on a random graph: a control of equal size."""
+
+    mode = "random"
+
+
+class ScreenedCoulombHead(ScreenedHead):
+    """The mode ``solve``, whose charges also interact by Coulomb's law."""
+
+    @settings
+    @dataclass(frozen=True)
+    class Settings(ScreenedSettings):
+        """Settings of the mode ``solve`` with Coulomb's law."""
+
+        smearing: Annotated[float, Positive] = 1.0
+        """Gaussian width of every charge in Å."""
+        trained_smearing: bool = False
+        """Train the width between half and twice `smearing`."""
+        force_accuracy: Annotated[float, Positive] = 1e-4
+        """Root mean square error in eV/Å that the Coulomb sums may leave in the forces."""
+
+    has_coulomb = True
+
+    @classmethod
+    def from_settings(cls, settings: Any, surroundings: Surroundings) -> Head:
+        """Return a head with random weights."""
+        head = super().from_settings(settings, surroundings)
+        head.widths = GaussianWidths([settings.smearing], settings.trained_smearing)
+        head.force_accuracy = settings.force_accuracy
+        return head

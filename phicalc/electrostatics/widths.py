@@ -29,8 +29,13 @@ class GaussianWidths(nn.Module):
         self.start = tuple(start)
         self.register_parameter("raw", nn.Parameter(torch.zeros(len(start))) if trained else None)
 
+    @property
+    def trained(self) -> bool:
+        """Whether training changes the widths."""
+        return self.raw is not None
+
     def forward(self, element: Int64[Tensor, " n_atoms"]) -> Float64[Tensor, " n_atoms"]:
-        """Present width of each atom; float64 whatever the network is."""
+        """Return the current width of each atom in Å; float64 whatever the network is."""
         start = self._start_of(element)
         if self.raw is None:
             return start

@@ -1,0 +1,185 @@
+"""What an electrostatic head is: node features → charges, potential and energy.
+
+A head says by its traits what it can do, so that nobody has to ask for its name. To add one, write
+a subclass of `Head` with its own frozen dataclass `Head.Settings` in a file of its own: an import
+path ``package.module:Class`` in the settings finds it, and an entry in `HEADS` gives it a short
+name.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor, nn
+
+from phicalc.electrostatics.widths import GaussianWidths
+from phicalc.graph import AtomicGraph
+from phicalc.kinds import Kind
+from phicalc.schema import settings
+
+#: Short names of the heads of this package.
+HEADS = {
+    "none": "phicalc.electrostatics.head:NoElectrostatics",
+    "qeq": "phicalc.electrostatics.charges.qeq:ChargeEquilibration",
+    "latent": "phicalc.electrostatics.charges.latent:LatentCharges",
+    "spectral": "phicalc.electrostatics.phi.head:SpectralHead",
+    "dirichlet": "phicalc.electrostatics.phi.head:DirichletHead",
+    "solve": "phicalc.electrostatics.phi.head:ScreenedHead",
+    "solve+coulomb": "phicalc.electrostatics.phi.head:ScreenedCoulombHead",
+    "random": "phicalc.electrostatics.phi.head:RandomGraphHead",
+}
+
+#: Largest structure (atoms) whose charges are found without iterations, where a head does not
+#: say otherwise.
+DENSE_ATOMS = 400
+
+
+class Electrostatics(NamedTuple):
+    """Result of an electrostatic head."""
+
+    charges: Float64[Tensor, " n_atoms"]
+    """Partial charges in e; `Head.conserves_total_charge` says what they sum to."""
+    potential: Float64[Tensor, " n_atoms"]
+    """Electrostatic potential at the atoms in eV/e, a constant."""
+    atomic_energies: Float64[Tensor, " n_atoms"]
+    """Contribution of each atom to the electrostatic energy in eV; only sums have derivatives."""
+    residual: Float64[Tensor, "n_atoms c"] | None = None
+    """Remainder of Poisson's equation in e, for heads that solve it on the graph."""
+
+
+class Surroundings(NamedTuple):
+    """Facts about the rest of a potential that its head is built from."""
+
+    elements: tuple[str, ...]
+    """Chemical symbols of the potential."""
+    n_features: int
+    """Width of the node features."""
+    cutoff: float
+    """Cutoff of the edges in Å."""
+    energy_scale: float
+    """Energy in eV that one unit of network output stands for."""
+    average_neighbors: float
+    """Mean number of edges per atom in the training data."""
+    has_feedback: bool
+    """Whether the charges also enter the short-range energy."""
+
+
+class Head(nn.Module, ABC):
+    """An electrostatic head: it turns node features into charges and their energy.
+
+    The class attributes below are its traits. A subclass overrides those in which it differs, as
+    class attributes or as properties where they depend on its options.
+    """
+
+    @settings
+    @dataclass(frozen=True)
+    class Settings:
+        """Settings of the head in the settings of a potential; a subclass defines its own."""
+
+    has_charges: ClassVar[bool] = True
+    """Whether atoms have partial charges, hence a dipole moment."""
+    has_coulomb: ClassVar[bool] = False
+    """Whether the energy contains a sum of Coulomb interactions, planned before each evaluation."""
+    solves_poisson: ClassVar[bool] = False
+    """Whether Poisson's equation is solved on the graph of atoms."""
+    conserves_total_charge: ClassVar[bool] = True
+    """Whether the charges sum to the total charge; otherwise they sum to zero."""
+    charges_flow: ClassVar[bool] = False
+    """Whether charge flows between distant atoms, so that a reservoir can supply it and a field
+    polarizes a structure."""
+    shifts_charges: ClassVar[bool] = False
+    """Whether a missing total charge is spread over all atoms, unconnected ones included."""
+    charges_differentiable: ClassVar[bool] = True
+    """Whether charges have derivatives with respect to positions."""
+    coulomb_products: ClassVar[int] = 0
+    """Products with the Coulomb matrix that an evaluation of a large structure needs beside that of
+    the energy."""
+    dense_atoms: ClassVar[int] = DENSE_ATOMS
+    """Number of atoms of the largest structure whose charges are found without iterations."""
+
+    widths: GaussianWidths | None
+    """Gaussian widths of the charges, if there is a Coulomb sum."""
+    force_accuracy: float
+    """Root mean square error in eV/Å that the Coulomb sums may leave in the forces."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.widths = None
+        self.force_accuracy = 1e-4
+
+    @property
+    def is_stationary(self) -> bool:
+        """Whether the total energy is stationary in the charges at fixed positions.
+
+        Forces then need no response of the charges, and Born charges are derivatives of forces.
+        """
+        return False
+
+    def charges_are_unique(self, graph: AtomicGraph) -> bool:
+        """Whether charges and potential of these structures do not depend on the atoms' order."""
+        return True
+
+    @classmethod
+    @abstractmethod
+    def from_settings(cls, settings: Any, surroundings: Surroundings) -> "Head":
+        """Return a head with random weights for a potential."""
+
+    @abstractmethod
+    def forward(
+        self,
+        node_features: Float[Tensor, "n_atoms n_features"],
+        element: Int64[Tensor, " n_atoms"],
+        graph: AtomicGraph,
+        derivatives: int = 2,
+    ) -> Electrostatics:
+        """Return charges and energies of a batch.
+
+        Parameters
+        ----------
+        node_features
+            Invariant features of the atoms from the backbone.
+        element
+            Index of each atom's element among those of the potential.
+        graph
+            The batch.
+        derivatives
+            Number of exact derivatives of the *energy*: 1 for forces, 2 for training on forces.
+            The head decides how many of them its charges need.
+        """
+
+
+class NoElectrostatics(Head):
+    """No electrostatic energy and no charges."""
+
+    has_charges = False
+    conserves_total_charge = False
+
+    @property
+    def is_stationary(self) -> bool:
+        """Whether the energy is stationary in the charges: there are none."""
+        return True
+
+    @classmethod
+    def from_settings(cls, settings: Any, surroundings: Surroundings) -> "Head":
+        """Return the head; it has no weights."""
+        return cls()
+
+    def forward(
+        self,
+        node_features: Float[Tensor, "n_atoms n_features"],
+        element: Int64[Tensor, " n_atoms"],
+        graph: AtomicGraph,
+        derivatives: int = 2,
+    ) -> Electrostatics:
+        """Return zeros: no charges in e, no energies in eV."""
+        nothing = node_features.new_zeros(len(element)).double()
+        return Electrostatics(nothing, nothing, nothing)
+
+
+class HeadKind(Kind):
+    """Section ``head`` of a potential's settings: name and options."""
+
+    what = "head"
+    known = HEADS
+    base = Head

@@ -1,0 +1,31 @@
+"""Device and precision of a network, from the names that users give."""
+
+import torch
+
+#: Precisions a network can have.
+DTYPES = ("float32", "float64")
+
+
+def resolve_dtype(dtype: str | torch.dtype) -> torch.dtype:
+    """Turn "float32" or "float64" into torch's dtype; ValueError for anything else."""
+    name = str(dtype).removeprefix("torch.")
+    if name not in DTYPES:
+        raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
+    resolved: torch.dtype = getattr(torch, name)
+    return resolved
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """Turn "auto", "cpu", "cuda", ... into a device that exists here; ValueError otherwise."""
+    if str(device) == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device must be 'auto', 'cpu', 'cuda', ..., got {device!r}") from error
+    if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device {str(device)!r} is not there: torch sees {torch.cuda.device_count()} CUDA "
+            "devices. Use device='auto' or 'cpu', or a torch with CUDA support"
+        )
+    return resolved

@@ -1,0 +1,58 @@
+"""Registered models: those shipped with phicalc, and folders that the user adds."""
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+CARD_FILE = "card.json"
+WEIGHTS_FILE = "weights.safetensors"
+#: Environment variable with further folders of models, separated as in PATH.
+MODELS_VARIABLE = "PHICALC_MODELS"
+
+
+def available_models() -> dict[str, Path]:
+    """Return the folders of all registered models by name.
+
+    These are the models shipped with phicalc and those in the folders named by the environment
+    variable PHICALC_MODELS (each a folder *of* model folders). Shipped names come first and
+    cannot be replaced.
+    """
+    shipped = find_spec("phicalc.models")
+    roots = list(shipped.submodule_search_locations or ()) if shipped else []
+    roots += filter(None, os.environ.get(MODELS_VARIABLE, "").split(os.pathsep))
+    found: dict[str, Path] = {}
+    for root in roots:
+        for card in sorted(Path(root).expanduser().glob(f"*/{CARD_FILE}")):
+            found.setdefault(card.parent.name, card.parent)
+    return found
+
+
+def find_model(model: str | os.PathLike[str]) -> Path:
+    """Return the folder of a model given by name, folder or file.
+
+    The output folder of a training run stands for the model in it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is neither a registered model nor a model folder of that name.
+    """
+    registered = available_models()
+    if isinstance(model, str) and model in registered:
+        return registered[model]
+    path = Path(model).expanduser()
+    folder = path.parent if path.is_file() else path
+    for candidate in (folder, folder / "model"):
+        if (candidate / CARD_FILE).is_file():
+            return candidate
+    if folder.is_dir():
+        raise FileNotFoundError(
+            f"{os.fspath(model)!r} is no phicalc model: {folder} has no {CARD_FILE}. A model is a "
+            f"folder with {CARD_FILE} and {WEIGHTS_FILE}"
+        )
+    names = ", ".join(registered) or "none"
+    raise FileNotFoundError(
+        f"no model {os.fspath(model)!r}: neither a registered name nor an existing path. Registered"
+        f" models: {names}. Give one of these or a model folder, or add the folder that holds your"
+        f" models to {MODELS_VARIABLE}"
+    )
