@@ -128,9 +128,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         return {}
     if not isinstance(values, dict):
         kind = "a list" if isinstance(values, list) else f"only {values!r}"
-        raise ValueError(
-            f"a configuration is made of lines 'key: value', but the file holds {kind}"
-        )
+        raise ValueError(f"expected keys and values (key: value), but the file holds {kind}")
     return values
 
 

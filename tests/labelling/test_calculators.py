@@ -49,7 +49,7 @@ def test_ions_need_a_way_to_tell_the_charge():
 def test_wrong_names_say_what_there_is(name, kind, message):
     with pytest.raises(kind, match=message):
         CalculatorSpec(name).load()
-    with pytest.raises(ValueError, match="dipole_origin must be"):
+    with pytest.raises(ValueError, match="'dipole_origin' must be one of"):
         CalculatorSpec(dipole_origin="origin")
 
 

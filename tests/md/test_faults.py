@@ -374,7 +374,7 @@ def test_files_that_describe_no_run_are_refused(text, message, inputs, capsys):
     assert cli.main([*inputs, "--config", "run.yaml"]) == 2
     assert message in capsys.readouterr().err
     assert cli.main([*inputs, "--config", "nothing.yaml"]) == 2
-    assert "no configuration file nothing.yaml" in capsys.readouterr().err
+    assert "no configuration file 'nothing.yaml'" in capsys.readouterr().err
 
 
 def test_out_of_memory_on_the_processor_is_no_traceback(monkeypatch):
