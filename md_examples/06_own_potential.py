@@ -27,15 +27,20 @@ XTB = CalculatorSpec("gfn2-xtb")
 
 def settings(data, output, quick):
     """Make the configuration of the training; in the shell this would be a YAML file."""
-    network = {"cutoff": 4.0, "channels": 16, "l_max": 2, "correlation": 2}
+    network = {"name": "nequip", "channels": 16, "l_max": 2, "correlation": 2}
     if quick:
-        network = {"cutoff": 4.0, "channels": 4, "l_max": 1, "correlation": 1, "layers": 1}
+        network |= {"channels": 4, "l_max": 1, "correlation": 1, "layers": 1}
     return config_from_dict(
         {
             "output": str(output),
             "data": {"train": [str(data)], "valid_fraction": 0.1},
             # GFN2-xTB has dipoles of the atoms, too: charges alone cannot make its dipole
-            "model": {"elements": ["H", "C", "O"], "atomic_dipoles": True, **network},
+            "model": {
+                "elements": ["H", "C", "O"],
+                "cutoff": 4.0,
+                "backbone": network,
+                "atomic_dipoles": True,
+            },
             "loss": {
                 "energy": {"weight": 1.0, "final_weight": 10.0},
                 "forces": {"weight": 1.0},

@@ -10,7 +10,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
 from phicalc.graph import AtomicGraph, mean_per_structure
-from phicalc.kinds import Kind
+from phicalc.kinds import Kind, NoSettings
 from phicalc.nn import Linear
 from phicalc.schema import AtLeast, checked, settings
 
@@ -31,17 +31,15 @@ class FirstNetwork(NamedTuple):
     """Width of the features."""
     settings: Any
     """Settings of the backbone."""
-    make: Callable[[Any], nn.Module]
+    make: Callable[[Any], Any]
     """Returns another backbone of the same class, from other settings."""
 
 
 class Feedback(nn.Module, ABC):
     """Turns features and charges of the atoms into the features that the energy is read from."""
 
-    @settings
-    @dataclass(frozen=True)
-    class Settings:
-        """Settings in the settings of a potential; a subclass defines its own."""
+    Settings: ClassVar[type[Any]] = NoSettings
+    """Frozen dataclass of the options beside ``name`` in the section ``feedback``."""
 
     uses_charges: ClassVar[bool] = True
     """Whether the short-range energy depends on the charges."""
@@ -164,7 +162,7 @@ class ChargeNetwork(Feedback):
 
     centers: Tensor
 
-    def __init__(self, network: nn.Module, n_inputs: int, settings: Settings):
+    def __init__(self, network: Any, n_inputs: int, settings: Settings):
         super().__init__()
         low, high = settings.charge_range
         self.width = (high - low) / settings.charge_basis

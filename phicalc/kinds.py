@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 from phicalc.plugins import find_class
-from phicalc.schema import build, to_plain
+from phicalc.schema import build, settings, to_plain
 
 K = TypeVar("K", bound="Kind")
 
@@ -26,6 +26,12 @@ def imports(*, allowed: bool) -> Iterator[None]:
         yield
     finally:
         _imports_allowed.reset(token)
+
+
+@settings
+@dataclass(frozen=True)
+class NoSettings:
+    """Settings of a class that has none."""
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class Potential(nn.Module):
         width = config.backbone.implementation.input_width(config.backbone.settings)
         self.embedding = nn.Parameter(torch.randn(len(self.elements), width))
         self.backbone = self._network(config.backbone.settings, vectors=config.atomic_dipoles)
-        self.n_features = self.backbone.n_features
+        self.n_features: int = self.backbone.n_features
         self.head = config.head.implementation.from_settings(
             config.head.settings, self._surroundings()
         )
@@ -72,7 +72,7 @@ class Potential(nn.Module):
         table[list(self.elements)] = torch.arange(len(self.elements))
         self.register_buffer("element_of_number", table, persistent=False)
 
-    def _network(self, settings: Any, *, vectors: bool = False) -> nn.Module:
+    def _network(self, settings: Any, *, vectors: bool = False) -> Any:
         """Return a backbone with random weights."""
         network = self.config.backbone.implementation.from_settings(
             settings,

@@ -550,7 +550,7 @@ IN_FIELD = {"open": (water, (0.3, -0.2, 0.4)), "slab": (slab, (0.0, 0.0, -0.5))}
 def realistic() -> dict[str, Potential]:
     """Potentials whose charges are those of water: 0.2 to 0.8 e, not too soft."""
     potentials = {head: tiny(head) for head in ("none", "qeq", "latent")}
-    config = {**potentials["qeq"].config.to_dict(), "charge_feedback": "none"}
+    config = {**potentials["qeq"].config.to_dict(), "feedback": "none"}
     potentials["stationary"] = build_potential(PotentialConfig.from_dict(config))
     with torch.no_grad():
         for potential in potentials.values():

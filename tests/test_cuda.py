@@ -103,7 +103,9 @@ def test_training_takes_the_same_course(tmp_path: Path) -> None:
         settings = {
             "output": str(tmp_path / device), "device": device, "dtype": "float64",
             "data": {"train": [str(data)], "split": "key"}, "batch_size": 4, "max_epochs": 3,
-            "model": {"elements": ["H", "C"], "cutoff": 3.0, "layers": 1, "channels": 4},
+            "model": flat_config(
+                elements=("H", "C"), cutoff=3.0, layers=1, channels=4
+            ).to_dict(),
             "compile": False,
         }  # fmt: skip
         train(config_from_dict(settings), report=lambda _: None)

@@ -15,7 +15,7 @@ from phicalc.compiled.tracing import (
     trace,
 )
 from phicalc.derivatives import Prediction, predict
-from phicalc.electrostatics.charges.qeq import DENSE_ATOMS
+from phicalc.electrostatics.head import DENSE_ATOMS
 from phicalc.graph import AtomicGraph, CoulombPlan
 from phicalc.potential import Potential
 

@@ -7,7 +7,6 @@ name.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from jaxtyping import Float, Float64, Int64
@@ -15,8 +14,7 @@ from torch import Tensor, nn
 
 from phicalc.electrostatics.widths import GaussianWidths
 from phicalc.graph import AtomicGraph
-from phicalc.kinds import Kind
-from phicalc.schema import settings
+from phicalc.kinds import Kind, NoSettings
 
 #: Short names of the heads of this package.
 HEADS = {
@@ -72,10 +70,8 @@ class Head(nn.Module, ABC):
     class attributes or as properties where they depend on its options.
     """
 
-    @settings
-    @dataclass(frozen=True)
-    class Settings:
-        """Settings of the head in the settings of a potential; a subclass defines its own."""
+    Settings: ClassVar[type[Any]] = NoSettings
+    """Frozen dataclass of the options beside ``name`` in the section ``head``."""
 
     has_charges: ClassVar[bool] = True
     """Whether atoms have partial charges, hence a dipole moment."""

@@ -7,7 +7,7 @@ import torch
 from ase import Atoms
 
 from phicalc.derivatives import Prediction
-from phicalc.electrostatics.charges.qeq import DENSE_ATOMS
+from phicalc.electrostatics.head import DENSE_ATOMS
 from phicalc.graph import AtomicGraph, collate
 from phicalc.inference.conditions import Environment
 from phicalc.inference.evaluate import (

@@ -92,7 +92,7 @@ def errors_of(data: str, head: str, degree: str, seed: str, part: float = 1.0) -
     """Figures of a network trained on part of the data."""
     epochs = round(SETS[data][1] / part)  # as many steps
     name = f"{data}_{head}_l{degree}_s{seed}{'' if part == 1 else f'_part{part}'}"
-    settings = {"seed": seed, "model.head": head, "model.l_max": degree}
+    settings = {"seed": seed, "model.head": head, "model.backbone.l_max": degree}
     return trained(data, name, {**settings, "data.train_fraction": part}, epochs)
 
 
@@ -102,7 +102,7 @@ def trained(data: str, name: str, settings: dict[str, object], epochs: int) -> F
     output = FOLDER / name
     if not (output / "metrics.json").is_file():
         run = {"output": output, "max_epochs": epochs, "validate_every": epochs, "compile": "false"}
-        run |= {"model.channels": 32, "optimizer.name": "soap", "optimizer.lr": 0.03}
+        run |= {"model.backbone.channels": 32, "optimizer.name": "soap", "optimizer.lr": 0.03}
         settings = {**run, **settings}
         changes = [f"{key}={value}" for key, value in settings.items()]
         train_from_yaml(recipe, changes, lambda _: None)
@@ -195,11 +195,11 @@ FEEDBACK: dict[str, dict[str, object]] = {
     "latent": {"model.head": "latent"},
     "solve": {"model.head": "solve"},
     "qeq": {"model.head": "qeq"},
-    "qeq, embedding": {"model.head": "qeq", "model.charge_feedback": "embedding"},
-    "qeq, network": {"model.head": "qeq", "model.charge_feedback": "network"},
+    "qeq, embedding": {"model.head": "qeq", "model.feedback": "embedding"},
+    "qeq, network": {"model.head": "qeq", "model.feedback": "network"},
     "qeq, network, charges first": {
         "model.head": "qeq",
-        "model.charge_feedback": "network",
+        "model.feedback": "network",
         "loss.energy.start": 0.4,
         "loss.forces.start": 0.4,
     },
@@ -208,11 +208,11 @@ FEEDBACK: dict[str, dict[str, object]] = {
 
 def feedback_errors(data: str, kind: str, seed: str) -> Figures:
     """Figures of a network trained on charges, too."""
-    settings = {"seed": seed, "model.l_max": 2, **FEEDBACK[kind]}
+    settings = {"seed": seed, "model.backbone.l_max": 2, **FEEDBACK[kind]}
     if kind != "none":
         settings["loss.charges.weight"] = 1.0
     if kind.startswith("qeq"):
-        settings["model.hardness"] = "environment"
+        settings["model.head"] = "{name: qeq, hardness: environment}"
     name = f"{data}_charges_{kind.replace(', ', '_').replace(' ', '_')}_s{seed}"
     return trained(data, name, settings, SETS[data][1])
 
@@ -239,7 +239,7 @@ def test_phi_optimizer(data: str, record: Callable[[str, float], None], shared_d
     keep_freed_memory()
     print(f"\n{data}, no head, l = 2, seed 1: forces meV/Å (mean absolute), energy meV/atom")
     for optimizer, rate in (("adam", 0.01), ("soap", 0.03)):
-        settings = {"seed": 1, "model.head": "none", "model.l_max": 2}
+        settings = {"seed": 1, "model.head": "none", "model.backbone.l_max": 2}
         settings |= {"optimizer.name": optimizer, "optimizer.lr": rate}
         found = trained(data, f"{data}_{optimizer}", settings, SETS[data][1])
         print(f"  {optimizer}: {found.line()}", flush=True)

@@ -13,6 +13,7 @@ from phicalc.upgrades import with_sections
 
 CARBON_CHAIN = Path(__file__).parents[1] / "data" / "xtb_carbon_chain_30.xyz"
 
+#: In short: see `tests.tiny.flat_config`.
 TINY_MODEL = {
     "elements": ["H", "C"],
     "cutoff": 3.0,

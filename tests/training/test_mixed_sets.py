@@ -51,8 +51,11 @@ def settings_of(mixed, **terms):
     return {
         "data": {"train": [str(mixed)], "valid_count": 2},
         "model": {
-            "elements": ["Na", "Cl"], "cutoff": 3.5, "layers": 1, "channels": 4, "l_max": 1,
-            "correlation": 1, "radial_basis": 4,
+            "elements": ["Na", "Cl"], "cutoff": 3.5,
+            "backbone": {
+                "name": "nequip", "layers": 1, "channels": 4, "l_max": 1, "correlation": 1,
+                "radial_basis": 4,
+            },
         },
         "loss": {name: {"weight": 1.0, "required": False} for name in terms} | terms,
     }  # fmt: skip

@@ -120,9 +120,10 @@ def test_signals_have_the_same_size_in_every_layer_on_all_data(carbon_chain, dis
     frames = read_frames(carbon_chain, KeysConfig())
     for frame in frames:
         frame.atoms.positions *= distance
-    config = dataclasses.replace(
-        CONFIG, channels=16, layers=2, l_max=2, correlation=3, charge_feedback=feedback
-    )
+    config = flat_config(
+        elements=("H", "C"), cutoff=3.0, channels=16, layers=2, l_max=2, correlation=3,
+        charge_feedback=feedback,
+    )  # fmt: skip
     samples = make_samples(frames, config.cutoff)
     potential, _ = initial_potential(config, samples, seed=0, dtype=torch.float64)
     seen: dict[torch.nn.Module, list[torch.Tensor]] = {}

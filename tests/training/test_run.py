@@ -264,7 +264,7 @@ def test_divergence_stops_and_keeps_the_last_good_state(make_config, monkeypatch
 def test_charges_and_dipoles_can_be_learned(make_config, settings, name, head):
     data = {**settings["data"], "keys": {"dipole_origin": "coordinates"}}
     loss = {"energy": {"weight": 0.0}, "forces": {"weight": 0.0}, name: {"weight": 1.0}}
-    model = {**settings["model"], "layers": 2, "channels": 16, **head}
+    model = {**TINY_MODEL, "layers": 2, "channels": 16, **head}
     errors = []
     for epochs, rate in ((1, 1e-9), (12, 0.03)):  # without training, and with
         output = f"{settings['output']}_{epochs}"
@@ -296,7 +296,7 @@ def test_stages_train_one_term_after_the_other(make_config):
 def test_heads_without_charges_cannot_learn_them(make_config, settings):
     model = {**settings["model"], "head": "none"}
     train(make_config(model=model, max_epochs=1), report=quiet)
-    with pytest.raises(ValueError, match="loss.dipole has a weight, but model.head is 'none'"):
+    with pytest.raises(ValueError, match="loss.dipole has a weight, but model.head 'none'"):
         train(make_config(model=model, loss={"dipole": {"weight": 1.0}}), report=quiet)
 
 
@@ -354,7 +354,7 @@ def test_compiled_training_step_equals_the_plain_one(
 ):
     monkeypatch.setenv("JAXTYPING_DISABLE", "1")
     model = {
-        **settings["model"],
+        **TINY_MODEL,
         **head,
         "l_max": 0,
         "correlation": 1,
@@ -367,6 +367,8 @@ from phicalc.training.config import load_config
 from phicalc.training.dataset import join, make_samples, prepare_samples
 from phicalc.training.engine import Engine
 from phicalc.data.frames import read_frames
+
+from .conftest import TINY_MODEL
 config = load_config({str(Path(config.output) / "config.yaml")!r})
 potential = build_potential(config.model, seed=1).double()
 frames = read_frames({str(carbon_chain)!r}, config.data.keys)

@@ -53,6 +53,7 @@ class LatentCharges(Head):
             """Check types and ranges."""
             checked(self)
 
+    widths: GaussianWidths
     has_coulomb = True
     shifts_charges = True
 

@@ -138,6 +138,7 @@ class ChargeEquilibration(Head):
             """Check words, types and ranges."""
             checked(self)
 
+    widths: GaussianWidths
     has_coulomb = True
     charges_flow = True
     coulomb_products = ITERATIONS

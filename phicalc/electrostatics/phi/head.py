@@ -8,7 +8,7 @@ from torch import Tensor
 
 from phicalc.electrostatics.head import Electrostatics, Head, Surroundings
 from phicalc.electrostatics.phi.eigenpairs import are_unique
-from phicalc.electrostatics.phi.module import PhiMode, PhiModule
+from phicalc.electrostatics.phi.module import PhiMode, PhiModule, Spectral
 from phicalc.electrostatics.phi.poisson import DENSE_POISSON
 from phicalc.electrostatics.sums.coulomb import CoulombSum
 from phicalc.electrostatics.widths import GaussianWidths
@@ -90,7 +90,9 @@ class SpectralHead(PhiHead):
 
     def charges_are_unique(self, graph: AtomicGraph) -> bool:
         """Whether no eigenvalue beyond those used equals one of them in these structures."""
-        return are_unique(self.phi.laplacian(graph), self.phi.field.eigenpairs)
+        field = self.phi.field
+        assert isinstance(field, Spectral)
+        return are_unique(self.phi.laplacian(graph), field.eigenpairs)
 
 
 class DirichletHead(PhiHead):
@@ -131,7 +133,7 @@ class ScreenedHead(PhiHead):
     """Charges read from the features, and the screened Poisson equation (the mode ``solve``)."""
 
     Settings = ScreenedSettings
-    mode = "solve"
+    mode: ClassVar[PhiMode] = "solve"
     shifts_charges = True
     dense_atoms = DENSE_POISSON
 
