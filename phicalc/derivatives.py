@@ -36,7 +36,12 @@ class Prediction(NamedTuple):
 
 
 def predict(
-    potential: Potential, graph: AtomicGraph, *, stress: bool = False, create_graph: bool = False
+    potential: Potential,
+    graph: AtomicGraph,
+    *,
+    stress: bool = False,
+    create_graph: bool = False,
+    strain: Float64[Tensor, "n_structures 3 3"] | None = None,
 ) -> Prediction:
     """Evaluate energies, forces, charges and, if asked for, the stress of a prepared batch.
 
@@ -51,6 +56,9 @@ def predict(
     create_graph
         Keep everything differentiable with respect to the potential's parameters (training);
         otherwise the results are detached.
+    strain
+        Zeros that require a gradient, for the stress; made here by default. Code that is compiled
+        with second derivatives needs them, like positions that require one, from outside.
 
     Returns
     -------
@@ -60,11 +68,11 @@ def predict(
     positions = graph.positions
     if not (create_graph and positions.requires_grad):
         positions = positions.detach().requires_grad_()
-    strain = graph.cell.new_zeros(graph.cell.shape)
     inputs = [positions]
     deformed = graph._replace(positions=positions)
+    if strain is None:
+        strain = no_strain(graph) if stress else graph.cell.new_zeros(graph.cell.shape)
     if stress:
-        strain = strain.requires_grad_()
         inputs.append(strain)
         deformed = deform(deformed, strain)
     output = potential(deformed, derivatives=2 if create_graph else 1)
@@ -83,6 +91,11 @@ def predict(
         residual=output.residual,
     )
     return prediction if create_graph else _detach(prediction)
+
+
+def no_strain(graph: AtomicGraph) -> Float64[Tensor, "n_structures 3 3"]:
+    """Return zeros that require a gradient: the strain that the stress is a derivative by."""
+    return graph.cell.new_zeros(graph.cell.shape).requires_grad_()
 
 
 def deform(graph: AtomicGraph, strain: Float64[Tensor, "n_structures 3 3"]) -> AtomicGraph:

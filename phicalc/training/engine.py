@@ -1,14 +1,17 @@
-"""Energies and forces for training: compiled with double backward, or plain."""
+"""Energies, forces and stress for training: compiled with double backward, or plain."""
 
 import contextlib
 from collections.abc import Callable
 from typing import Literal, TypeVar
 
 import torch
+from jaxtyping import Float64
+from torch import Tensor
 
-from phicalc.derivatives import Prediction, predict
+from phicalc.derivatives import Prediction, no_strain, predict
 from phicalc.graph import AtomicGraph
 from phicalc.potential import Potential
+from phicalc.progress import saying_how_long
 
 T = TypeVar("T")
 
@@ -17,22 +20,23 @@ AUTO_COMPILE_STEPS = 2000
 
 
 class Engine:
-    """Calls `phicalc.derivatives.predict` so that the result can be trained on.
+    """`phicalc.derivatives.predict` for training: differentiable, and compiled on demand.
 
-    The whole of energy, forces and stress is compiled as one graph with symbolic sizes; the loss
-    is formed outside. With ``"auto"`` a failure of the compiler is reported once and the run goes
-    on uncompiled; with ``True`` it is an error.
+    Energy, forces and stress are compiled as one graph with symbolic sizes; the loss is formed
+    outside. If the compiler fails, ``"auto"`` reports it once and continues uncompiled; ``True``
+    raises.
 
     Parameters
     ----------
     potential
         The potential; its weights may change between calls, in place.
     stress
-        Whether the stress is needed.
+        Whether to compute the stress.
     compile
-        Whether to compile.
+        Whether to compile: always, never, or "auto", which compiles runs of more than
+        `AUTO_COMPILE_STEPS` steps.
     n_steps
-        Length of the run, which ``"auto"`` judges by.
+        Length of the run in steps.
     report
         Receives messages.
     """
@@ -48,50 +52,92 @@ class Engine:
     ):
         self.may_fall_back = compile == "auto"
         self.report = report
-        self.plain = _differentiable(potential, stress)
-        self.announced = False
+        self.stress, self.plain = stress, _differentiable(potential, stress)
+        self.announced = self.succeeded = False
         self.compiled = None
         if compile is True or (compile == "auto" and n_steps > AUTO_COMPILE_STEPS):
             self.compiled = torch.compile(self.plain, dynamic=True, fullgraph=True)
 
     def __call__(self, graph: AtomicGraph) -> Prediction:
-        """Predict a prepared batch, differentiable with respect to the weights."""
-        # Compiled second derivatives want positions that require a gradient from outside.
+        """Return energies (eV), forces (eV/Å) and so on, differentiable by the weights.
+
+        Parameters
+        ----------
+        graph
+            A prepared batch.
+
+        Raises
+        ------
+        Exception
+            Whatever the compiler raises: see `attempt`.
+        """
+        # Compiled second derivatives want tensors that require a gradient from outside.
         positions = graph.positions.detach().clone().requires_grad_()
         graph = graph._replace(positions=positions)
+        strain = no_strain(graph) if self.stress else None
         if self.compiled is None:
-            return self.plain(graph)
+            return self.plain(graph, strain)
         if not self.announced:
             self.announced = True
-            self.report("compiling energy and forces; the first steps take a minute or two")
+            self.report(
+                f"compiling {self._names}: the first steps take one to three minutes on an idle "
+                "machine"
+            )
         with _autograd_in_graph():
-            return self.compiled(graph)
+            return self.compiled(graph, strain)
+
+    @property
+    def _names(self) -> str:
+        """Names of what is computed."""
+        return "energy, forces and stress" if self.stress else "energy and forces"
 
     def attempt(self, work: Callable[[], T]) -> T:
-        """Do work that calls this engine (and perhaps goes backward); once more if compiling fails.
+        """Return the result of work that calls this engine; do it again if compiling fails.
 
-        The compiler may stumble in the forward or in the backward pass, so `work` is everything
-        from the first to the second, and must be repeatable.
+        Parameters
+        ----------
+        work
+            Everything from the forward to the backward pass, in both of which the compiler may
+            fail. It must be repeatable.
+
+        Raises
+        ------
+        Exception
+            Whatever `work` raises; failures of the compiler only with ``compile=True``.
         """
         try:
-            return work()
+            with self._comments_on_waiting():
+                result = work()
+            self.succeeded = True
+            return result
         except Exception as error:  # the compiler raises many kinds
             if self.compiled is None or not self.may_fall_back:
                 raise
             self.compiled = None
             reason = (str(error).strip().splitlines() or [""])[0]
             self.report(
-                f"torch.compile failed ({type(error).__name__}: {reason}); going on uncompiled, "
+                f"torch.compile failed ({type(error).__name__}: {reason}); continuing uncompiled, "
                 "about three times slower (compile: false in the configuration avoids the attempt)"
             )
         return work()
 
+    def _comments_on_waiting(self) -> contextlib.AbstractContextManager[None]:
+        """Say how long compiling takes, until work has succeeded once."""
+        if self.compiled is None or self.succeeded:
+            return contextlib.nullcontext()
+        return saying_how_long(f"compiling {self._names}", self.report)
 
-def _differentiable(potential: Potential, stress: bool) -> Callable[[AtomicGraph], Prediction]:
+
+Differentiable = Callable[[AtomicGraph, Float64[Tensor, "n_structures 3 3"] | None], Prediction]
+
+
+def _differentiable(potential: Potential, stress: bool) -> Differentiable:
     """Return `predict` with its options bound."""
 
-    def energy_and_forces(graph: AtomicGraph) -> Prediction:
-        return predict(potential, graph, stress=stress, create_graph=True)
+    def energy_and_forces(
+        graph: AtomicGraph, strain: Float64[Tensor, "n_structures 3 3"] | None
+    ) -> Prediction:
+        return predict(potential, graph, stress=stress, create_graph=True, strain=strain)
 
     return energy_and_forces
 

@@ -314,7 +314,7 @@ def test_random_numbers_and_threads_of_the_caller_are_left_alone(make_config):
 
 
 def broken_compiler(*_: object, **__: object):
-    def fail(_: object) -> None:
+    def fail(*_: object) -> None:
         raise RuntimeError("no C++ compiler\nlong story")
 
     return fail
@@ -326,7 +326,7 @@ def test_failing_compiler_is_reported_once_and_survived(make_config, monkeypatch
     lines: list[str] = []
     config = make_config(compile="auto", output=str(tmp_path / "auto"))
     train(config, report=lines.append)
-    assert sum("RuntimeError: no C++ compiler); going on uncompiled" in x for x in lines) == 1
+    assert sum("RuntimeError: no C++ compiler); continuing uncompiled" in x for x in lines) == 1
     train(make_config(output=str(tmp_path / "plain")), report=quiet)
     assert_same_run(tmp_path / "auto", tmp_path / "plain")
     with pytest.raises(RuntimeError, match="no C"):
@@ -389,6 +389,49 @@ for plain, compiled in zip(results[:2], results[2:]):
     RunFolder(config.output).open(config)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+STRESS_STEPS = """
+import functools, torch
+from ase.build import bulk
+from phicalc.graph import collate, from_ase
+from phicalc.potential import build_potential
+from phicalc.training.config import config_from_dict
+from phicalc.training.engine import Engine
+torch.compile = functools.partial(torch.compile, backend="eager")  # traced, but no machine code
+potential = build_potential(config_from_dict(SETTINGS).model, seed=1).double()
+boxes = [bulk("CH", "rocksalt", a=4.4).repeat(n) for n in ((1, 1, 2), (1, 2, 2))]
+for atoms in boxes:
+    atoms.rattle(0.1, seed=3)
+graph = potential.prepare(collate([from_ase(atoms, potential.cutoff) for atoms in boxes]))
+results = []
+for compile in (False, True):
+    engine = Engine(potential, stress=True, compile=compile, n_steps=9, report=print)
+    def work():
+        prediction = engine(graph)
+        potential.zero_grad()
+        (prediction.forces.square().mean() + 1e4 * prediction.stress.square().mean()).backward()
+        return prediction
+    prediction = engine.attempt(work)
+    gradients = [p.grad.ravel() for p in potential.parameters() if p.grad is not None]
+    results.append((prediction.stress.detach(), torch.cat(gradients)))
+for plain, compiled in zip(*results):
+    torch.testing.assert_close(compiled, plain, rtol=1e-8, atol=1e-10 * float(plain.abs().max()))
+assert results[0][0].abs().max() > 1e-4
+"""
+
+
+@pytest.mark.slow
+def test_stress_is_compiled_like_forces(settings, tmp_path):
+    """A stress in the loss kept the whole training from being compiled."""
+    wanted = {**settings, "model": {**settings["model"], "head": "none"}}
+    environment = {**os.environ, "JAXTYPING_DISABLE": "1"}
+    code = STRESS_STEPS.replace("SETTINGS", repr(wanted))
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert "compiling energy, forces and stress" in done.stdout
 
 
 def test_plain_engine_equals_predict(make_config, carbon_chain):
