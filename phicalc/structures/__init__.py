@@ -4,8 +4,6 @@ from typing import TYPE_CHECKING
 
 from phicalc._exports import lazy_exports
 from phicalc.structures.checks import check_structure
-from phicalc.structures.formula import formula_of
-from phicalc.structures.molecules import Molecules, find_molecules
 from phicalc.structures.occupancy import DisorderError, refuse_disorder
 from phicalc.structures.pymatgen import Structure, like, to_atoms, to_pymatgen
 from phicalc.structures.results import (
@@ -18,6 +16,8 @@ from phicalc.structures.results import (
 )
 
 if TYPE_CHECKING:
+    from phicalc.structures.formula import formula_of
+    from phicalc.structures.molecules import Molecules, find_molecules
     from phicalc.structures.reading import read_structures
     from phicalc.structures.water import (
         LATTICE_SPACINGS,
@@ -60,7 +60,10 @@ __getattr__, __dir__ = lazy_exports(
     {
         "LATTICES": "phicalc.structures.water",
         "LATTICE_SPACINGS": "phicalc.structures.water",
+        "Molecules": "phicalc.structures.molecules",
         "SMALLEST_OXYGEN_DISTANCE": "phicalc.structures.water",
+        "find_molecules": "phicalc.structures.molecules",
+        "formula_of": "phicalc.structures.formula",
         "read_structures": "phicalc.structures.reading",
         "water_box": "phicalc.structures.water",
         "write_structures": "phicalc.structures.writing",
