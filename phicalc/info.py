@@ -21,11 +21,11 @@ DISTRIBUTIONS = ("torch", "numpy", "scipy", "ase", "vesin", "safetensors", "torc
 
 
 def describe_installation() -> dict[str, str]:
-    """Versions, neighbour engines, devices and models, each as a line of text by name."""
+    """Versions, neighbor engines, devices and models, each as a line of text by name."""
     engines = available_engines()
     rows = {"phicalc": __version__, "Python": platform.python_version()}
     rows |= {name: _version(name) for name in DISTRIBUTIONS}
-    rows["neighbour engines"] = ", ".join(
+    rows["neighbor engines"] = ", ".join(
         name if name in engines else f"{name} (not installed)" for name in ENGINES
     )
     rows["device"] = _device()

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
-from phicalc.neighbors import NeighborList, neighbor_list
+from phicalc.neighbors import NeighborList, neighbor_list, pair_vectors
 
 #: Width in Å: so much farther than the cutoff pairs are kept.
 SKIN = 1.0
@@ -80,8 +80,7 @@ class NeighborSearch:
         """Take the pairs that are near enough now."""
         index, shifts = last.pairs
         offsets = last.offsets if torch.equal(cell, last.cell) else shifts.to(cell) @ cell
-        ends, starts = (positions.index_select(0, atoms) for atoms in (index[1], index[0]))
-        x, y, z = (ends - starts + offsets).unbind(1)
+        x, y, z = pair_vectors(positions, index, offsets).unbind(1)
         inside = (x * x + y * y + z * z < self.cutoff**2).nonzero().squeeze(1)
         return NeighborList(index.index_select(1, inside), shifts.index_select(0, inside))
 

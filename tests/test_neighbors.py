@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,8 +18,9 @@ from hypothesis.extra.numpy import arrays
 from numpy import ndarray
 from scipy.spatial.transform import Rotation
 
-from phicalc import neighbors
-from phicalc.neighbors import ENGINES, NeighborList, available_engines, neighbor_list
+from phicalc.neighbors import ENGINES, NeighborList, available_engines, engines, neighbor_list
+from phicalc.neighbors.checks import as_numpy
+from phicalc.neighbors.engines import search_of
 
 FCC = np.array([[0.0, 0.5, 0.5], [0.5, 0.0, 0.5], [0.5, 0.5, 0.0]])
 OPEN, PERIODIC = (False, False, False), (True, True, True)
@@ -345,7 +347,7 @@ def test_cutoff_must_be_positive_and_finite(cutoff: float) -> None:
 
 
 def test_unknown_engine_lists_the_names() -> None:
-    with pytest.raises(ValueError, match="'auto', 'vesin', 'torch_cluster', 'matscipy', got 'ase'"):
+    with pytest.raises(ValueError, match="'auto', 'vesin', 'matscipy', 'torch_cluster', got 'ase'"):
         STRUCTURES["cubic"]().find("ase")
 
 
@@ -422,7 +424,7 @@ def test_wrong_shapes_and_dtypes_are_named(argument: str, value: torch.Tensor) -
 def test_array_instead_of_tensor_is_named() -> None:
     # Behind the public function, whose annotations are checked first in tests.
     with pytest.raises(ValueError, match="`cell` must be a tensor .* got ndarray"):
-        neighbors._as_numpy("cell", np.zeros((3, 3)), (3, 3), torch.float64)
+        as_numpy("cell", np.zeros((3, 3)), (3, 3), torch.float64)
 
 
 @pytest.mark.parametrize(
@@ -442,7 +444,13 @@ def test_missing_engine_says_what_to_install(
 
 def test_available_engines_are_those_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     real = importlib.util.find_spec
-    monkeypatch.setattr(neighbors, "find_spec", lambda name: real("no_such_library"))
+    monkeypatch.setattr("phicalc.neighbors.search.find_spec", lambda name: real("no_such_library"))
     assert available_engines() == ()
-    monkeypatch.setattr(neighbors, "find_spec", lambda name: real("numpy"))
-    assert available_engines() == ENGINES == ("vesin", "torch_cluster", "matscipy")
+    monkeypatch.setattr("phicalc.neighbors.search.find_spec", lambda name: real("numpy"))
+    assert available_engines() == ENGINES == ("vesin", "matscipy", "torch_cluster")
+
+
+def test_every_file_of_the_folder_is_an_engine() -> None:
+    files = {path.stem for path in Path(engines.__file__).parent.glob("*.py")} - {"__init__"}
+    assert set(ENGINES) == files
+    assert all(callable(search_of(engine)) for engine in ENGINES)

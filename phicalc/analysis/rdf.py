@@ -10,7 +10,7 @@ import torch
 from ase import Atoms
 
 from phicalc.analysis.blocks import mean_of_blocks
-from phicalc.neighbors import neighbor_list
+from phicalc.neighbors import neighbor_list, pair_vectors_of_arrays
 
 #: Å: peaks narrower than this are noise.
 SMOOTHING = 0.06
@@ -185,7 +185,7 @@ def _distances(atoms: Atoms, pairs: Sequence[tuple[str, str]], cutoff: float) ->
     )
     (centres, neighbours), shifts = found.edge_index.numpy(), found.edge_shifts.numpy()
     symbols = np.array(part.get_chemical_symbols())
-    vectors = positions[neighbours] + shifts @ cell - positions[centres]
+    vectors = pair_vectors_of_arrays(positions, centres, neighbours, shifts, cell)
     distances = np.linalg.norm(vectors, axis=1)
     return [
         distances[(symbols[centres] == first) & (symbols[neighbours] == second)]

@@ -5,6 +5,7 @@ from jaxtyping import Float64, Int64, Shaped
 from torch import Tensor
 
 from phicalc.graph.record import AtomicGraph
+from phicalc.neighbors import pair_vectors as _vectors
 
 
 def edge_vectors(graph: AtomicGraph) -> Float64[Tensor, "n_edges 3"]:
@@ -16,13 +17,13 @@ def pair_vectors(
     graph: AtomicGraph, index: Int64[Tensor, "2 n"], shifts: Int64[Tensor, "n 3"]
 ) -> Float64[Tensor, "n 3"]:
     """Vectors ``r_j + shift·cell − r_i`` in Å for any list of pairs of atoms of `graph`."""
-    first, second = index
     if graph.n_structures == 1:
         offsets = shifts.to(graph.cell) @ graph.cell[0]
     else:
-        offsets = torch.einsum("ns,nsx->nx", shifts.to(graph.cell), graph.cell[graph.batch[first]])
-    ends, starts = (graph.positions.index_select(0, atoms) for atoms in (second, first))
-    return ends - starts + offsets
+        offsets = torch.einsum(
+            "ns,nsx->nx", shifts.to(graph.cell), graph.cell[graph.batch[index[0]]]
+        )
+    return _vectors(graph.positions, index, offsets)
 
 
 def sum_per_structure(

@@ -11,7 +11,7 @@ from ase.data import covalent_radii
 from phicalc.calculators.committee import CommitteeCalculator
 from phicalc.md.output import frame_text
 from phicalc.md.restart import with_parts
-from phicalc.neighbors import neighbor_list
+from phicalc.neighbors import neighbor_list, pair_vectors
 from phicalc.state import write_atomically
 
 #: Atoms nearer than this part of the sum of their covalent radii are in no training data: the
@@ -131,7 +131,7 @@ def _too_near(atoms: Atoms) -> str:
     if not index.shape[1]:
         return ""
     first, second = index
-    distances = (positions[second] - positions[first] + shifts.to(cell) @ cell).norm(dim=1)
+    distances = pair_vectors(positions, index, shifts.to(cell) @ cell).norm(dim=1)
     excess = distances - radii[first] - radii[second]
     pair = int(excess.argmin())
     if excess[pair] >= 0:
