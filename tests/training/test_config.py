@@ -45,6 +45,9 @@ def names(cls: type) -> dict[str, Any]:
     result = {}
     for field in dataclasses.fields(cls):
         default = field.default
+        if hasattr(default, "from_settings"):  # a section {name: …, option: …}
+            result[field.name] = {"name": None} | names(type(default.settings))
+            continue
         nested = type(default) if dataclasses.is_dataclass(default) else None
         nested = {"data": DataConfig, "model": PotentialConfig}.get(field.name, nested)
         result[field.name] = names(nested) if nested else None
@@ -155,8 +158,10 @@ def test_wrong_overrides_are_explained(override, message):
 def test_override_with_unknown_key_is_refused(tmp_path):
     path = tmp_path / "train.yaml"
     path.write_text(MINIMAL)
-    with pytest.raises(ValueError, match=r"unknown key 'model.chanels'.*'channels'"):
-        load_config(path, ["model.chanels=3"])
+    with pytest.raises(ValueError, match=r"unknown key 'model.cutof'.*'cutoff'"):
+        load_config(path, ["model.cutof=3"])
+    with pytest.raises(ValueError, match=r"unknown key 'model.backbone.chanels'.*'channels'"):
+        load_config(path, ["model.backbone.name=nequip", "model.backbone.chanels=3"])
 
 
 def test_missing_file_is_named(tmp_path):
