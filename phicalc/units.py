@@ -1,11 +1,40 @@
 """Physical constants in phicalc's units: eV, Å, elementary charge, amu.
 
-Every constant of the package lives here and is derived from CODATA through `scipy.constants`.
+Every constant of the package lives here and is derived from CODATA.
 """
 
 import math
+from typing import NamedTuple
 
-from scipy import constants
+
+class _Constants(NamedTuple):
+    """CODATA 2022 in SI units, and prefixes, under the names of `scipy.constants`.
+
+    Written out, so that numbers do not depend on the version of scipy, whose import takes long.
+    """
+
+    e: float = 1.602176634e-19
+    """C."""
+    epsilon_0: float = 8.8541878188e-12
+    """F/m."""
+    atomic_mass: float = 1.66053906892e-27
+    """kg."""
+    c: float = 299792458.0
+    """m/s."""
+    N_A: float = 6.02214076e23
+    """1/mol."""
+    h: float = 6.62607015e-34
+    """J s."""
+    hbar: float = 6.62607015e-34 / (2 * math.pi)
+    """J s."""
+    angstrom: float = 1e-10
+    giga: float = 1e9
+    kilo: float = 1e3
+    centi: float = 1e-2
+    femto: float = 1e-15
+
+
+constants = _Constants()
 
 #: k_e = e²/(4π ε₀) in eV Å / e²: the energy of two unit charges at 1 Å (14.3996…).
 COULOMB_CONSTANT = constants.e / (4 * math.pi * constants.epsilon_0) / constants.angstrom

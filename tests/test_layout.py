@@ -257,12 +257,7 @@ HEAVY = (
     "functorch.compile",
     "matplotlib",
     "pymatgen",
-    "scipy.integrate",
-    "scipy.optimize",
-    "scipy.signal",
-    "scipy.sparse",
-    "scipy.spatial",
-    "scipy.special",
+    "scipy",
     "sympy",
     "torch._dynamo",
 )

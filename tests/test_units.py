@@ -13,3 +13,10 @@ def test_constants_are_codata() -> None:
     assert pytest.approx(160.21766340, rel=1e-8) == units.GPA_PER_EV_PER_CUBIC_ANGSTROM
     density = units.GRAM_PER_CC_PER_AMU_PER_CUBIC_ANGSTROM
     assert pytest.approx(1.66053906660, rel=1e-8) == density
+
+
+def test_written_constants_are_those_of_scipy() -> None:
+    scipy = pytest.importorskip("scipy.constants")
+    for name, value in units.constants._asdict().items():
+        # the versions of CODATA that scipy has had differ in the ninth digit of ε₀ and u
+        assert value == pytest.approx(getattr(scipy, name), rel=2e-9)
