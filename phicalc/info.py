@@ -101,8 +101,8 @@ def _row(name: str, folder: Path) -> dict[str, str]:
 
 def _periodicity(card: ModelCard) -> str:
     """Whether the training structures were molecules (0D) or crystals and liquids (3D)."""
-    domain = card.data.get("domain") or {}
-    return {True: "3D", False: "0D"}.get(domain.get("periodic"), "–")
+    periodic = (card.data.get("domain") or {}).get("periodic")
+    return "–" if periodic is None else "3D" if periodic else "0D"
 
 
 def models_with(elements: Iterable[str]) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 
+from phicalc.progress import Progress
 from phicalc.workers import Workers, interruptible, received, workers_of
 
 Result = TypeVar("Result")
@@ -51,6 +52,7 @@ def map_structures(
     workers: int = 1,
     scheduler: str | None = None,
     chunk: int | None = None,
+    progress: Progress | None = None,
 ) -> list[Result | Failure]:
     """Return what a task gives for every structure, computed here or by worker processes.
 
@@ -75,6 +77,8 @@ def map_structures(
     chunk
         Structures in a chunk. By default all of them in this process; with workers four chunks for
         each worker, of 200 structures at most.
+    progress
+        Prints how many structures are done.
 
     Returns
     -------
@@ -93,7 +97,7 @@ def map_structures(
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk must be positive, got {chunk}")
     found: dict[int, Result | Failure] = {}
-    spread = partial(_spread, task, frames, found)
+    spread = partial(_spread, task, frames, found, progress)
     with _started(workers, scheduler, calculator) as team:
         todo = _chunks(len(frames), chunk, team.processes, here=workers == 1 and scheduler is None)
         suspects = spread(team, todo)
@@ -141,6 +145,7 @@ def _spread(
     task: Task[Result],
     frames: Sequence[Atoms],
     found: dict[int, Result | Failure],
+    progress: Progress | None,
     team: Workers,
     todo: deque[Sequence[int]],
 ) -> list[int]:
@@ -160,6 +165,8 @@ def _spread(
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 found |= dict(zip(running[future], _outcome(future, running[future]), strict=True))
                 del running[future]
+                if progress is not None:
+                    progress(f"{len(found)} of {len(frames)} structures")
         except BrokenProcessPool:
             return [index for chunk in running.values() for index in chunk]
     return []

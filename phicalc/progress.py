@@ -1,11 +1,12 @@
-"""Lines that say what takes so long, and for how long it has taken."""
+"""Lines that show how far a long task has got, and for how long it has run."""
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-#: Seconds between two lines.
+#: Seconds between two lines of `saying_how_long`.
 INTERVAL = 30.0
 
 
@@ -41,3 +42,36 @@ def saying_how_long(
         watcher.join()
         if time.monotonic() - start > period:
             say(f"finished {what} after {time.monotonic() - start:.0f} s")
+
+
+#: Seconds before the first line of `Progress`, and the longest time between two of them.
+FIRST, LONGEST = 10.0, 300.0
+
+
+class Progress:
+    """Prints some of the lines it is given: the first after 10 s, later ones more and more rarely.
+
+    They go to the standard error.
+
+    Parameters
+    ----------
+    label
+        Begins every line.
+    """
+
+    def __init__(self, label: str):
+        self.label = label
+        self._start = time.monotonic()
+        self._pause = FIRST
+        self._next = self._start + FIRST
+
+    def __call__(self, text: str) -> bool:
+        """Print a line if it is time for one; returns whether it was."""
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._pause = min(self._pause * 1.5, LONGEST)
+        self._next = now + self._pause
+        line = f"{self.label}: {text} ({now - self._start:.0f} s)"
+        print(line, file=sys.stderr, flush=True)
+        return True

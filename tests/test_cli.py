@@ -9,15 +9,17 @@ import sys
 import ase.io
 import numpy as np
 import pytest
-from ase.build import bulk
+from ase import units
+from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 
-from phicalc import __version__, cli
+from phicalc import __version__, cli, progress
 from phicalc.calculators.committee import CommitteeCalculator
 from phicalc.calculators.phicalculator import PhiCalculator
 from phicalc.checkpoint import ModelCard, save_model
 from phicalc.cli import models, properties
 from phicalc.cli.parser import VERBS, make_parser
+from phicalc.data.config import KeysConfig
 from phicalc.md import MDConfig, read_log
 from phicalc.potential import build_potential
 from phicalc.structures import water_box, write_structures
@@ -67,6 +69,58 @@ def test_predict_prints_and_saves_what_the_calculator_says(box, model, capsys):
     printed = capsys.readouterr().out
     assert f"{energy:.3f}" in printed
     assert "results.json" in printed
+
+
+def test_predict_prints_the_stress(box, model, capsys):
+    assert run("predict", box, "--model", model, "--index", "0", "--dtype", "float64") == 0
+    head, line = capsys.readouterr().out.splitlines()
+    assert head.endswith("stress xx yy zz yz xz xy (GPa)")
+    atoms = water_box(2, density=0.3)
+    atoms.calc = PhiCalculator(model, dtype="float64")
+    expected = atoms.get_stress() / units.GPa
+    np.testing.assert_allclose([float(text) for text in line.split()[-6:]], expected, atol=1e-4)
+    assert run("predict", box, "--model", model, "--no-stress") == 0
+    assert "stress" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["out.cif", "POSCAR", "out.vasp"])
+def test_results_are_written_beside_files_that_hold_none(name, box, model, capsys):
+    assert run("predict", box, "--model", model, "--output", name) == 0
+    printed = capsys.readouterr().out
+    assert f"written: {name}.results.json, as {name} holds structures without results" in printed
+    with open(f"{name}.results.json", encoding="utf-8") as file:
+        assert [len(record["forces"]) for record in json.load(file)] == [6, 6]
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_structure_that_fails_leaves_the_others(workers, box, model, capsys):
+    frames = [*ase.io.read(box, ":"), molecule("NaCl")]
+    ase.io.write("mixed.extxyz", frames)
+    options = ("--model", model, "--workers", workers, "--output", "good.json")
+    assert run("predict", "mixed.extxyz", *options) == 2
+    captured = capsys.readouterr()
+    assert "1 of 3 structures failed: structure 2: unknown elements" in captured.err
+    assert len(captured.out.splitlines()) == 4
+    with open("good.json", encoding="utf-8") as file:
+        assert len(json.load(file)) == 2
+
+
+@pytest.mark.parametrize(
+    ("verb", "text"),
+    [("predict", "2 of 2 structures"), ("relax", "evaluations, energy "), ("vibrations", "|F|")],
+)
+@pytest.mark.filterwarnings("ignore:vibrations")  # the molecule is not at a minimum
+def test_long_tasks_show_how_far_they_are(verb, text, box, model, capsys, monkeypatch):
+    monkeypatch.setattr(progress, "FIRST", 0.0)
+    monkeypatch.setattr(progress, "LONGEST", 0.0)
+    ase.io.write("water.xyz", molecule("H2O"))
+    source = "water.xyz" if verb == "vibrations" else box
+    more = ("--steps", "2") if verb == "relax" else ()
+    code = run(verb, source, "--model", model, *more)
+    assert code in (0, 2)  # vibrations ask for a minimum
+    error = capsys.readouterr().err
+    assert f"phicalc {verb}: " in error
+    assert text in error
 
 
 def test_predict_takes_the_total_charge_and_leaves_out_stress(box, model):
@@ -210,8 +264,35 @@ def test_train_and_evaluate_pass_their_arguments_on(monkeypatch):
     assert run("evaluate", "water", "test.xyz", "--output", "errors", "--device", "cpu") == 0
     assert calls == [
         (("water.yaml", ["max_epochs=3", "optimizer.lr=0.1"]), {}),
-        (("water", "test.xyz", "errors"), {"device": "cpu"}),
+        (("water", "test.xyz", "errors"), {"device": "cpu", "keys": KeysConfig()}),
     ]
+
+
+def test_evaluate_knows_the_keys_of_the_training_data(tmp_path, monkeypatch):
+    keys = {"energy": "REF_energy", "forces": "REF_forces", "dipole_origin": "coordinates"}
+    card = ModelCard(name="own", training={"config": {"data": {"keys": keys}}})
+    config = PotentialConfig(elements=("H",), cutoff=3.0, layers=1, channels=4, l_max=1)
+    save_model(tmp_path / "own", build_potential(config, seed=1), card)
+    calls = []
+    monkeypatch.setattr(models, "evaluate_model", lambda *a, keys, **k: calls.append(keys))
+    own = str(tmp_path / "own")
+    assert run("evaluate", own, "test.xyz") == 0
+    assert run("evaluate", own, "test.xyz", "--forces", "f", "--dipole-origin=centre_of_mass") == 0
+    assert calls[0] == KeysConfig(**keys)
+    assert calls[1] == KeysConfig(energy="REF_energy", forces="f")
+
+
+def test_evaluate_takes_a_committee(box, members, capsys):
+    assert run("predict", box, "--model", members, "--output", "labelled.extxyz") == 0
+    capsys.readouterr()
+    assert run("evaluate", members, "labelled.extxyz", "--device", "cpu") == 0
+    printed = capsys.readouterr().out.splitlines()
+    errors = {line.split()[0]: float(line.split()[1]) for line in printed[1:4]}
+    assert errors["energy"] < 1e-3  # meV/atom: labels are the means themselves
+    assert errors["forces"] < 1e-2  # meV/Å
+    assert run("evaluate", f"{members}/member_0/model", "labelled.extxyz", "--device", "cpu") == 0
+    one = capsys.readouterr().out.splitlines()
+    assert float(one[2].split()[1]) > 1.0
 
 
 def test_info_shows_versions_and_engines(capsys):
@@ -254,6 +335,14 @@ def test_info_shows_the_card_of_a_model(model, capsys):
         (("md", "{box}", "--model", "{model}", "--max-force", "1e-6"), "step 0: the force on atom"),
         (("train", "nothing.yaml"), "nothing.yaml"),
         (("info", "nothing"), "no model 'nothing'"),
+        (("evaluate", "nothing", "{box}"), "no model 'nothing'"),
+        (("serve", "{box}", "--model", "{model}", "--port", "99999"), "port must be a number from"),
+        (("serve", "{box}", "--model", "{model}", "--wait", "0"), "no server at"),
+        (
+            ("predict", "{box}", "--model", "{model}", "--workers", "0"),
+            "workers must be a positive",
+        ),
+        (("predict", "{box}", "--model", "{model}", "--index", "99"), "99"),
     ],
 )
 def test_errors_take_one_line(arguments, message, box, model, capsys):

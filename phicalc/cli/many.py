@@ -10,7 +10,9 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 
 from phicalc.cli.arguments import calculator_of
+from phicalc.cli.watching import watch
 from phicalc.many import Failure, Task, map_structures
+from phicalc.progress import Progress
 from phicalc.relax import RelaxResult, relax
 from phicalc.structures import evaluate_structures, snapshot
 
@@ -74,6 +76,9 @@ def map_with_options(
     chunk: int | None = None,
 ) -> list[Any]:
     """Map a task over structures as the options of `add_scheduler` say."""
+    label = f"phicalc {options.verb}"
+    if chunk == 1 and options.workers == 1 and not options.scheduler:
+        watch(calculator, label)
     return map_structures(
         task,
         frames,
@@ -81,6 +86,7 @@ def map_with_options(
         workers=options.workers,
         scheduler=options.scheduler,
         chunk=chunk,
+        progress=Progress(label),
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from ase import Atoms
 
 from phicalc.cli.arguments import add_structure, calculator_of, print_table
+from phicalc.cli.watching import watch
 from phicalc.properties import elastic_constants, equation_of_state, phonons, vibrations
 from phicalc.properties.phonons import WAVENUMBER_PER_THZ
 from phicalc.structures import read_structures, write_text
@@ -25,6 +26,7 @@ def _add(verb: argparse.ArgumentParser, name: str, run: object) -> None:
 def _structure(options: argparse.Namespace) -> Atoms:
     atoms = read_structures(options.input, options.index)[-1]
     atoms.calc = calculator_of(options)
+    watch(atoms.calc, f"phicalc {options.verb}")
     return atoms
 
 

@@ -12,7 +12,8 @@ from phicalc.cli.arguments import add_scheduler, add_structure
 from phicalc.cli.many import Relaxed, predict_each, raise_failures, relax_each
 from phicalc.many import Failure
 from phicalc.relax import OPTIMIZERS
-from phicalc.structures import read_structures, write_structures
+from phicalc.structures import holds_results, read_structures, write_structures
+from phicalc.units import GPA_PER_EV_PER_CUBIC_ANGSTROM
 
 
 def add_predict(verb: argparse.ArgumentParser) -> None:
@@ -36,7 +37,11 @@ def _predict(options: argparse.Namespace) -> None:
 def _print_results(results: Sequence[Atoms | Failure], committee: bool) -> None:
     """Print a line for each structure; with a committee, how far it disagrees about a force."""
     heads = f"{'energy (eV)':>16} {'max |F| (eV/Å)':>15} {'charges (e)':>16}"
-    print(f"{'':>5}  {'formula':<16} {heads}" + (f" {'max σ_F (eV/Å)':>15}" if committee else ""))
+    heads += f" {'max σ_F (eV/Å)':>15}" if committee else ""
+    good = [atoms for atoms in results if not isinstance(atoms, Failure)]
+    with_stress = any("stress" in atoms.calc.results for atoms in good)
+    heads += f"  {'stress xx yy zz yz xz xy (GPa)'}" if with_stress else ""
+    print(f"{'':>5}  {'formula':<16} {heads}")
     for number, atoms in enumerate(results):
         if isinstance(atoms, Failure):
             continue
@@ -45,14 +50,27 @@ def _print_results(results: Sequence[Atoms | Failure], committee: bool) -> None:
         line += f" {_charge_range(atoms):>16}"
         if committee:
             line += f" {atoms.arrays['forces_std'].max(initial=0.0):>15.4f}"
-        print(line)
+        print(line + _stress(atoms))
 
 
 def _write(path: str, results: Sequence[Atoms | Failure]) -> None:
     """Write the structures that have results, if there are any."""
     good = [atoms for atoms in results if not isinstance(atoms, Failure)]
-    if good:
-        print(f"written: {write_structures(path, good)}")
+    if not good:
+        return
+    written = write_structures(path, good)
+    print(f"written: {written}")
+    if not holds_results(written):
+        beside = write_structures(written.with_name(f"{written.name}.results.json"), good)
+        print(f"written: {beside}, as {written.name} holds structures without results")
+
+
+def _stress(atoms: Atoms) -> str:
+    """Format the stress in GPa, if there is one."""
+    stress = atoms.calc.results.get("stress")
+    if stress is None:
+        return ""
+    return "  " + " ".join(f"{value * GPA_PER_EV_PER_CUBIC_ANGSTROM:.4f}" for value in stress)
 
 
 def _largest_force(atoms: Atoms) -> float:

@@ -9,7 +9,7 @@ From the shell: ``phicalc label molecule.xyz --sample md --frames 50``.
 """
 
 from phicalc.labelling.calculators import CalculatorSpec as CalculatorSpec
-from phicalc.labelling.run import LabellingResult as LabellingResult
+from phicalc.labelling.result import LabellingResult as LabellingResult
 from phicalc.labelling.run import label as label
 from phicalc.labelling.sampling import DynamicsSampler as DynamicsSampler
 from phicalc.labelling.sampling import GivenStructures as GivenStructures

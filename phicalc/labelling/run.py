@@ -8,7 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -17,35 +17,13 @@ from tqdm import tqdm
 from phicalc._version import __version__
 from phicalc.labelling.calculators import CalculatorSpec
 from phicalc.labelling.journal import Journal
-from phicalc.labelling.labels import UNITS, defined_labels, label_structure, with_labels
-from phicalc.labelling.sampling import SAMPLERS, Chain, GivenStructures, Sampler
+from phicalc.labelling.labels import defined_labels
+from phicalc.labelling.result import LabellingResult, finished, write_result
+from phicalc.labelling.sampling import SAMPLERS, GivenStructures, Sampler
+from phicalc.labelling.tasks import Task, first_tasks, following, perform
 from phicalc.locks import file_lock
-from phicalc.structures import write_structures, write_text
+from phicalc.progress import Progress
 from phicalc.workers import workers_of
-
-
-class LabellingResult(NamedTuple):
-    """What a run leaves behind."""
-
-    path: Path
-    """Extended XYZ file with the labelled frames."""
-    provenance: Path
-    """JSON file that says where they come from."""
-    n_frames: int
-    failures: list[dict[str, Any]]
-    """Frames that could not be labelled: structure, frame, error, frames lost with it."""
-
-
-class Task(NamedTuple):
-    """One frame to make and to label; everything that a process needs."""
-
-    atoms: Atoms
-    """The structure in the state of the frame before."""
-    chain: Chain
-    frame: int
-    sampler: Sampler
-    spec: CalculatorSpec
-    max_force: float
 
 
 def label(
@@ -89,7 +67,7 @@ def label(
     overwrite
         Whether to replace a result that is there, of another run or of this one.
     progress
-        Whether to show a progress bar (on terminals only).
+        Show a progress bar, or some lines where there is no terminal.
 
     Raises
     ------
@@ -112,7 +90,7 @@ def label(
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(f".{path.name}.lock")
     with file_lock(lock, path):
-        result = None if overwrite else _finished(path, settings)
+        result = None if overwrite else finished(path, settings)
         if result is None:
             journal = _journal(path, settings, overwrite)
             first = sampler.chains(structures)[0]
@@ -133,12 +111,13 @@ def _run(
     """Do what the journal does not have yet, and write the file."""
     chains = template.sampler.chains(structures)
     entries = _kept(journal.open())
-    tasks = _first_tasks(structures, chains, entries, template)
+    tasks = first_tasks(structures, chains, entries, template)
     total = sum(chain.n_frames for chain in chains)
     bar = tqdm(total=total, initial=len(entries), unit="frame", disable=None if progress else True)
     with bar:
-        _compute(tasks, workers, entries, journal, bar)
-    result = _write(path, structures, chains, entries, journal.settings)
+        lines = Progress("labelling") if progress else None
+        _compute(tasks, workers, entries, journal, bar, lines)
+    result = write_result(path, structures, chains, entries, journal.settings)
     journal.path.unlink()
     return result
 
@@ -194,21 +173,6 @@ def _settings(
     return plain
 
 
-def _provenance_of(path: Path) -> Path:
-    return path.with_name(f"{path.stem}.provenance.json")
-
-
-def _finished(path: Path, settings: dict[str, Any]) -> LabellingResult | None:
-    """Return the result of this very run if it is there already."""
-    provenance = _provenance_of(path)
-    if not (path.exists() and provenance.exists()):
-        return None
-    found = json.loads(provenance.read_text(encoding="utf-8"))
-    if any(found.get(key) != value for key, value in settings.items()):
-        return None
-    return LabellingResult(path, provenance, found["frames"], found["failures"])
-
-
 def _journal(path: Path, settings: dict[str, Any], overwrite: bool) -> Journal:
     """Take up the notes of an unfinished run, or begin some."""
     journal = Journal(path.with_name(f"{path.name}.journal"), settings)
@@ -225,66 +189,22 @@ def _kept(lines: list[dict[str, Any]]) -> dict[tuple[int, int], dict[str, Any]]:
     return {(line.pop("chain"), line.pop("frame")): line for line in lines}
 
 
-def _first_tasks(
-    structures: Sequence[Atoms],
-    chains: Sequence[Chain],
-    entries: dict[tuple[int, int], dict[str, Any]],
-    template: Task,
-) -> deque[tuple[int, Task]]:
-    """Where each chain goes on."""
-    tasks: deque[tuple[int, Task]] = deque()
-    for number, chain in enumerate(chains):
-        task = template._replace(atoms=structures[chain.structure], chain=chain)
-        while (entry := entries.get((number, task.frame))) is not None and "state" in entry:
-            task = _following(task, entry)
-        if task.frame < chain.n_frames and (number, task.frame) not in entries:
-            tasks.append((number, task))
-    return tasks
-
-
-def _following(task: Task, entry: dict[str, Any]) -> Task:
-    """Return the task after the one that gave this entry."""
-    return task._replace(atoms=_restored(task.atoms, entry["state"]), frame=task.frame + 1)
-
-
-def _restored(atoms: Atoms, state: dict[str, Any]) -> Atoms:
-    """Copy a structure in another state."""
-    copy = atoms.copy()
-    copy.set_constraint()
-    copy.set_cell(state["cell"])
-    copy.positions = np.array(state["positions"])
-    copy.set_momenta(np.array(state["momenta"]))
-    return copy
-
-
-def perform(task: Task) -> dict[str, Any]:
-    """Make and label one frame; a failure is a result, too."""
-    try:
-        atoms = task.sampler.advance(task.chain, task.frame, task.atoms, task.spec)
-        labels = label_structure(atoms, task.spec, task.max_force)
-    except Exception as error:  # calculators raise whatever they like
-        return {"error": " ".join(f"{type(error).__name__}: {error}".split())}
-    state = {
-        "positions": atoms.positions.tolist(),
-        "momenta": atoms.get_momenta().tolist(),
-        "cell": atoms.cell.array.tolist(),
-    }
-    return {"state": state, "labels": labels}
-
-
 def _compute(
     tasks: deque[tuple[int, Task]],
     workers: int,
     entries: dict[tuple[int, int], dict[str, Any]],
     journal: Journal,
     bar: tqdm,
+    lines: Progress | None,
 ) -> None:
-    """Do all tasks; what they give is written down before it counts."""
+    """Do all tasks; each result is in the journal before it counts."""
 
     def record(key: tuple[int, int], entry: dict[str, Any]) -> None:
         entries[key] = entry
         journal.append({"chain": key[0], "frame": key[1], **entry})
         bar.update()
+        if lines is not None and bar.disable:  # no terminal
+            lines(f"{len(entries)} of {bar.total} frames")
 
     with workers_of(workers) as team:
         try:
@@ -315,37 +235,4 @@ def _work(
             entry = future.result()
             record((number, task.frame), entry)
             if "state" in entry and task.frame + 1 < task.chain.n_frames:
-                tasks.append((number, _following(task, entry)))
-
-
-def _write(
-    path: Path,
-    structures: Sequence[Atoms],
-    chains: Sequence[Chain],
-    entries: dict[tuple[int, int], dict[str, Any]],
-    settings: dict[str, Any],
-) -> LabellingResult:
-    """Write frames in the order of the chains, and where they come from."""
-    frames, failures = [], []
-    for (number, index), entry in sorted(entries.items()):
-        chain = chains[number]
-        if "error" in entry:
-            lost = chain.n_frames - index - 1
-            failures.append({"structure": chain.structure, **chain.note, "frame": index,
-                             "error": entry["error"], "frames_lost_after": lost})  # fmt: skip
-            continue
-        atoms = with_labels(_restored(structures[chain.structure], entry["state"]), entry["labels"])
-        atoms.info |= {"structure": chain.structure, **chain.note}
-        frames.append(atoms)
-    if not frames:
-        raise RuntimeError(
-            f"every frame failed; the first: {failures[0]['error']} (to try the same again, remove "
-            f"{path.name}.journal)"
-        )
-    provenance = _provenance_of(path)
-    document = {**settings, "units": UNITS, "frames": len(frames), "failures": failures}
-    new = path.with_name(f"{path.name}.tmp")
-    write_structures(new, frames)
-    new.replace(path)
-    write_text(provenance, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
-    return LabellingResult(path, provenance, len(frames), failures)
+                tasks.append((number, following(task, entry)))

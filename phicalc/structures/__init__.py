@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         SMALLEST_OXYGEN_DISTANCE,
         water_box,
     )
-    from phicalc.structures.writing import write_structures, write_text
+    from phicalc.structures.writing import holds_results, write_structures, write_text
 
 __all__ = [
     "COINCIDENCE_DISTANCE",
@@ -41,6 +41,7 @@ __all__ = [
     "evaluate_structures",
     "find_molecules",
     "formula_of",
+    "holds_results",
     "like",
     "read_structures",
     "refuse_disorder",
@@ -64,6 +65,7 @@ __getattr__, __dir__ = lazy_exports(
         "SMALLEST_OXYGEN_DISTANCE": "phicalc.structures.water",
         "find_molecules": "phicalc.structures.molecules",
         "formula_of": "phicalc.structures.formula",
+        "holds_results": "phicalc.structures.writing",
         "read_structures": "phicalc.structures.reading",
         "water_box": "phicalc.structures.water",
         "write_structures": "phicalc.structures.writing",

@@ -71,6 +71,11 @@ def _write_entries(path: Path, frames: Sequence[Atoms], file_format: str) -> Non
     warn_of_changes(tuple(changes), path)
 
 
+def holds_results(path: str | Path) -> bool:
+    """Whether `write_structures` writes results, too, into a file of this name."""
+    return Path(path).suffix != ".cif" and not _is_poscar(Path(path))
+
+
 def _is_poscar(path: Path) -> bool:
     """Whether a name means the POSCAR format."""
     return path.suffix in (".vasp", ".poscar") or path.name in ("POSCAR", "CONTCAR")
