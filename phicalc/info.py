@@ -11,9 +11,9 @@ import torch
 
 from phicalc._version import __version__
 from phicalc.card import ModelCard
-from phicalc.checkpoint import available_models, find_model, read_card
+from phicalc.checkpoint import read_card
 from phicalc.neighbors import ENGINES, available_engines
-from phicalc.registry import WEIGHTS_FILE
+from phicalc.registry import WEIGHTS_FILE, available_models, find_model
 
 #: Distributions whose versions matter to results or speed.
 DISTRIBUTIONS = ("torch", "numpy", "scipy", "ase", "vesin", "safetensors", "torch-cluster",

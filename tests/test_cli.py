@@ -271,7 +271,7 @@ def test_train_and_evaluate_pass_their_arguments_on(monkeypatch):
 def test_evaluate_knows_the_keys_of_the_training_data(tmp_path, monkeypatch):
     keys = {"energy": "REF_energy", "forces": "REF_forces", "dipole_origin": "coordinates"}
     card = ModelCard(name="own", training={"config": {"data": {"keys": keys}}})
-    config = PotentialConfig(elements=("H",), cutoff=3.0, layers=1, channels=4, l_max=1)
+    config = flat_config(elements=("H",), cutoff=3.0, layers=1, channels=4, l_max=1)
     save_model(tmp_path / "own", build_potential(config, seed=1), card)
     calls = []
     monkeypatch.setattr(models, "evaluate_model", lambda *a, keys, **k: calls.append(keys))

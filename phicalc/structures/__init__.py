@@ -54,7 +54,8 @@ __all__ = [
     "write_text",
 ]
 
-# ASE's readers and writers import most of scipy, which a calculator alone does not need.
+# ASE's readers, writers and neighbor lists import most of scipy, which a calculator alone does not
+# need.
 __getattr__, __dir__ = lazy_exports(
     __name__,
     globals(),
