@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from phicalc.checkpoint import read_card
 from phicalc.data.config import DataConfig
 from phicalc.potential import PotentialConfig
 from phicalc.schema import (
@@ -22,8 +23,12 @@ from phicalc.schema import (
     settings,
     to_plain,
 )
+from phicalc.training.flat import refuse_flat_settings
 from phicalc.training.objective import LossConfig, PenaltyConfig
+from phicalc.upgrades import with_sections
 
+#: File in the output folder that holds the resolved settings.
+RESOLVED = "config.yaml"
 #: Fields of `PotentialConfig` that training fits to the data and that YAML may not set.
 FITTED = ("average_neighbors", "energy_scale", "reference_energies")
 
@@ -141,7 +146,8 @@ class TrainingConfig:
     model: PotentialConfig
     output: str = "training_output"
     init: str | None = None
-    """Name or folder of a model to start from; `model` must describe the same network."""
+    """Name or folder of a model to start from. Entries that `model` leaves out are the parent's;
+    those it gives must be the same."""
     loss: LossConfig = LossConfig()
     penalties: PenaltyConfig = PenaltyConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -180,20 +186,41 @@ class TrainingConfig:
 def config_from_dict(settings: dict[str, Any]) -> TrainingConfig:
     """Make the configuration from plain settings, checking every key and type.
 
+    A run that starts from a model (``init``) takes those settings of ``model`` that are not given
+    from this parent.
+
     Raises
     ------
+    FileNotFoundError
+        If there is no model `init`.
     ValueError
         For unknown, missing or contradicting settings.
     """
     model = settings.get("model") or {}
     if not isinstance(model, dict):
         return build(TrainingConfig, settings)  # which refuses it
+    refuse_flat_settings(model)
     fitted = [name for name in FITTED if name in model]
     if fitted:
         raise ValueError(
             f"'model.{fitted[0]}' is fitted to the training data; remove it from the settings"
         )
+    init = settings.get("init")
+    if isinstance(init, str):
+        model = {**_model_of_parent(init, settings.get("output")), **model}
     return build(TrainingConfig, {**settings, "model": model})
+
+
+def _model_of_parent(init: str, output: Any) -> dict[str, Any]:
+    """Return the ``model`` block of a parent; a run that has begun keeps it in its own folder."""
+    try:
+        potential = read_card(init).potential
+    except FileNotFoundError:
+        begun = Path(str(output)) / RESOLVED
+        if not begun.is_file():
+            raise
+        potential = with_sections(read_yaml(begun).get("model") or {})
+    return {name: value for name, value in potential.items() if name not in FITTED}
 
 
 def load_config(path: str | Path, overrides: list[str] | None = None) -> TrainingConfig:
@@ -209,7 +236,25 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> Trainin
     try:
         settings = read_yaml(path)
         for override in overrides or []:
+            _open_section(settings, override)
             apply_override(settings, override)
         return config_from_dict(settings)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def _open_section(settings: dict[str, Any], override: str) -> None:
+    """Turn ``head: qeq``, or no ``head``, into a section whose options an override can reach."""
+    top, _, path = override.partition("=")[0].strip().partition(".")
+    name, dot, _ = path.partition(".")
+    model = settings.get(top)
+    if top != "model" or not dot or not isinstance(model, dict):
+        return
+    if name in _DEFAULT_NAMES and name not in model and not settings.get("init"):
+        model[name] = _DEFAULT_NAMES[name]
+    if name in _SECTIONS and isinstance(model.get(name), str):
+        model[name] = {"name": model[name]}
+
+
+_SECTIONS = ("backbone", "head", "feedback")
+_DEFAULT_NAMES = {"backbone": "nequip", "head": "qeq"}

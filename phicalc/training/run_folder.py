@@ -10,10 +10,21 @@ from typing import Any
 from phicalc.locks import file_lock
 from phicalc.schema import differences, dump_yaml
 from phicalc.state import State, read_state, write_atomically, write_state
-from phicalc.training.config import TrainingConfig, config_from_dict
+from phicalc.training.config import RESOLVED, TrainingConfig, config_from_dict
+from phicalc.upgrades import with_sections
 
 #: Settings in which a continued run may differ: they do not touch the numbers.
 _FREE = ("output", "threads")
+
+
+def _upgraded(state: State) -> State:
+    """Return a state with the settings of the model in sections, which once were flat."""
+    document = dict(state.document)
+    document["config"] = {
+        **document["config"], "model": with_sections(document["config"]["model"])
+    }  # fmt: skip
+    document["potential"] = with_sections(document["potential"])
+    return State(state.tensors, document)
 
 
 class RunFolder:
@@ -31,7 +42,7 @@ class RunFolder:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self.config = self.path / "config.yaml"
+        self.config = self.path / RESOLVED
         self.history = self.path / "metrics.jsonl"
         self.state = self.path / "state.safetensors"
         self.model = self.path / "model"
@@ -60,7 +71,7 @@ class RunFolder:
         ValueError
             When the folder holds a run with other settings.
         """
-        state = read_state(self.state) if self.state.exists() else None
+        state = _upgraded(read_state(self.state)) if self.state.exists() else None
         if state is not None:
             self._check_same(state.document["config"], config.to_dict())
         if write:

@@ -208,3 +208,61 @@ def test_gaps_where_final_weights_begin_are_found():
         LossConfig(energy=energy, forces=forces, final_from=0.75)
     with pytest.raises(ValueError, match="no term of the loss counts after the fraction 0.85"):
         LossConfig(energy=energy, forces=forces, final_from=0.75, final_over=0.1)
+
+
+FLAT = "\ndata: {train: [a.xyz]}\nmodel: {elements: [H, O], %s}\n"
+
+
+@pytest.mark.parametrize(
+    ("flat", "message"),
+    [
+        ("layers: 2", r"'model.layers' is now 'model.backbone.layers'"),
+        ("hardness: environment", r"'model.hardness' is now 'model.head.hardness'"),
+        ("electrostatic_energy: coulomb", r"is now 'model.head.energy'"),
+        ("head: latent, latent_smearing: 1.2", r"is now 'model.head.smearing'"),
+        ("smearing: trained", r"'model.head.trained_smearing' \(true where it was 'trained'"),
+        ("head: solve, phi_channels: 3", r"is now 'model.head.channels'"),
+        ("head: {name: solve}, phi_channels: 3", r"is now 'model.head.channels'"),
+        ("head: latent, hardness: element", r"option of the head 'qeq', not of 'latent': remove"),
+        ("charge_feedback: network", r"'model.charge_feedback' is now 'model.feedback'"),
+        ("charge_range: [-2, 2]", r"is now 'model.feedback.charge_range'"),
+    ],
+)
+def test_flat_settings_are_refused_with_their_new_place(flat, message, tmp_path):
+    path = tmp_path / "old.yaml"
+    path.write_text(FLAT % flat)
+    with pytest.raises(ValueError, match=message):
+        load_config(path)
+
+
+def test_the_block_in_the_message_about_flat_settings_is_the_same_model(tmp_path):
+    options = "layers: 1, head: qeq, hardness: environment, charge_feedback: network"
+    path = tmp_path / "old.yaml"
+    path.write_text(FLAT % f"{options}, feedback_layers: 1")
+    with pytest.raises(ValueError, match="The same model reads") as caught:
+        load_config(path)
+    path.write_text(FLAT % str(caught.value).partition("The same model reads ")[2])
+    expected = flat_config(
+        elements=("H", "O"),
+        layers=1,
+        hardness="environment",
+        charge_feedback="network",
+        feedback_layers=1,
+    )
+    assert load_config(path).model == expected
+
+
+def test_flat_settings_of_overrides_get_their_new_place(tmp_path):
+    path = tmp_path / "train.yaml"
+    path.write_text(MINIMAL)
+    with pytest.raises(ValueError, match=r"is now 'model.backbone.layers'"):
+        load_config(path, ["model.layers=2"])
+
+
+def test_overrides_reach_options_of_sections_that_are_names(tmp_path):
+    path = tmp_path / "train.yaml"
+    path.write_text(MINIMAL + "  head: qeq\n")
+    overrides = ["model.head.hardness=environment", "model.backbone.layers=3"]
+    config = load_config(path, overrides)
+    assert config.model.backbone.settings.layers == 3
+    assert config.model.head.settings.hardness == "environment"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import ase.io
@@ -11,8 +12,8 @@ import torch
 
 from phicalc.checkpoint import load_model, read_card
 from phicalc.data.frames import read_frames
+from phicalc.training import config_from_dict, train, train_committee
 from phicalc.training import run as run_module
-from phicalc.training import train, train_committee
 from phicalc.training.dataset import make_samples, prepare_samples
 from phicalc.training.initialization import inherited_potential
 from phicalc.training.run_folder import RunFolder
@@ -116,3 +117,31 @@ def test_committee_differs_in_its_seeds_only(make_config, tmp_path):
     assert read_card(alone.model).sha256 == cards[0].sha256
     with pytest.raises(ValueError, match="at least 2 members, got 1"):
         train_committee(config, 1, report=quiet)
+
+
+@pytest.mark.parametrize("given", [None, {}, {"elements": ["H", "C"]}])
+def test_what_the_model_block_leaves_out_is_the_parents(given, settings, parent):
+    chosen = {**settings, "init": parent, "model": given}
+    config = config_from_dict({key: v for key, v in chosen.items() if v is not None})
+    parents = read_card(parent).potential
+    assert config.model.backbone.to_settings() == parents["backbone"]
+    assert config.model.cutoff == parents["cutoff"] == 3.0
+    assert config.model.reference_energies == (0.0, 0.0)  # those are fitted
+    result = train(replace(config, max_epochs=1), report=quiet)
+    assert load_model(result.model)[0].config.backbone == config.model.backbone
+
+
+def test_contradictions_to_the_parent_are_named(settings, parent):
+    config = config_from_dict({**settings, "init": parent, "model": {"cutoff": 4.0}})
+    with pytest.raises(ValueError, match=r"model.cutoff is 4.0, the parent's 3.0"):
+        train(config, report=quiet)
+
+
+def test_a_begun_run_finds_the_model_block_without_its_parent(settings, parent):
+    chosen = {**settings, "init": parent, "model": {}}
+    config = config_from_dict(chosen)
+    train(config, report=quiet)
+    shutil.rmtree(parent)
+    assert config_from_dict(chosen) == config
+    with pytest.raises(FileNotFoundError, match="parent"):
+        config_from_dict({**chosen, "output": parent})
