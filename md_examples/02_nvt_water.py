@@ -61,6 +61,7 @@ def main():
         ensemble="nvt",
         thermostat="langevin",  # or "bussi", "nose-hoover"
         temperature=TEMPERATURE,
+        velocities="keep",  # those of starting_structure
         timestep=0.5,  # fs: hydrogen is light
         thermostat_time=50.0,  # fs: strong, since the run is short; 500 for dynamical properties
         steps=arguments.steps,

@@ -5,6 +5,9 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from ase import Atoms
+
 from phicalc.cli.arguments import (
     add_scheduler,
     add_structure,
@@ -16,41 +19,46 @@ from phicalc.cli.replicas import run_each
 from phicalc.md import MDConfig, MDResult, analyse_run, make_report, run_md
 from phicalc.md.config import (
     CELL_MOTIONS,
-    THERMOSTATS,
     TRAJECTORY_FORMATS,
+    VELOCITIES,
     RunDescription,
     read_description,
 )
+from phicalc.md.ensembles.offered import THERMOSTATS
 from phicalc.md.folder import CONFIG_FILE
+from phicalc.md.log import temperature
 from phicalc.md.report.page import cells
+from phicalc.md.velocities import degrees_of_freedom
+from phicalc.pictures import with_error
 from phicalc.structures import read_structures
 
-#: Settings that are numbers or words, and what the help says of them.
+#: Settings that are numbers or words, and their help.
 _TEXTS = {
-    "temperature": "K",
-    "temperature_end": "K: the target goes there in a straight line",
-    "pressure": "bar",
-    "pressure_end": "bar: the target goes there in a straight line",
-    "axes": "with cell-motion axes: vectors whose lengths move, c, ab, …",
-    "compressibility": "1/bar, for Berendsen's barostat",
-    "timestep": "fs",
+    "thermostat": "one of {thermostats}, or package.module:Class",
+    "temperature": "target, and temperature of drawn velocities, in K",
+    "temperature_end": "move the target to this temperature over the run, in K",
+    "pressure": "target in bar",
+    "pressure_end": "move the target to this pressure over the run, in bar",
+    "axes": "with --cell-motion axes: lattice vectors whose lengths move, such as c or ab",
+    "compressibility": "for Berendsen's barostat, in 1/bar",
+    "timestep": "in fs",
     "steps": "number of time steps",
-    "seed": "of velocities and noise",
-    "thermostat_time": "relaxation time in fs (Langevin: 1/friction)",
-    "barostat_time": "fs",
+    "seed": "seed of velocities and noise",
+    "thermostat_time": "relaxation time (Langevin: 1/friction), in fs",
+    "barostat_time": "relaxation time or period, in fs",
     "log_interval": "steps between lines of the log",
     "trajectory_interval": "steps between frames",
     "checkpoint_interval": "steps between states to restart from",
-    "max_force": "eV/Å: a larger force ends the run",
-    "max_temperature": "K: a higher temperature ends the run",
-    "committee_threshold": "eV/Å: warn when members disagree about a force by more than this",
+    "max_force": "stop at a larger force on an atom, in eV/Å",
+    "max_temperature": "stop at a higher temperature, in K",
+    "committee_threshold": "warn when members disagree about a force by more than this, in eV/Å",
 }
-#: Settings that are one of a few words.
-_CHOICES = {
-    "ensemble": tuple(THERMOSTATS),
-    "thermostat": tuple(sorted({name for names in THERMOSTATS.values() for name in names})),
-    "cell_motion": CELL_MOTIONS,
-    "trajectory_format": TRAJECTORY_FORMATS,
+#: Settings that are one of a few words, and their help.
+_CHOICES: dict[str, tuple[tuple[str, ...], str]] = {
+    "ensemble": (tuple(THERMOSTATS), "what is kept constant"),
+    "velocities": (VELOCITIES, "draw new ones, keep those of the file, or draw if it has none"),
+    "cell_motion": (CELL_MOTIONS, "how the cell moves in npt"),
+    "trajectory_format": (TRAJECTORY_FORMATS, "extended XYZ, or ASE's binary format"),
 }
 
 
@@ -62,20 +70,25 @@ def add_md(verb: argparse.ArgumentParser) -> None:
     verb.set_defaults(model=None, device=None, dtype=None, compile=None)
     verb.add_argument("--config", help="YAML file with settings; arguments override it")
     # `MDConfig` judges words and numbers, in the same sentences as those from the file.
-    for name, choices in _CHOICES.items():
-        offered, text = f"{{{','.join(choices)}}}", name.replace("_", " ")
+    for name, (choices, text) in _CHOICES.items():
+        offered = f"{{{','.join(choices)}}}"
         verb.add_argument(_flag(name), metavar=offered, type=as_setting, help=_help(name, text))
+    thermostats = ", ".join(sorted({name for names in THERMOSTATS.values() for name in names}))
     for name, text in _TEXTS.items():
         metavar = name.rpartition("_")[2].upper()
-        verb.add_argument(_flag(name), metavar=metavar, type=as_setting, help=_help(name, text))
+        text = _help(name, text.format(thermostats=thermostats))
+        verb.add_argument(_flag(name), metavar=metavar, type=as_setting, help=text)
     verb.add_argument(
-        "--log-pressure", action="store_const", const=True, help="log the pressure in nve, nvt"
+        "--log-pressure",
+        action="store_const",
+        const=True,
+        help="log the pressure in nve and nvt too",
     )
     verb.add_argument("--output", default="md", help="folder for log, trajectory and picture")
     verb.add_argument("--restart", action="store_true", help="continue the run in that folder")
     verb.add_argument("--overwrite", action="store_true", help="replace a run in that folder")
-    verb.add_argument("--no-report", action="store_true", help="draw no picture")
-    verb.add_argument("--quiet", action="store_true", help="no progress bar")
+    verb.add_argument("--no-report", action="store_true", help="draw no picture of the run")
+    verb.add_argument("--quiet", action="store_true", help="show no progress")
     verb.add_argument(
         "--replicas", type=int, default=1, help="runs of each structure, with seeds of their own"
     )
@@ -87,7 +100,7 @@ def _flag(name: str) -> str:
 
 
 def _help(name: str, text: str) -> str:
-    """Help with the default, which the parser does not know."""
+    """Return a help text with the default of the settings, which the parser does not know."""
     default = getattr(MDConfig(), name)
     return text if default is None else f"{text} (default: {default})"
 
@@ -104,6 +117,8 @@ def _md(options: argparse.Namespace) -> None:
         return
     atoms = frames[0]
     atoms.calc = calculator
+    if not options.restart:
+        _say_velocities(atoms, config)
     result = run_md(
         atoms,
         config,
@@ -117,14 +132,21 @@ def _md(options: argparse.Namespace) -> None:
         print(f"picture: {make_report(options.output)}")
 
 
+def _say_velocities(atoms: Atoms, config: MDConfig) -> None:
+    """Say that the velocities of the file are kept, if they are."""
+    if config.velocities != "new" and np.any(atoms.get_momenta()):
+        kelvin = temperature(atoms, degrees_of_freedom(atoms))
+        print(f"velocities: those of the file, {kelvin:.0f} K (--velocities new draws others)")
+
+
 def _described(options: argparse.Namespace) -> RunDescription:
-    """Read the file with settings; a run that goes on has its own."""
+    """Read the file with settings; a run to continue has its own."""
     own = Path(options.output) / CONFIG_FILE
     path = options.config or (own if options.restart and own.is_file() else None)
     if path is None:
         return RunDescription({}, {})
     settings, calculator = read_description(path)
-    # What a run notes about its calculator beside the parameters: checkpoints compare it.
+    # Checkpoints compare these; they are no parameters.
     return RunDescription(settings, _without(calculator, "name", "sha256"))
 
 
@@ -133,7 +155,7 @@ def _without(settings: dict[str, Any], *names: str) -> dict[str, Any]:
 
 
 def _print_result(result: MDResult, config: MDConfig) -> None:
-    """Say what was done, and where it is."""
+    """Print what was done, averages, and where the files are."""
     if config.steps and result.first_step == config.steps:
         print(f"finished before: all {config.steps} steps are done; more --steps lengthen the run")
     else:
@@ -143,6 +165,9 @@ def _print_result(result: MDResult, config: MDConfig) -> None:
         print(f"{done} steps in {result.seconds:.1f} s ({result.ns_per_day:.3g} ns/day)")
     if not math.isnan(result.drift):
         print(f"drift of the conserved energy: {result.drift:+.3g} meV/atom/ps")
+    for name, unit in (("temperature", "K"), ("pressure", "bar"), ("density", "g/cm³")):
+        if (mean := getattr(result, name)) is not None:
+            print(f"mean {name}: {with_error(mean.value, mean.error)} {unit}")
     for name in ("log", "trajectory", "final"):
         print(f"{name}: {getattr(result, name)}")
 

@@ -4,6 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
+from ase import units
+
+from phicalc.md.ensembles.kind import Ensemble, Motion
+from phicalc.md.ensembles.offered import find_ensemble
 from phicalc.schema import (
     AtLeast,
     Positive,
@@ -15,21 +19,17 @@ from phicalc.schema import (
     to_plain,
 )
 
-Ensemble = Literal["nve", "nvt", "npt"]
-Thermostat = Literal["langevin", "bussi", "nose-hoover", "berendsen"]
+EnsembleName = Literal["nve", "nvt", "npt"]
 CellMotion = Literal["isotropic", "full", "axes"]
 TrajectoryFormat = Literal["extxyz", "traj"]
+Velocities = Literal["auto", "new", "keep"]
 
-#: Thermostats offered by each ensemble; the first is the default.
-THERMOSTATS: dict[Ensemble, tuple[Thermostat, ...]] = {
-    "nve": (),
-    "nvt": ("langevin", "bussi", "nose-hoover", "berendsen"),
-    "npt": ("nose-hoover", "berendsen"),
-}
 #: How the cell of ``"npt"`` may move.
 CELL_MOTIONS: tuple[CellMotion, ...] = get_args(CellMotion)
 #: Formats of trajectories.
 TRAJECTORY_FORMATS: tuple[TrajectoryFormat, ...] = get_args(TrajectoryFormat)
+#: Where velocities at the start come from.
+VELOCITIES: tuple[Velocities, ...] = get_args(Velocities)
 
 
 @settings
@@ -45,14 +45,18 @@ class MDConfig:
         If a setting has the wrong type, is out of range or contradicts another.
     """
 
-    ensemble: Ensemble = "nvt"
+    ensemble: EnsembleName = "nvt"
     """``"nve"``, ``"nvt"`` or ``"npt"``."""
-    thermostat: Thermostat | None = None
+    thermostat: str | None = None
     """For ``"nvt"``: ``"langevin"`` (the default), ``"bussi"``, ``"nose-hoover"``, ``"berendsen"``;
     for ``"npt"``, with its barostat: ``"nose-hoover"`` (Martyna–Tobias–Klein, the default),
-    ``"berendsen"``. Berendsen's equilibrate fast but sample no ensemble."""
+    ``"berendsen"``. Berendsen's equilibrate fast but sample no ensemble. The import path
+    ``"package.module:Class"`` names an `Ensemble` of your own (its module is imported)."""
     temperature: Annotated[float, AtLeast(0)] = 300.0
-    """Target of the thermostat in K; also sets the initial velocities if the atoms have none."""
+    """Target of the thermostat in K, and temperature of initial velocities that are drawn."""
+    velocities: Velocities = "auto"
+    """``"new"`` draws velocities, ``"keep"`` keeps those of the structure, ``"auto"`` draws them if
+    all atoms are at rest; it warns if the temperature of those it keeps is another."""
     temperature_end: Annotated[float, AtLeast(0)] | None = None
     """Target at the end of the run in K; the target changes linearly."""
     pressure: float = 1.0
@@ -104,25 +108,21 @@ class MDConfig:
 
     def _check_words(self) -> None:
         """Check that thermostat, moving axes and cell motion suit the ensemble."""
-        thermostats = THERMOSTATS[self.ensemble]
-        if self.thermostat is not None and self.thermostat not in thermostats:
-            choice = f"one of {thermostats}" if thermostats else "left out"
-            raise ValueError(
-                f"with ensemble {self.ensemble!r} the thermostat must be {choice}, "
-                f"got {self.thermostat!r}"
-            )
+        kind = self.kind
         if not self.axes or set(self.axes) - set("abc") or len(set(self.axes)) < len(self.axes):
             raise ValueError(f"axes must name some of the vectors 'abc', got {self.axes!r}")
         if self.axes != "abc" and self.cell_motion != "axes":
             raise ValueError(f"axes={self.axes!r} needs cell_motion 'axes'")
         if self.cell_motion != "isotropic" and self.ensemble != "npt":
             raise ValueError(f"cell_motion {self.cell_motion!r} needs ensemble 'npt'")
-        if self.cell_motion == "full" and self.method == "npt-berendsen":
-            raise ValueError("berendsen moves no angles: use cell_motion 'isotropic' or 'axes'")
+        if self.cell_motion not in kind.cell_motions:
+            choice = " or ".join(map(repr, kind.cell_motions))
+            lack = "moves no angles" if self.cell_motion == "full" else "moves no single axes"
+            raise ValueError(f"{kind.thermostat} {lack}: use cell_motion {choice}")
 
     def _check_targets(self) -> None:
         """Check that the method reaches the targets, and that the ensemble has them."""
-        if self.method not in ("nve", "langevin") and 0 in (self.temperature, self.temperature_end):
+        if not self.kind.reaches_zero and 0 in (self.temperature, self.temperature_end):
             raise ValueError(
                 f"temperature must be above 0 K for {self.method}; use thermostat 'langevin' to "
                 "cool to 0 K, or phicalc.relax to find a minimum"
@@ -133,16 +133,33 @@ class MDConfig:
             raise ValueError("pressure_end needs a barostat: use ensemble 'npt'")
 
     @property
+    def kind(self) -> Ensemble:
+        """The ensemble that the settings name."""
+        return find_ensemble(self.ensemble, self.thermostat)
+
+    @property
     def method(self) -> str:
-        """Integrator: the thermostat of NVT, or nve, npt, npt-berendsen."""
-        if self.ensemble == "nvt":
-            return self.thermostat or THERMOSTATS["nvt"][0]
-        return "npt-berendsen" if self.thermostat == "berendsen" else self.ensemble
+        """Name of the integrator: the thermostat of NVT, or nve, npt, npt-berendsen."""
+        return self.kind.name
+
+    @property
+    def motion(self) -> Motion:
+        """What the integrator needs, in ASE's units."""
+        return Motion(
+            timestep=self.timestep * units.fs,
+            temperature=self.temperature,
+            pressure=self.pressure * units.bar,
+            thermostat_time=self.thermostat_time * units.fs,
+            barostat_time=self.barostat_time * units.fs,
+            compressibility=self.compressibility / units.bar,
+            cell_motion=self.cell_motion,
+            axes=self.axes,
+        )
 
     @property
     def needs_pressure(self) -> bool:
-        """Whether the run computes the pressure."""
-        return self.ensemble == "npt" or self.log_pressure
+        """Whether the pressure is computed."""
+        return self.kind.needs_pressure or self.log_pressure
 
     @property
     def is_ramp(self) -> bool:

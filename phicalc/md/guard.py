@@ -1,7 +1,7 @@
-"""Guard rails: stop a run that has gone wrong, keep its last good state, warn before."""
+"""Guard rails: warn of implausible states, stop a run that has failed, keep its last good state."""
 
 import warnings
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -9,10 +9,10 @@ from ase import Atoms
 from ase.data import covalent_radii
 
 from phicalc.calculators.committee import CommitteeCalculator
+from phicalc.md.folder import LAST_GOOD_FILE, RunFolder
 from phicalc.md.output import frame_text
 from phicalc.md.restart import with_parts
 from phicalc.neighbors import neighbor_list, pair_vectors
-from phicalc.state import write_atomically
 
 #: Atoms nearer than this part of the sum of their covalent radii are in no training data: the
 #: closest pairs in nature, H₂ and the hydrogen bond's O–H, stand at 1.2 and 1.0 times it.
@@ -26,7 +26,7 @@ class MDError(RuntimeError):
 
 
 class Guard:
-    """Looks at every step; remembers the last good one.
+    """Checks every step, and remembers the last good one.
 
     Parameters
     ----------
@@ -38,12 +38,20 @@ class Guard:
         Highest temperature, in K.
     committee_threshold
         Largest disagreement of a committee about the force on an atom, in eV/Å.
+    text
+        Turns a structure into the content of a file.
     """
 
     def __init__(
-        self, atoms: Atoms, max_force: float, max_temperature: float, committee_threshold: float
+        self,
+        atoms: Atoms,
+        max_force: float,
+        max_temperature: float,
+        committee_threshold: float,
+        text: Callable[[Atoms], bytes] = frame_text,
     ) -> None:
         self._atoms = atoms
+        self._text = text
         self._max_force = max_force
         self._max_temperature = max_temperature
         self._committee_threshold = committee_threshold
@@ -52,7 +60,13 @@ class Guard:
         self._warned: set[str] = set()
 
     def check(self, step: int, temperature: float) -> None:
-        """Accept the state of `step`, or raise `MDError`."""
+        """Accept the state of `step`, whose temperature is given in K.
+
+        Raises
+        ------
+        MDError
+            If forces or velocities are not finite, or beyond the limits.
+        """
         forces = self._atoms.get_forces(apply_constraint=False)
         largest = float(np.linalg.norm(forces, axis=1).max(initial=0.0))
         if not np.isfinite(largest) or not np.isfinite(temperature):
@@ -71,9 +85,10 @@ class Guard:
         self._remember(step)
 
     def warn_of_extrapolation(self, step: int) -> None:
-        """Warn, once in a run, of atoms that no model can know, or that a committee does not.
+        """Warn, once in a run, of atoms beyond what the model has been trained on.
 
-        Too near each other, too charged, or with a force about which the members disagree.
+        They are too near each other, too charged, or the members of a committee disagree about the
+        force on one.
         """
         if "distance" not in self._warned and (text := _too_near(self._atoms)):
             self._warn("distance", step, text)
@@ -107,15 +122,16 @@ class Guard:
         self._good.set_momenta(self._atoms.get_momenta(), apply_constraint=False)
         self._good_step = step
 
-    def save_last_good(self, path: Path) -> str:
+    def save_last_good(self, folder: RunFolder) -> str:
         """Write the last good state; return a sentence that says where it is."""
         if self._good is None:
             return "No good state was reached: relax the structure first (phicalc relax)."
         self._good.info["step"] = self._good_step
         try:
-            write_atomically(path, frame_text(self._good))
+            folder.write(LAST_GOOD_FILE, self._text(self._good))
         except OSError as error:
             return f"The last good state could not be written ({error.strerror})."
+        path = folder.where() / LAST_GOOD_FILE
         return (
             f"The last good state (step {self._good_step}) is in {path}. "
             "Relax the starting structure, or use a shorter timestep."

@@ -8,8 +8,10 @@ from time import perf_counter
 
 import numpy as np
 from ase import Atoms, units
+from jaxtyping import Float64
 
-from phicalc.md.ensembles import Integrator
+from phicalc.analysis import Estimate, block_average
+from phicalc.md.ensembles.kind import Integrator
 from phicalc.md.output import GrowingFile
 from phicalc.units import GRAM_PER_CC_PER_AMU_PER_CUBIC_ANGSTROM
 
@@ -30,7 +32,7 @@ PRESSURE_COLUMN = "pressure_bar"
 
 
 def temperature(atoms: Atoms, degrees_of_freedom: int) -> float:
-    """Temperature in K of the motion that takes part in equipartition."""
+    """Return the temperature in K of motion with so many quadratic terms."""
     return float(2 * atoms.get_kinetic_energy() / (degrees_of_freedom * units.kB))
 
 
@@ -42,7 +44,7 @@ class MDLog:
     path
         CSV file.
     atoms, integrator
-        What is running.
+        The run.
     pressure
         Whether to log the pressure (which makes the calculator compute stress).
     size
@@ -116,7 +118,7 @@ class MDLog:
 
 
 def read_log(path: str | Path) -> dict[str, np.ndarray]:
-    """Read a log as one float array per column.
+    """Return a log as one float array of shape (n_lines,) per column; units are in the names.
 
     A last line that was cut off (by a kill) is left out.
 
@@ -139,8 +141,13 @@ def read_log(path: str | Path) -> dict[str, np.ndarray]:
     return {name: np.array([float(row[name]) for row in rows]) for name in columns}
 
 
+def late_average(values: Float64[np.ndarray, " n"]) -> Estimate:
+    """Return the mean of a column of the log without its first fifth, with its error."""
+    return block_average(values[len(values) // 5 :])
+
+
 def drift(log: Mapping[str, np.ndarray], n_atoms: int) -> float:
-    """Slope of the conserved energy in meV/atom/ps; NaN for logs of fewer than three lines.
+    """Return the slope of the conserved energy in meV/atom/ps; NaN for fewer than three lines.
 
     Parameters
     ----------

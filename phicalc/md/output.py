@@ -1,4 +1,4 @@
-"""Files that grow during a run, and can be cut back to where they were at a checkpoint."""
+"""Trajectories: files that grow during a run, and can be cut back to where they were."""
 
 import io
 import os
@@ -9,6 +9,8 @@ from typing import Protocol
 import ase.io
 from ase import Atoms
 from ase.io.trajectory import Trajectory
+
+from phicalc.structures.portable import translate
 
 #: Name of the trajectory in each format.
 TRAJECTORY_FILES = {"extxyz": "trajectory.extxyz", "traj": "trajectory.traj"}
@@ -67,11 +69,11 @@ class GrowingFile:
 
 
 class TrajectoryWriter(Protocol):
-    """What writes frames one after the other."""
+    """Writer of frames, one after the other."""
 
     @property
     def position(self) -> int:
-        """Where the next frame goes: what the constructor takes to cut back to here."""
+        """Where the next frame goes; the constructor takes it to cut back to here."""
 
     def append(self, frame: Atoms) -> None:
         """Write a frame."""
@@ -104,7 +106,6 @@ class TrajWriter:
     """Frames in ASE's binary format; positions are numbers of frames."""
 
     def __init__(self, path: Path, position: int = 0) -> None:
-        self._path = path
         if position == 0:
             path.unlink(missing_ok=True)
         else:
@@ -119,23 +120,68 @@ class TrajWriter:
 
     def sync(self) -> None:
         """Bring everything to the disk."""
-        with self._path.open("rb") as file:
-            os.fsync(file.fileno())
+        os.fsync(self._writer.backend.fd.fileno())
 
     def close(self) -> None:
         """Close the file."""
         self._writer.close()
 
 
-#: What writes each format.
+#: Writer of each format.
 WRITERS: dict[str, Callable[[Path, int], TrajectoryWriter]] = {
     "extxyz": ExtxyzWriter,
     "traj": TrajWriter,
 }
 
 
+class FrameFormat:
+    """How the frames of a run are written: entries that would not come back are left out.
+
+    Parameters
+    ----------
+    frame
+        The first frame.
+    trajectory_format
+        ``"extxyz"`` or ``"traj"``, of the trajectory; single structures go into extended XYZ.
+    """
+
+    def __init__(self, frame: Atoms, trajectory_format: str) -> None:
+        self._format = trajectory_format
+        self._text = self._frames = translate(frame)
+        if trajectory_format != "extxyz":
+            self._frames = translate(frame, trajectory_format)
+        #: A phrase for each entry that is dropped or renamed.
+        self.changes = tuple(dict.fromkeys((*self._frames.changes, *self._text.changes)))
+
+    def frame(self, atoms: Atoms) -> Atoms:
+        """Return a frame as the trajectory holds it."""
+        return self._frames.apply(atoms)
+
+    def text(self, atoms: Atoms) -> bytes:
+        """Return a structure as extended XYZ."""
+        return frame_text(self._text.apply(atoms))
+
+    def check(self, path: Path, atoms: Atoms) -> None:
+        """Read the first frame of a trajectory back, and compare it with the structure.
+
+        Raises
+        ------
+        ValueError
+            If it cannot be read, or something has not come back.
+        """
+        try:
+            found = list(ase.io.iread(path, index="0", format=self._format))[0]
+        except Exception as error:  # readers raise whatever they stumble over
+            raise ValueError(f"the first frame of {path} cannot be read back ({error})") from error
+        if lost := self._frames.lost(atoms, found):
+            raise ValueError(
+                f"the first frame of {path} does not hold the structure: {', '.join(lost)} came "
+                "back as something else. Remove these entries"
+            )
+
+
 def frame_text(frame: Atoms) -> bytes:
-    """Return the extended XYZ of one frame."""
+    """Return the extended XYZ of one frame that is portable."""
     text = io.StringIO()
     ase.io.write(text, frame, format="extxyz")
     return text.getvalue().encode()

@@ -1,19 +1,23 @@
 """Exact restarts: what a checkpoint holds, and how a run gets it back.
 
-A checkpoint holds positions, momenta, cell, every variable of the integrator, the state of the
-random numbers, and how long log and trajectory were. What a calculator carries from step to step
-(neighbour lists with a skin, parameters of the Coulomb sums, charges to start iterations from)
-changes the last bits of its results, and is not saved: at each checkpoint the calculator is made to
-forget it, whether the run is interrupted or not. That costs one evaluation per checkpoint, works
-with every calculator of ASE, and leaves no list of things to save that could be incomplete.
+A checkpoint holds positions, momenta, cell, every variable of the integrator, numbers of the
+constraints, the state of the random numbers, and the lengths of log and trajectory. A calculator
+carries caches from step to step (neighbour lists with a skin, parameters of the Coulomb sums,
+charges to start iterations from), which change the last bits of its results. They are not saved:
+at each checkpoint the calculator is reset, whether the run is interrupted or not. That costs one
+evaluation per checkpoint, works with every calculator of ASE, and leaves no list of things to save
+that could be incomplete.
 """
 
 import hashlib
 import json
+import platform
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import ase
 import numpy as np
 import torch
 from ase import Atoms
@@ -21,20 +25,25 @@ from ase.calculators.calculator import BaseCalculator, Calculator
 from ase.calculators.mixing import LinearCombinationCalculator
 from ase.io.jsonio import encode
 
+from phicalc._version import __version__
 from phicalc.calculators.committee import CommitteeCalculator
 from phicalc.calculators.phicalculator import PhiCalculator
 from phicalc.inference.conditions import environment_of
 from phicalc.md.config import MDConfig
-from phicalc.md.ensembles import Integrator
-from phicalc.schema import differences
+from phicalc.md.constraints import describe_constraints, restore_constraints
+from phicalc.md.ensembles.kind import Integrator
+from phicalc.schema import differences, flatten
 from phicalc.state import State, read_state, write_state
 
 #: Arrays of the atoms in a checkpoint.
 _MOTION = ("positions", "momenta", "cell")
-_PREFIX = "integrator."
-#: Settings in which a continued run may differ: they change rounding at most, or nothing.
-_FREE = ("calculator.model", "calculator.device", "calculator.compile", "max_force",
-         "max_temperature", "committee_threshold")  # fmt: skip
+#: Groups of arrays in a checkpoint, by the first part of their names.
+_GROUPS = ("integrator", "constraints")
+#: Settings in which a continued run may differ: they change rounding only …
+_ROUNDING = ("calculator.device", "calculator.compile")
+#: … or nothing.
+_FREE = (*_ROUNDING, "calculator.model", "max_force", "max_temperature", "committee_threshold",
+         "velocities")  # fmt: skip
 
 
 class Checkpoint(NamedTuple):
@@ -49,44 +58,60 @@ class Checkpoint(NamedTuple):
     """Of the bit generator of the noise."""
     degrees_of_freedom: int
     settings: dict[str, Any]
-    """What ran: configuration, calculator, structure (see `describe_run`)."""
+    """Configuration, calculator and structure (see `describe_run`)."""
     log_position: int
+    """Size of the log in bytes."""
     trajectory_position: int
+    """Size of the trajectory: bytes or frames (see `phicalc.md.output`)."""
     wall_time: float
     """Seconds that the run has taken so far."""
+    constraints: dict[str, np.ndarray] = {}
+    """Of `phicalc.md.constraints.constraint_state`."""
+    start: str = ""
+    """Digest of the structure that the run started from (see `digest_of`)."""
+    surroundings: dict[str, Any] = {}
+    """Of `surroundings`."""
 
-    def save(self, path: Path) -> None:
-        """Replace the checkpoint of the run at a single instant.
+    def save(self, path: Path, folder: int | None = None) -> None:
+        """Replace the checkpoint of the run atomically.
+
+        Parameters
+        ----------
+        path
+            The file.
+        folder
+            Descriptor of its folder (see `phicalc.state.write_state`).
 
         Raises
         ------
         OSError
             When the disk is full; the old checkpoint stays.
         """
-        arrays = {**self.motion, **{_PREFIX + k: v for k, v in self.integrator.items()}}
+        document = self._asdict()
+        arrays = document.pop("motion")
+        for group in _GROUPS:
+            arrays |= {f"{group}.{key}": value for key, value in document.pop(group).items()}
         tensors = {key: torch.from_numpy(np.array(value)) for key, value in arrays.items()}
-        document = {
-            name: value
-            for name, value in self._asdict().items()
-            if name not in ("motion", "integrator")
-        }
-        write_state(path, State(tensors, document))
+        write_state(path, State(tensors, document), folder)
 
     @classmethod
     def load(cls, path: Path) -> "Checkpoint":
-        """Read a checkpoint.
+        """Return the checkpoint in a file, or the one before, with a warning, if it is damaged.
 
         Raises
         ------
         ValueError
-            When it is damaged or of another version.
+            When both are damaged, or of another version.
         """
         tensors, document = read_state(path, advice="start the run anew with overwrite")
         arrays = {key: value.numpy() for key, value in tensors.items()}
         motion = {key: arrays.pop(key) for key in _MOTION if key in arrays}
-        integrator = {key.removeprefix(_PREFIX): value for key, value in arrays.items()}
+        groups: dict[str, dict[str, np.ndarray]] = {group: {} for group in _GROUPS}
+        for key, value in arrays.items():
+            group, _, name = key.partition(".")
+            groups.get(group, {})[name] = value
         try:
-            return cls(motion=motion, integrator=integrator, **document)
+            return cls(motion=motion, **groups, **document)
         except TypeError as error:
             raise ValueError(f"{path} is no checkpoint of dynamics ({error})") from error
 
@@ -95,9 +120,10 @@ class Checkpoint(NamedTuple):
         atoms.set_cell(self.motion["cell"])
         atoms.positions[:] = self.motion["positions"]
         atoms.set_momenta(self.motion["momenta"], apply_constraint=False)
+        restore_constraints(atoms, self.constraints)
 
     def check_same(self, settings: Mapping[str, Any], where: Path) -> None:
-        """Refuse to go on with another run than the saved one; more steps are welcome.
+        """Refuse to continue the saved run with other settings; more steps are welcome.
 
         Raises
         ------
@@ -106,7 +132,7 @@ class Checkpoint(NamedTuple):
         """
         ramp = any(settings[f"{name}_end"] is not None for name in ("temperature", "pressure"))
         free = _FREE if ramp else (*_FREE, "steps")  # the slope of a ramp depends on the steps
-        found = differences(self.settings, settings, skip=free)
+        found = differences(self._settings(), settings, skip=free)
         if settings["steps"] < self.step and not found:
             found = [f"steps: {settings['steps']}, but the run has done {self.step}"]
         if found:
@@ -114,6 +140,43 @@ class Checkpoint(NamedTuple):
                 f"{where} holds a run with other settings ({'; '.join(found)}): give the same to "
                 "continue it, or choose another output folder"
             )
+
+    def warn_of_changes(self, atoms: Atoms, settings: Mapping[str, Any], where: Path) -> None:
+        """Warn if the run continues with other bits, or ignores the structure it is given.
+
+        Parameters
+        ----------
+        atoms
+            The structure, before `put_atoms`.
+        settings
+            Of `describe_run`.
+        where
+            The folder, for messages.
+        """
+        before, now = flatten(self._settings()), flatten(settings)
+        old = {name: before.get(name) for name in _ROUNDING} | self.surroundings
+        new = {name: now.get(name) for name in _ROUNDING} | (
+            surroundings() if self.surroundings else {}
+        )
+        if found := differences(old, new):
+            warnings.warn(
+                f"{where}: the run was started under other conditions ({'; '.join(found)}): it "
+                "continues, but agrees with an uninterrupted run to rounding only",
+                stacklevel=4,
+            )
+        same = self.start in ("", digest_of(atoms)) or np.allclose(
+            atoms.positions, self.motion["positions"], atol=1e-6
+        )
+        if not same:
+            warnings.warn(
+                f"{where}: the structure given is not the one that the run started from; it is "
+                f"ignored, and the run continues from its checkpoint at step {self.step}",
+                stacklevel=4,
+            )
+
+    def _settings(self) -> dict[str, Any]:
+        """Return the saved settings; those that did not exist then have their defaults."""
+        return {**MDConfig().to_dict(), **self.settings}
 
 
 def take_motion(atoms: Atoms) -> dict[str, np.ndarray]:
@@ -125,10 +188,28 @@ def take_motion(atoms: Atoms) -> dict[str, np.ndarray]:
     }
 
 
-def start_afresh(atoms: Atoms, integrator: Integrator | None, pressure: bool) -> None:
-    """Make the calculator forget the past and compute the present anew (see the module).
+def digest_of(atoms: Atoms) -> str:
+    """Return a digest of positions and cell."""
+    numbers = np.concatenate([atoms.positions, atoms.cell.array]).astype("<f8")
+    return hashlib.sha256(numbers.tobytes()).hexdigest()[:16]
 
-    Whoever starts from here, in this process or in another one, computes the same.
+
+def surroundings() -> dict[str, Any]:
+    """Return what changes the last bits of results: versions, threads, kind of processor."""
+    return {
+        "phicalc": __version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "ase": ase.__version__,
+        "threads": torch.get_num_threads(),
+        "processor": platform.machine(),
+    }
+
+
+def start_afresh(atoms: Atoms, integrator: Integrator | None, pressure: bool) -> None:
+    """Reset the calculator and compute the current structure again (see the module).
+
+    Every process that continues from here computes the same.
     """
     for calculator in with_parts(atoms.calc):
         if isinstance(calculator, Calculator):
@@ -164,8 +245,7 @@ def describe_calculator(atoms: Atoms) -> dict[str, Any]:
     calculator = atoms.calc
     members = _members(calculator)
     if not members:
-        parameters = json.loads(encode(calculator.todict()))
-        return {"name": type(calculator).__name__, "parameters": parameters}
+        return {"name": type(calculator).__name__, "parameters": _parameters(calculator)}
     models = [member.parameters["model"] for member in members]
     digests = [
         member.card.sha256 if member.card else model
@@ -177,6 +257,17 @@ def describe_calculator(atoms: Atoms) -> dict[str, Any]:
     return {"name": "phicalc", **shared, "sha256": digests[0]}
 
 
+def _parameters(calculator: BaseCalculator) -> dict[str, Any]:
+    """Return the parameters of a calculator of another package; of objects, the class."""
+    found = {}
+    for name, value in calculator.todict().items():
+        try:
+            found[name] = json.loads(encode(value))
+        except (TypeError, ValueError):
+            found[name] = f"{type(value).__module__}.{type(value).__qualname__}"
+    return found
+
+
 def _members(calculator: BaseCalculator) -> list[PhiCalculator]:
     """Return our calculators that make up one; none if it is of another kind."""
     if isinstance(calculator, CommitteeCalculator):
@@ -185,14 +276,14 @@ def _members(calculator: BaseCalculator) -> list[PhiCalculator]:
 
 
 def _describe_structure(atoms: Atoms) -> dict[str, Any]:
-    """Describe what does not move: elements, masses, boundary conditions, constraints."""
+    """Describe what stays the same: elements, masses, boundary conditions, constraints."""
     masses = np.ascontiguousarray(atoms.get_masses())
     digest = hashlib.sha256(atoms.numbers.astype("<i8").tobytes() + masses.tobytes())
     return {
         "formula": atoms.get_chemical_formula(),
         "elements and masses": digest.hexdigest()[:16],
         "pbc": atoms.pbc.tolist(),
-        "constraints": encode([item.todict() for item in atoms.constraints]),
+        "constraints": describe_constraints(atoms),
         "environment": _environment(atoms),
     }
 

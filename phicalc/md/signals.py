@@ -1,4 +1,4 @@
-"""Requests to stop, which a run obeys after the step it is in."""
+"""Requests to stop, which a run obeys after the current step."""
 
 import signal
 import threading
@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-#: Signals that ask a process to end: Ctrl-C, and what batch systems send first.
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+#: Signals that ask a process to end: Ctrl-C, those that batch systems send first, and the one that
+#: a terminal sends when it is closed (which Windows does not have).
+STOP_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
 
 
 class MDInterrupted(KeyboardInterrupt):
@@ -37,15 +40,17 @@ class StopRequest:
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Collect signals to stop inside the block; a second one acts at once, as ever.
+    """Collect signals to stop inside the block; a second one acts at once, as before.
 
-    Outside the main thread, where Python allows no handlers, signals act as ever.
+    Signals that the process ignores, as SIGHUP under ``nohup``, stay ignored. Outside the main
+    thread, where Python allows no handlers, signals act as before.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    before = {n: handler for n, handler in handlers.items() if handler != signal.SIG_IGN}
 
     def restore() -> None:
         for number, handler in before.items():
@@ -56,7 +61,7 @@ def stop_requests() -> Iterator[StopRequest]:
         request.signal_number = number
         restore()
 
-    for number in STOP_SIGNALS:
+    for number in before:
         signal.signal(number, note)
     try:
         yield request

@@ -167,7 +167,9 @@ def test_coulomb_dynamics_nve(
     atoms.calc = PhiCalculator("water", device="cpu", dtype="float64")
     relax(atoms, fmax=0.5, steps=20)
     initialise_velocities(atoms, 450.0, np.random.default_rng(1))
-    config = MDConfig(temperature=300.0, timestep=0.5, steps=300, thermostat_time=30.0)
+    config = MDConfig(
+        temperature=300.0, timestep=0.5, steps=300, thermostat_time=30.0, velocities="keep"
+    )
     run_md(atoms, config, tmp_path_factory.mktemp("start") / "nvt", progress=False)
     dense_potential, dense_total, dense_time = dynamics(atoms)
 

@@ -47,7 +47,9 @@ def test_water_ensembles_nvt(thermostat: str) -> None:
     mean_lag = (2 * weak[1] + weak[8]) / 3
     # Langevin's noise sets the temperature of the positions, the others that of the momenta.
     aim = TEMPERATURE * (1 - mean_lag if noisy else 1.0)
-    deviations = temperature_of(folder, aim, degrees_of_freedom(atoms, config.method))
+    deviations = temperature_of(
+        folder, aim, degrees_of_freedom(atoms, all_motion=config.kind.drives_all_motion)
+    )
     for number, lag in weak.items():
         kelvin = block_average([species_temperature(f, number, noisy) for f in frames])
         name = f"temperature of {'H' if number == 1 else 'O'} (K)"

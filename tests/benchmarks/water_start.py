@@ -32,7 +32,7 @@ def equilibrated(dtype: str, steps: int, pressure: bool = False) -> Atoms:
     initialise_velocities(atoms, 600.0, np.random.default_rng(1))
     config = MDConfig(
         temperature=300.0, timestep=0.5, steps=steps, thermostat_time=50.0, seed=1,
-        log_pressure=pressure,
+        log_pressure=pressure, velocities="keep",
     )  # fmt: skip
     run_md(atoms, config, RUNS / f"start_{dtype}", overwrite=True)
     return atoms

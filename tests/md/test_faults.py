@@ -21,7 +21,7 @@ from phicalc import cli, locks
 from phicalc.calculators.committee import CommitteeCalculator
 from phicalc.calculators.phicalculator import PhiCalculator
 from phicalc.md import MDConfig, MDError, read_log, run_md
-from phicalc.md.folder import locked, warn_about_room
+from phicalc.md.folder import RunFolder, locked, warn_about_room
 from phicalc.md.output import GrowingFile
 from phicalc.structures import write_structures
 
@@ -85,7 +85,9 @@ def test_last_good_state_that_cannot_be_written_hides_no_error(tmp_path, monkeyp
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("phicalc.md.guard.write_atomically", full)
+    monkeypatch.setattr(
+        RunFolder, "write", lambda self, name, content: full() if "good" in name else None
+    )
     with pytest.raises(MDError, match=r"max_force.*could not be written \(No space left"):
         run_md(cluster(), MDConfig(steps=60, max_force=0.05), tmp_path)
 
@@ -365,7 +367,7 @@ def test_a_run_is_described_by_one_file_and_arguments_go_first(inputs, capsys):
         ("steps: 3\nsteps: 4\n", "'steps' appears twice"),
         ("steps: many\n", "'steps' must be a whole number"),
         ("calculator:\n  modle: water\n", "has no parameters 'modle'"),
-        ("ensemble: npt\nthermostat: bussi\n", "the thermostat must be one of"),
+        ("ensemble: npt\nthermostat: bussi\n", "'thermostat' must be one of"),
         ("[1, 2]\n", "expected keys and values"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -13,12 +14,15 @@ import pytest
 from ase import Atoms
 from ase.calculators.mixing import SumCalculator
 from ase.constraints import FixAtoms
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from phicalc import cli
 from phicalc.calculators.committee import CommitteeCalculator
 from phicalc.calculators.phicalculator import PhiCalculator
-from phicalc.md import MDConfig, MDInterrupted, read_log, run_md
+from phicalc.md import MDConfig, MDInterrupted, read_log, restart, run_md
 from phicalc.md.restart import Checkpoint
+from phicalc.md.signals import STOP_SIGNALS, stop_requests
 from phicalc.structures import write_structures
 
 from .systems import ENSEMBLES, Springs, cluster, save_tiny_model, tiny_potential, waters
@@ -318,10 +322,72 @@ def test_truncated_checkpoint_is_refused_and_nothing_lost(left, tmp_path):
     interrupt(cluster(Dying(at=45)), settings(), tmp_path)
     path = tmp_path / "checkpoint.safetensors"
     path.write_bytes(path.read_bytes()[:left])
+    (tmp_path / "checkpoint.previous.safetensors").unlink()
     before = {name: (tmp_path / name).read_bytes() for name in ("log.csv", "trajectory.extxyz")}
     with pytest.raises(ValueError, match=r"checkpoint.safetensors is damaged.*overwrite"):
         run_md(cluster(), settings(), tmp_path, restart=True)
     assert before == {name: (tmp_path / name).read_bytes() for name in before}
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path):
+    whole, atoms = cluster(), cluster()
+    run_md(whole, settings(), tmp_path / "whole")
+    interrupt(cluster(Dying(at=45)), settings(), tmp_path / "parts")
+    path = tmp_path / "parts/checkpoint.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 4  # a bit of a momentum
+    path.write_bytes(content)
+    with pytest.warns(UserWarning, match="is damaged.*continuing from the state before"):
+        result = run_md(atoms, settings(), tmp_path / "parts", restart=True)
+    assert result.first_step == 15
+    assert_same_run(whole, atoms, tmp_path / "whole", tmp_path / "parts")
+
+
+def test_checkpoints_of_earlier_versions_are_continued_with_a_warning(tmp_path):
+    """They have no checksum, and lack settings and fields that are newer."""
+    whole, atoms = cluster(), cluster()
+    run_md(whole, settings(), tmp_path / "whole")
+    interrupt(cluster(Dying(at=45)), settings(), tmp_path / "parts")
+    path = tmp_path / "parts/checkpoint.safetensors"
+    with safe_open(path, framework="pt") as file:
+        document = json.loads(file.metadata()["state"])
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    document["version"] = 1
+    for name in ("constraints", "start", "surroundings"):
+        document.pop(name, None)
+    del document["settings"]["velocities"]
+    save_file(tensors, path, metadata={"state": json.dumps(document)})
+    with pytest.warns(UserWarning, match="without a checksum"):
+        run_md(atoms, settings(), tmp_path / "parts", restart=True)
+    assert_same_run(whole, atoms, tmp_path / "whole", tmp_path / "parts")
+
+
+def test_other_numbers_of_threads_and_versions_are_said(tmp_path, monkeypatch):
+    interrupt(cluster(Dying(at=45)), settings(), tmp_path)
+    found = restart.surroundings()
+    monkeypatch.setattr(restart, "surroundings", lambda: {**found, "threads": 77, "torch": "0.1"})
+    with pytest.warns(UserWarning, match=r"threads: \d+ → 77; torch: '.*' → '0.1'.*rounding only"):
+        run_md(cluster(), settings(), tmp_path, restart=True)
+
+
+def test_another_device_is_said(tmp_path, monkeypatch):
+    interrupt(cluster(Dying(at=45)), settings(), tmp_path)
+    described = restart.describe_calculator
+    monkeypatch.setattr(
+        restart, "describe_calculator", lambda atoms: {**described(atoms), "device": "cuda"}
+    )
+    with pytest.warns(UserWarning, match="calculator.device: None → 'cuda'.*rounding only"):
+        run_md(cluster(), settings(), tmp_path, restart=True)
+
+
+def test_another_starting_structure_is_said_to_be_ignored(tmp_path):
+    whole, atoms = cluster(), cluster()
+    run_md(whole, settings(), tmp_path / "whole")
+    interrupt(cluster(Dying(at=45)), settings(), tmp_path / "parts")
+    atoms.positions[0, 0] += 0.1
+    with pytest.warns(UserWarning, match="is ignored, and the run continues from .* step 30"):
+        run_md(atoms, settings(), tmp_path / "parts", restart=True)
+    assert_same_run(whole, atoms, tmp_path / "whole", tmp_path / "parts")
 
 
 @pytest.mark.parametrize("name", ["log.csv", "trajectory.extxyz"])
@@ -346,7 +412,7 @@ def test_checkpoint_keeps_every_bit(tmp_path):
         assert np.array_equal(value, second.integrator[key])
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("number", STOP_SIGNALS, ids=lambda number: number.name)
 def test_signals_stop_after_the_step_and_the_run_goes_on(number, tmp_path):
     """Without a memory of the calculator a signal costs no bit either."""
 
@@ -357,15 +423,28 @@ def test_signals_stop_after_the_step_and_the_run_goes_on(number, tmp_path):
                 signal.raise_signal(number)
 
     Signalling.__name__ = "Springs"
-    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    handlers = [signal.getsignal(stop) for stop in STOP_SIGNALS]
     whole, atoms, config = cluster(Springs(0.0)), cluster(Springs(0.0)), settings()
     run_md(whole, config, tmp_path / "whole")
     with pytest.raises(MDInterrupted, match=rf"{number.name} after step 7.*restart") as caught:
         run_md(cluster(Signalling(0.0)), config, tmp_path / "parts")
     assert caught.value.exit_code == 128 + number
-    assert handlers == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
+    assert handlers == [signal.getsignal(stop) for stop in STOP_SIGNALS]
     assert run_md(atoms, config, tmp_path / "parts", restart=True).first_step == 7
     assert_same_run(whole, atoms, tmp_path / "whole", tmp_path / "parts")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
+def test_a_signal_that_is_ignored_stays_ignored(tmp_path):
+    """As SIGHUP is under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_requests() as request:
+            signal.raise_signal(signal.SIGHUP)
+            assert request.signal_number is None
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["kill -9", "SIGTERM"])
