@@ -16,7 +16,7 @@ from ase.optimize import BFGS, FIRE, LBFGS
 from ase.optimize.optimize import Optimizer
 
 from phicalc.hints import install_hint
-from phicalc.structures import Structure, like, snapshot, to_atoms
+from phicalc.structures import Structure, largest_force, like, snapshot, to_atoms
 from phicalc.structures.portable import Translation, translate, warn_of_changes
 
 #: A force that ASE's own test of convergence never finds small enough, in eV/Å.
@@ -113,7 +113,7 @@ def relax(
             converged = False
             for _ in dynamics.irun(fmax=_NEVER, steps=steps):
                 stress = _largest_stress(atoms, pressure) if cell else None
-                force = _largest_force(atoms)
+                force = largest_force(atoms)
                 converged = force < fmax and (stress is None or stress < smax)
                 if converged:
                     break
@@ -170,11 +170,6 @@ def _save_steps(dynamics: Optimizer, atoms: Atoms, trajectory: str | Path | None
         ase.io.write(path, translation[0].apply(frame), format="extxyz", append=True)
 
     dynamics.attach(save)
-
-
-def _largest_force(atoms: Atoms) -> float:
-    """Largest force on an atom in eV/Å; constraints are respected."""
-    return float(np.linalg.norm(atoms.get_forces(), axis=1).max(initial=0.0))
 
 
 def _largest_stress(atoms: Atoms, pressure: float) -> float:

@@ -1,8 +1,8 @@
-"""Response of the charges: Born effective charges, polarizability, potentials.
+"""Response of the charges: Born effective charges, polarizability, electrostatic potentials.
 
-The dipole moment of open structures is ``μ = Σ q_i r_i``, and the dipoles of the atoms if the
-potential has them (``atomic_dipoles``); a field E enters the energy as ``−E·μ``.
-Where the energy is stationary in the charges (QEq with all of its energy and no feedback, and
+The dipole moment of open structures is ``μ = Σ q_i r_i``, plus the dipoles of the atoms if the
+potential has them (``atomic_dipoles``); a field E enters the energy as ``−E·μ``. Where the energy
+is stationary in the charges (charge equilibration with all of its energy and no feedback, and
 charges that no field moves), Born charges are also derivatives of forces, ``∂F_iβ/∂E_α``.
 """
 
@@ -31,9 +31,10 @@ def born_effective_charges(
     Along periodic axes a dipole moment does not exist. There the polarization is taken from the
     phases of the shortest reciprocal vectors, ``P_a = Σ q_i exp(2πi s_ia)/2πi`` with fractional
     coordinates s, and its derivative with respect to atom i is turned by the phase of that atom.
-    Charge that flows to neighbours then counts with their true distance, as long as it does not
-    flow across a large part of the cell; what the sum over atoms lacks of the total charge is
-    distributed evenly.
+    Charge that moves to neighbors then counts with its true distance, as long as that is a small
+    part of the cell. The same charge is added to every atom so that the sum over atoms is the total
+    charge. Equilibrated charges flow over any distance, as in a metal: along periodic axes their
+    Born charges would depend on the size of the cell, and are refused.
 
     Parameters
     ----------
@@ -45,12 +46,14 @@ def born_effective_charges(
     Raises
     ------
     ase.calculators.calculator.PropertyNotImplementedError
-        For the head ``spectral``.
+        For a potential without charges or with the head ``spectral``; for charge equilibration
+        along periodic axes.
 
     References
     ----------
     Zhong et al., arXiv:2504.05169 (Born charges of latent charges by phases).
     """
+    _refuse_flow_along_axes(potential, graph)
     graph = graph._replace(positions=graph.positions.detach().clone().requires_grad_())
     charges, atomic_dipoles = _sources(potential, graph)
     axes = _axes(graph)
@@ -84,13 +87,22 @@ def born_effective_charges(
 def polarizability(potential: Potential, graph: AtomicGraph) -> Float64[Tensor, "3 3"]:
     """Polarizability ``∂μ_α/∂E_β`` of one structure without periodic axes, in e Å²/V.
 
-    That of the charges alone: dipoles of the atoms, if there are any, do not feel a field.
+    It is that of the charges alone: dipoles of the atoms do not respond to a field.
+
+    Parameters
+    ----------
+    potential
+        With charges that respond to fields and minimize the energy.
+    graph
+        One prepared structure.
 
     Raises
     ------
     ase.calculators.calculator.PropertyNotImplementedError
-        For a structure with periodic axes.
+        For a structure with periodic axes, for charges that no field moves, and for charges that
+        do not minimize the whole energy.
     """
+    _refuse_rigid_charges(potential)
     if bool(graph.pbc.any()):
         raise PropertyNotImplementedError(
             "the polarizability is defined for structures without periodic axes, "
@@ -110,9 +122,22 @@ def electrostatic_potential(
 ) -> Float64[Tensor, " n_atoms"]:
     """Electrostatic potential of the charges at the atoms, in V (the own charge included).
 
-    That is the derivative of the electrostatic energy by each charge; of the Φ-Module, by that of
-    its first channel. With the head ``spectral`` a warning tells if it is not unique.
+    It is the derivative of the electrostatic energy with respect to each charge; of the Φ-Module,
+    to that of its first channel. With the head ``spectral`` a warning says if it is not unique.
+
+    Parameters
+    ----------
+    potential
+        With an electrostatic head.
+    graph
+        One prepared structure.
+
+    Raises
+    ------
+    ase.calculators.calculator.PropertyNotImplementedError
+        For a potential without charges.
     """
+    _refuse_no_charges(potential)
     if not _is_unique(potential, graph):
         warnings.warn(
             "the graph of this structure has equal eigenvalues: its potential and charges depend "
@@ -134,9 +159,28 @@ def _is_unique(potential: Potential, graph: AtomicGraph) -> bool:
 def electrode_potentials(potential: Potential, graph: AtomicGraph) -> Float64[Tensor, " n_atoms"]:
     """Potential in V of the reservoir that would leave the charges of each atom as they are.
 
-    That is ``∂E/∂Q`` of the fragment the atom belongs to (or of the structure), or the potential
-    that was given.
+    It is ``∂E/∂Q`` of the fragment of the atom (or of the structure), or the potential that was
+    given. Its zero is that of the training data: if they hold structures with several total
+    charges, it refers to electrons at rest far away.
+
+    Parameters
+    ----------
+    potential
+        With charges that sum to the total charge.
+    graph
+        One prepared structure.
+
+    Raises
+    ------
+    ase.calculators.calculator.PropertyNotImplementedError
+        For a potential without charges, or whose charges ignore the total charge.
     """
+    _refuse_no_charges(potential)
+    if not potential.head.conserves_total_charge:
+        raise PropertyNotImplementedError(
+            f"the charges of the head {potential.config.head.name!r} sum to zero whatever the "
+            "total charge is: there is no potential ∂E/∂Q"
+        )
     fragments = graph.fragments or whole_structures(graph)
     charge = fragments.charge.detach().clone().requires_grad_()
     graph = graph._replace(fragments=fragments._replace(charge=charge))
@@ -148,6 +192,7 @@ def _sources(
     potential: Potential, graph: AtomicGraph
 ) -> tuple[Float64[Tensor, " n_atoms"], Float64[Tensor, "n_atoms 3"] | None]:
     """Charges and, if there are any, dipoles of the atoms that can be differentiated once."""
+    _refuse_no_charges(potential)
     if not potential.head.charges_differentiable:
         raise PropertyNotImplementedError(
             f"charges of the head {potential.config.head.name!r} have no derivatives: eigenvectors "
@@ -156,6 +201,54 @@ def _sources(
     output = potential(graph, derivatives=2)
     assert output.charges is not None
     return output.charges, output.atomic_dipoles
+
+
+def _refuse_no_charges(potential: Potential) -> None:
+    """Refuse potentials without charges."""
+    if not potential.head.has_charges:
+        raise PropertyNotImplementedError("this model has no charges")
+
+
+def has_born_charges(potential: Potential, graph: AtomicGraph) -> bool:
+    """Whether `born_effective_charges` are defined for structures with these boundary conditions.
+
+    Parameters
+    ----------
+    potential
+        Any.
+    graph
+        One or several structures.
+    """
+    head = potential.head
+    metallic = head.charges_flow and bool(graph.pbc.any())
+    return head.has_charges and head.charges_differentiable and not metallic
+
+
+def _refuse_flow_along_axes(potential: Potential, graph: AtomicGraph) -> None:
+    """Refuse Born charges that would depend on the size of the cell."""
+    if potential.head.charges_flow and bool(graph.pbc.any()):
+        raise PropertyNotImplementedError(
+            "charge equilibration conducts: charge flows over any distance, and Born charges along "
+            f"periodic axes (pbc={graph.pbc[0].tolist()}) would depend on the size of the cell. "
+            "Use a model with another head, a cluster without periodic axes, or the charges "
+            "themselves (get_charges)"
+        )
+
+
+def _refuse_rigid_charges(potential: Potential) -> None:
+    """Refuse polarizabilities of charges that no field moves, or that break ``μ = −∂E/∂E``."""
+    _refuse_no_charges(potential)
+    if not potential.head.charges_flow:
+        raise PropertyNotImplementedError(
+            f"no field moves the charges of the head {potential.config.head.name!r}: this model "
+            "has no polarizability. Use a model with charge equilibration"
+        )
+    if not potential.head.is_stationary:
+        raise PropertyNotImplementedError(
+            "the charges of this model do not minimize its whole energy (charge feedback, or only "
+            "a part of their functional): its dipole moment in a field is not −∂E/∂field, and "
+            "there is no polarizability. Use a model without feedback"
+        )
 
 
 def _derivative(value: Tensor, of: Tensor) -> Tensor:

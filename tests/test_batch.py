@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.calculator import CalculationFailed, InputError
 
 import phicalc.inference.batch
 from phicalc import PhiCalculator
+from phicalc.derivatives import predict
+from phicalc.graph import collate
+from phicalc.inference.evaluate import prepare
 from phicalc.potential import Potential, build_potential
 from phicalc.structures import evaluate_structures
 
@@ -104,6 +108,20 @@ def test_files_are_evaluated_in_batches(monkeypatch: pytest.MonkeyPatch) -> None
     assert results[1].get_stress().shape == (6,)
     assert results[2].get_charges().sum() == pytest.approx(-1)
     assert all(frame.calc is None for frame in frames)
+
+
+def test_predictions_are_taken_apart_by_name() -> None:
+    """A field that is added to predictions must not shift the others."""
+    potential = make_potential(head="solve", atomic_dipoles=True).double()
+    graphs = [prepare(potential, atoms).graph for atoms in (salt(1, 1), salt(2, 2))]
+    whole = predict(potential, collate(graphs), stress=True)
+    parts = list(phicalc.inference.batch._split(whole, graphs))
+    for name in whole._fields:
+        if name != "terms":
+            joined = torch.cat([getattr(part, name) for part in parts])
+            assert torch.equal(joined, getattr(whole, name)), name
+    assert [part.charges.shape[0] for part in parts] == [2, 4]
+    assert all(part.energy.shape == (1,) for part in parts)
 
 
 def test_nothing_and_nonsense() -> None:

@@ -1,7 +1,10 @@
 """PhiCalculator against ASE's contract: results, cache, errors, and life inside ASE's tools."""
 
 import json
+import os
 import pickle
+import subprocess
+import sys
 import warnings
 from copy import deepcopy
 from pathlib import Path
@@ -43,6 +46,9 @@ from phicalc.structures import water_box
 from phicalc.testing import CONTRACT, from_calculator
 
 from .tiny import flat_config
+
+# Random weights make forces and charges beyond all sense.
+pytestmark = pytest.mark.filterwarnings("ignore:the (force on|charge of) atom")
 
 SHAPES = {"energies": (), "forces": (3,), "charges": ()}
 
@@ -384,7 +390,8 @@ def test_calculate_without_a_structure(calc):
 
 @pytest.fixture
 def model_folder(tmp_path: Path, potentials) -> Path:
-    card = ModelCard(name="tiny", charge_range=(-1.0, 1.0))
+    known = {"domain": {"closed_shell": False}}
+    card = ModelCard(name="tiny", charge_range=(-1.0, 1.0), data=known)
     save_model(tmp_path / "tiny", potentials["qeq"], card)
     return tmp_path / "tiny"
 
@@ -560,7 +567,7 @@ def realistic() -> dict[str, Potential]:
     return potentials
 
 
-@pytest.mark.parametrize("head", ["qeq", "latent"])
+@pytest.mark.parametrize("head", ["stationary", "latent"])
 @pytest.mark.parametrize("kind", IN_FIELD)
 def test_forces_in_a_field_are_derivatives_of_the_energy(realistic, kind, head):
     make, field = IN_FIELD[kind]
@@ -598,19 +605,19 @@ def test_energy_in_a_small_field_is_that_of_the_dipole(realistic, kind, head):
 def test_field_of_the_constructor_goes_before_that_of_the_structure(realistic):
     field = [0.3, -0.2, 0.4]
     atoms = water()
-    free = field_calculator(realistic["qeq"]).get_potential_energy(atoms)
+    free = field_calculator(realistic["stationary"]).get_potential_energy(atoms)
     by_constructor = PhiCalculator(
-        realistic["qeq"], device="cpu", dtype="float64", external_field=field
+        realistic["stationary"], device="cpu", dtype="float64", external_field=field
     )
     expected = by_constructor.get_potential_energy(atoms)
     assert abs(expected - free) > 1e-3
-    calc = field_calculator(realistic["qeq"])
+    calc = field_calculator(realistic["stationary"])
     calc.set(external_field=np.array(field))
     assert calc.get_potential_energy(atoms) == expected
     assert json.loads(json.dumps(calc.todict()))["external_field"] == field
     atoms.info["external_field"] = field
-    assert field_calculator(realistic["qeq"]).get_potential_energy(atoms) == expected
-    zero = field_calculator(realistic["qeq"], external_field=[0, 0, 0])
+    assert field_calculator(realistic["stationary"]).get_potential_energy(atoms) == expected
+    zero = field_calculator(realistic["stationary"], external_field=[0, 0, 0])
     assert zero.get_potential_energy(atoms) == free
     assert "external_field" not in zero.energy_terms
     zero.set(external_field=None)
@@ -619,9 +626,9 @@ def test_field_of_the_constructor_goes_before_that_of_the_structure(realistic):
     assert zero.get_potential_energy(atoms) == free
 
 
-def test_a_field_edited_in_place_is_noticed(calc):
+def test_a_field_edited_in_place_is_noticed(realistic):
     atoms = water()
-    atoms.calc = calc
+    calc = atoms.calc = field_calculator(realistic["stationary"])
     field = atoms.info["external_field"] = np.zeros(3)
     free = atoms.get_potential_energy()
     assert calc.check_state(atoms) == []
@@ -652,13 +659,13 @@ def test_fields_that_are_no_vectors(calc, field):
 
 @pytest.mark.parametrize("where", ["constructor", "info"])
 def test_fields_that_have_no_meaning_are_refused(realistic, where):
-    def energy(atoms: Atoms, field: list[float], head: str = "qeq") -> float:
+    def energy(atoms: Atoms, field: list[float], head: str = "stationary") -> float:
         kwargs = {"external_field": field} if where == "constructor" else {}
         if where == "info":
             atoms.info["external_field"] = field
         return field_calculator(realistic[head], **kwargs).get_potential_energy(atoms)
 
-    for head in ("qeq", "latent"):
+    for head in ("stationary", "latent"):
         for make, field in ((crystal, [0, 0, 0.1]), (slab, [0.1, 0, 0]), (slab, [1e-6, 0, 1])):
             with pytest.raises(InputError, match="component along a periodic axis"):
                 energy(make(), field, head)
@@ -702,6 +709,7 @@ def test_a_new_accuracy_drops_results(calc):
     assert np.array_equal(atoms.get_forces(), fine)
 
 
+@pytest.mark.filterwarnings("ignore:atoms 0 .O. and 1 .H. are 0.5")
 @pytest.mark.parametrize("iterated", [False, True])
 @pytest.mark.parametrize("make", [crystal, slab])
 def test_results_do_not_depend_on_history(realistic, make, iterated, monkeypatch, rng):
@@ -1104,3 +1112,25 @@ def test_no_warnings_in_plain_use(potentials):
         warnings.simplefilter("error")
         for make in STRUCTURES.values():
             PhiCalculator(potentials["qeq"], device="cpu").get_forces(make())
+
+
+def test_neither_a_home_nor_a_user_is_needed(model_folder):
+    """As in containers that run under an unknown number of a user."""
+    code = f"""
+import os, pwd
+from ase.build import molecule  # ASE itself needs a home
+def unknown(uid):
+    raise KeyError(f"getpwuid(): uid not found: {{uid}}")
+pwd.getpwuid = unknown
+del os.environ["HOME"]
+from phicalc import PhiCalculator
+for compile in (False, "auto"):
+    calc = PhiCalculator({str(model_folder)!r}, device="cpu", compile=compile)
+    assert calc.get_potential_energy(molecule("H2O"))
+"""
+    missing = ("XDG_CACHE_HOME", "PHICALC_CACHE", "USER", "LOGNAME")
+    environment = {name: value for name, value in os.environ.items() if name not in missing}
+    environment["HOME"] = str(model_folder)
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

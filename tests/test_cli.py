@@ -123,6 +123,7 @@ def test_long_tasks_show_how_far_they_are(verb, text, box, model, capsys, monkey
     assert text in error
 
 
+@pytest.mark.filterwarnings("ignore:H2O .* is beyond the cutoff")
 def test_predict_takes_the_total_charge_and_leaves_out_stress(box, model):
     options = ("--index", "-1", "--charge", "1", "--no-stress", "--dtype", "float64")
     assert run("predict", box, "--model", model, "--output", "r.extxyz", *options) == 0

@@ -7,13 +7,13 @@ import copy
 import numpy as np
 import pytest
 from ase.build import molecule
-from ase.calculators.calculator import InputError
+from ase.calculators.calculator import InputError, ReadError
 from ase.calculators.fd import calculate_numerical_forces
 
 from phicalc import CommitteeCalculator, PhiCalculator
 from phicalc.checkpoint import ModelCard, save_model
 from phicalc.potential import build_potential
-from phicalc.structures import water_box
+from phicalc.structures import evaluate_structures, water_box
 
 from .tiny import flat_config
 
@@ -146,6 +146,44 @@ def test_wrong_arguments(potentials):
         CommitteeCalculator(potentials[:1])
     with pytest.raises(InputError, match="force_threshold must be positive"):
         CommitteeCalculator(potentials, force_threshold=0.0)
+
+
+def test_arguments_of_ase_belong_to_the_committee(potentials, tmp_path):
+    atoms = molecule("H2O")
+    calc = CommitteeCalculator(
+        potentials, atoms=atoms, directory=tmp_path / "runs", label="water", dtype="float64"
+    )
+    assert atoms.calc is calc
+    assert (calc.directory, calc.label) == (str(tmp_path / "runs"), f"{tmp_path / 'runs'}/water")
+    assert {(member.directory, member.label) for member in calc.members} == {(".", None)}
+    assert atoms.get_forces().shape == (3, 3)
+    assert calc.committee_results
+    with pytest.raises(ReadError, match="leave out restart='here'"):
+        CommitteeCalculator(potentials, restart="here")
+    with pytest.raises(InputError, match="no parameters 'atom' here"):
+        CommitteeCalculator(potentials, atom=atoms)
+
+
+def test_batches_are_loops(potentials, committee):
+    frames = [molecule("H2O"), water_box(2, density=0.5), molecule("H2")]
+    for found, atoms in zip(committee.batch(frames, stress=True), frames, strict=True):
+        atoms.calc = committee
+        if atoms.pbc.all():
+            atoms.get_stress()
+        atoms.get_forces()
+        expected = {**committee.results, **committee.committee_results}
+        assert set(found) == set(expected)
+        for name, value in expected.items():
+            np.testing.assert_allclose(found[name], value, rtol=1e-9, atol=1e-9, err_msg=name)
+        committee.reset()
+    assert committee.batch([]) == []
+
+
+def test_files_are_evaluated_in_batches(committee, monkeypatch):
+    monkeypatch.setattr(CommitteeCalculator, "calculate", None)
+    results = evaluate_structures([molecule("H2O"), molecule("H2")], committee)
+    assert [len(atoms.arrays["forces_std"]) for atoms in results] == [3, 2]
+    assert all(atoms.info["energy_std"] > 0 for atoms in results)
 
 
 def test_parameters_reach_all_members(committee):

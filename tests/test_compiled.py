@@ -29,7 +29,7 @@ from phicalc.compiled.whole import kind_of
 from phicalc.derivatives import Prediction, predict
 from phicalc.electrostatics import CoulombSettings
 from phicalc.graph import AtomicGraph, collate, edge_vectors, from_ase, slots
-from phicalc.inference.conditions import environment_of
+from phicalc.inference.conditions import conditions_of
 from phicalc.potential import Potential, build_potential
 
 from .tiny import flat_config
@@ -182,7 +182,7 @@ def test_compiled_network_serves_all_other_structures(folder, feedback, monkeypa
     pieces, unset = salt(1, 2, 2), ("total_charge", "external_field", "electrode_potential")
     pieces.set_array("fragments", np.arange(len(pieces)) % 2)
     pieces.info["fragment_charges"] = [0.5, -0.5]
-    fragments = environment_of(pieces, dict.fromkeys(unset)).apply(
+    fragments = conditions_of(pieces, dict.fromkeys(unset)).apply(
         from_ase(pieces, potential.cutoff)
     )
     graphs = [

@@ -9,19 +9,23 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import molecule
-from ase.calculators.calculator import InputError, PropertyNotImplementedError
+from ase.calculators.calculator import (
+    CalculatorSetupError,
+    InputError,
+    PropertyNotImplementedError,
+)
 
 from phicalc.calculators.phicalculator import PhiCalculator
 from phicalc.derivatives import Prediction, predict
 from phicalc.electrostatics import CoulombSum
 from phicalc.electrostatics.charges import qeq
-from phicalc.graph import AtomicGraph
-from phicalc.inference.conditions import Environment
+from phicalc.graph import AtomicGraph, Conditions
 from phicalc.inference.evaluate import prepare
 from phicalc.potential import Potential, build_potential
 from phicalc.response import (
     born_effective_charges,
     electrostatic_potential,
+    has_born_charges,
     polarizability,
 )
 
@@ -60,6 +64,12 @@ def make_potential(**settings: object) -> Potential:
 @pytest.fixture(params=list(HEADS))
 def potential(request: pytest.FixtureRequest) -> Potential:
     return make_potential(**HEADS[request.param])
+
+
+@pytest.fixture(params=["latent", "latent with dipoles"])
+def bound(request: pytest.FixtureRequest) -> Potential:
+    """Charges that do not flow, whose Born charges exist in crystals."""
+    return make_potential(head="latent", atomic_dipoles=request.param != "latent")
 
 
 @pytest.fixture(params=CHARGES)
@@ -101,7 +111,7 @@ def graph_of(
     field: np.ndarray | None = None,
 ) -> AtomicGraph:
     """Prepare a graph; unlike the calculator, with a field on charged structures too."""
-    graph = prepare(potential, atoms, Environment(charge))
+    graph = prepare(potential, atoms, Conditions(charge)).graph
     if field is None:
         return graph
     return graph._replace(external_field=torch.tensor(np.atleast_2d(field), dtype=torch.float64))
@@ -189,13 +199,13 @@ def test_born_charges_in_a_field(charged: Potential) -> None:
 
 @pytest.mark.parametrize("charge", [0.0, -1.0])
 @pytest.mark.parametrize("kind", ["wire", "slab", "crystal"])
-def test_born_charges_sum_to_the_total_charge(charged: Potential, kind: str, charge: float) -> None:
-    born = born_effective_charges(charged, graph_of(charged, KINDS[kind](), charge=charge))
+def test_born_charges_sum_to_the_total_charge(bound: Potential, kind: str, charge: float) -> None:
+    born = born_effective_charges(bound, graph_of(bound, KINDS[kind](), charge=charge))
     np.testing.assert_allclose(born.sum(0), charge * np.eye(3), atol=1e-10)
 
 
 @pytest.mark.parametrize("kind", ["wire", "slab", "crystal"])
-def test_born_charges_follow_the_phases(charged: Potential, kind: str) -> None:
+def test_born_charges_follow_the_phases(bound: Potential, kind: str) -> None:
     atoms = KINDS[kind]()
     axes = np.where(atoms.pbc[:, None], atoms.cell.array, atoms.cell.complete().array)
     if kind == "wire":
@@ -205,19 +215,19 @@ def test_born_charges_follow_the_phases(charged: Potential, kind: str) -> None:
     inverse = np.linalg.inv(axes)
 
     def phases(moved: Atoms) -> np.ndarray:
-        prediction = predict(charged, graph_of(charged, moved))
+        prediction = predict(bound, graph_of(bound, moved))
         fractional = moved.positions @ inverse
         waves = np.exp(2j * np.pi * fractional) / (2j * np.pi)
         return prediction.charges.numpy() @ np.where(moved.pbc, waves, fractional)
 
     def own(moved: Atoms) -> np.ndarray:  # no translation changes the dipoles of the atoms
-        dipoles = predict(charged, graph_of(charged, moved)).atomic_dipoles
+        dipoles = predict(bound, graph_of(bound, moved)).atomic_dipoles
         return np.zeros(3) if dipoles is None else dipoles.sum(0).numpy()
 
     turn = np.where(atoms.pbc, np.exp(-2j * np.pi * atoms.positions @ inverse), 1.0)
     slopes = (turn[SOME, :, None] * by_displacement(phases, atoms)).real
     expected = np.einsum("nab,ax->nxb", slopes, axes) + by_displacement(own, atoms)
-    born = born_effective_charges(charged, graph_of(charged, atoms)).numpy()[SOME]
+    born = born_effective_charges(bound, graph_of(bound, atoms)).numpy()[SOME]
     # Both lack or have the same share of what is distributed evenly.
     np.testing.assert_allclose(born[0] - born[1], expected[0] - expected[1], rtol=1e-5, atol=1e-5)
 
@@ -238,60 +248,71 @@ def test_charges_that_do_not_respond_are_their_own_born_charges(kind: str, charg
 
 @pytest.mark.parametrize("charge", [0.0, 1.0])
 def test_born_charges_of_a_large_box_are_those_of_the_molecule(
-    charged: Potential, charge: float
+    bound: Potential, charge: float
 ) -> None:
     atoms = molecule("H2O")
     atoms.rattle(0.05, seed=1)
-    alone = born_effective_charges(charged, graph_of(charged, atoms, charge=charge))
+    alone = born_effective_charges(bound, graph_of(bound, atoms, charge=charge))
     atoms.pbc = True
     errors = []
     for length in (15.0, 30.0):
         atoms.set_cell(length * np.eye(3))
-        boxed = born_effective_charges(charged, graph_of(charged, atoms, charge=charge))
+        boxed = born_effective_charges(bound, graph_of(bound, atoms, charge=charge))
         errors.append(float((boxed - alone).abs().max()))
     assert errors[1] < 0.3 * errors[0]  # neglected terms fall with the square of the length
     assert errors[1] < 0.02 * float(alone.abs().max())
 
 
-def test_born_charges_of_a_slab_along_its_normal(charged: Potential) -> None:
+def test_born_charges_of_a_slab_along_its_normal(bound: Potential) -> None:
     atoms, step = KINDS["slab"](), 1e-3
-    up, down = (in_field(charged, atoms, np.array([0, 0, s * step])) for s in (1, -1))
+    up, down = (in_field(bound, atoms, np.array([0, 0, s * step])) for s in (1, -1))
     slope = (up.forces - down.forces).numpy() / (2 * step)
-    born = born_effective_charges(charged, graph_of(charged, atoms))
+    born = born_effective_charges(bound, graph_of(bound, atoms))
     np.testing.assert_allclose(born[:, 2], slope, atol=1e-5)
 
 
-def test_born_charges_turn_with_the_structure(charged: Potential) -> None:
+def test_born_charges_turn_with_the_structure(bound: Potential) -> None:
     atoms = KINDS["slab"]()
-    born = born_effective_charges(charged, graph_of(charged, atoms)).numpy()
+    born = born_effective_charges(bound, graph_of(bound, atoms)).numpy()
     matrix, _ = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))
     atoms.set_cell(atoms.cell @ matrix)
     atoms.positions = atoms.positions @ matrix
-    turned = born_effective_charges(charged, graph_of(charged, atoms)).numpy()
+    turned = born_effective_charges(bound, graph_of(bound, atoms)).numpy()
     np.testing.assert_allclose(turned, matrix.T @ born @ matrix, atol=1e-8)
 
 
-@pytest.mark.parametrize("kind", ["molecule", "crystal"])
-def test_response_by_conjugate_gradients(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_response_by_conjugate_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     potential = make_potential()
-    graph = graph_of(potential, KINDS[kind]())
+    graph = graph_of(potential, dimer())
     dense = born_effective_charges(potential, graph)
-    polarizable = None if kind == "crystal" else polarizability(potential, graph)
+    polarizable = polarizability(potential, graph)
     monkeypatch.setattr(qeq, "DENSE_ATOMS", 0)
     iterated = born_effective_charges(potential, graph)
     assert not torch.equal(iterated, dense)
     np.testing.assert_allclose(iterated, dense, atol=1e-6)
-    if polarizable is not None:
-        np.testing.assert_allclose(polarizability(potential, graph), polarizable, atol=1e-6)
+    np.testing.assert_allclose(polarizability(potential, graph), polarizable, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["wire", "slab", "crystal"])
+def test_born_charges_that_depend_on_the_cell_are_refused(kind: str) -> None:
+    for settings in ({}, {"charge_feedback": "embedding"}, {"electrostatic_energy": "coulomb"}):
+        potential = make_potential(**settings)
+        assert not has_born_charges(potential, graph_of(potential, KINDS[kind]()))
+        with pytest.raises(PropertyNotImplementedError, match="charge equilibration conducts"):
+            born_effective_charges(potential, graph_of(potential, KINDS[kind]()))
+        with pytest.raises(PropertyNotImplementedError, match="depend on the size of the cell"):
+            PhiCalculator(potential, device="cpu").get_born_effective_charges(KINDS[kind]())
+        assert has_born_charges(potential, graph_of(potential, dimer()))
 
 
 @pytest.mark.parametrize("pbc", [False, True])
-def test_one_atom_and_none(charged: Potential, pbc: bool) -> None:
+def test_one_atom_and_none(charged: Potential, bound: Potential, pbc: bool) -> None:
+    charged = bound if pbc else charged
     ion = graph_of(charged, Atoms("O", cell=[6, 6, 6], pbc=pbc), charge=-1.0)
     np.testing.assert_allclose(born_effective_charges(charged, ion), [-np.eye(3)], atol=1e-12)
     nothing = graph_of(charged, Atoms(cell=[6, 6, 6], pbc=pbc))
     assert born_effective_charges(charged, nothing).shape == (0, 3, 3)
-    if not pbc:
+    if charged.config.head.name == "qeq":
         np.testing.assert_allclose(polarizability(charged, ion), np.zeros((3, 3)), atol=1e-12)
         assert torch.equal(polarizability(charged, nothing), torch.zeros(3, 3).double())
 
@@ -300,9 +321,11 @@ def test_one_atom_and_none(charged: Potential, pbc: bool) -> None:
 
 
 @pytest.mark.parametrize("charge", [0.0, 1.0])
+@pytest.mark.parametrize("settings", [{}, {"atomic_dipoles": True}], ids=["qeq", "dipoles"])
 def test_polarizability_is_the_derivative_of_the_dipole_by_the_field(
-    potential: Potential, charge: float
+    settings: dict, charge: float
 ) -> None:
+    potential = make_potential(**settings)
     atoms, step = dimer(), 1e-2
     alpha = polarizability(potential, graph_of(potential, atoms, charge=charge)).numpy()
     columns = []
@@ -314,10 +337,59 @@ def test_polarizability_is_the_derivative_of_the_dipole_by_the_field(
         columns.append((up - down) / (2 * step))
     np.testing.assert_allclose(alpha, np.stack(columns, axis=1), atol=1e-8)
     np.testing.assert_allclose(alpha, alpha.T, atol=1e-10)
-    if potential.config.head.name == "latent":
-        assert not alpha.any()
-    else:
-        assert np.linalg.eigvalsh(alpha).min() > 0.01
+    assert np.linalg.eigvalsh(alpha).min() > 0.01
+
+
+def test_polarizability_is_minus_the_second_derivative_of_the_energy() -> None:
+    potential, atoms, step = make_potential(), dimer(), 1e-2
+    alpha = polarizability(potential, graph_of(potential, atoms)).numpy()
+    for axis, direction in enumerate(np.eye(3)):
+        below, here, above = (
+            float(in_field(potential, atoms, s * step * direction).energy) for s in (-1, 0, 1)
+        )
+        curvature = -(above - 2 * here + below) / step**2
+        assert alpha[axis, axis] == pytest.approx(curvature, rel=1e-5)
+
+
+#: Charges that no field moves, and charges that do not minimize the energy in it.
+RIGID = {
+    "latent": ({"head": "latent"}, "no field moves the charges"),
+    "solve": ({"head": "solve"}, "no field moves the charges"),
+    "solve+coulomb": ({"head": "solve+coulomb"}, "no field moves the charges"),
+    "dirichlet": ({"head": "dirichlet"}, "no field moves the charges"),
+    "spectral": ({"head": "spectral"}, "no field moves the charges"),
+    "coulomb": ({"electrostatic_energy": "coulomb"}, "do not minimize its whole energy"),
+    "embedding": ({"charge_feedback": "embedding"}, "do not minimize its whole energy"),
+    "network": ({"charge_feedback": "network"}, "do not minimize its whole energy"),
+}
+
+
+@pytest.mark.parametrize("kind", RIGID)
+def test_polarizability_that_is_not_that_of_the_energy_is_refused(kind: str) -> None:
+    settings, reason = RIGID[kind]
+    calc = PhiCalculator(make_potential(**settings), device="cpu")
+    with pytest.raises(PropertyNotImplementedError, match=reason):
+        calc.get_polarizability(dimer())
+
+
+@pytest.mark.parametrize("kind", ["coulomb", "embedding", "network"])
+def test_fields_in_which_the_dipole_is_no_derivative_are_refused(kind: str) -> None:
+    calc = PhiCalculator(make_potential(**RIGID[kind][0]), device="cpu", external_field=[0, 0, 0.1])
+    with pytest.raises(CalculatorSetupError, match=r"dipole moment would differ from −∂E/∂field"):
+        calc.get_potential_energy(dimer())
+
+
+@pytest.mark.parametrize("settings", [{}, *(RIGID[head][0] for head in ("latent", "solve"))])
+def test_dipole_is_minus_the_derivative_of_the_energy_by_the_field(settings: dict) -> None:
+    atoms, step = dimer(), 1e-3
+    calc = PhiCalculator(make_potential(**settings), device="cpu", dtype="float64")
+    dipole = calc.get_dipole_moment(atoms)
+    for axis in range(3):
+        energies = []
+        for sign in (1, -1):
+            atoms.info["external_field"] = sign * step * np.eye(3)[axis]
+            energies.append(calc.get_potential_energy(atoms))
+        assert -(energies[0] - energies[1]) / (2 * step) == pytest.approx(dipole[axis], abs=1e-6)
 
 
 def test_polarizability_in_a_field_is_that_without() -> None:
@@ -328,8 +400,8 @@ def test_polarizability_in_a_field_is_that_without() -> None:
 
 
 @pytest.mark.parametrize("kind", ["wire", "slab", "crystal"])
-def test_polarizability_of_a_periodic_structure_is_refused(charged: Potential, kind: str) -> None:
-    atoms = KINDS[kind]()
+def test_polarizability_of_a_periodic_structure_is_refused(kind: str) -> None:
+    atoms, charged = KINDS[kind](), make_potential()
     with pytest.raises(PropertyNotImplementedError, match="without periodic axes, got pbc="):
         polarizability(charged, graph_of(charged, atoms))
     with pytest.raises(PropertyNotImplementedError, match="without periodic axes, got pbc="):
@@ -364,10 +436,12 @@ def calc(charged: Potential) -> PhiCalculator:
 def test_calculator_gives_what_the_functions_give(charged: Potential, calc: PhiCalculator):
     atoms = dimer()
     graph = graph_of(charged, atoms)
-    born, alpha = calc.get_born_effective_charges(atoms), calc.get_polarizability(atoms)
+    born = calc.get_born_effective_charges(atoms)
     assert (type(born), born.shape, born.dtype) == (np.ndarray, (6, 3, 3), np.float64)
     np.testing.assert_allclose(born, born_effective_charges(charged, graph), atol=1e-10)
-    np.testing.assert_allclose(alpha, polarizability(charged, graph), atol=1e-10)
+    if charged.config.head.name == "qeq":
+        alpha = calc.get_polarizability(atoms)
+        np.testing.assert_allclose(alpha, polarizability(charged, graph), atol=1e-10)
     expected = electrostatic_potential(charged, graph)
     np.testing.assert_allclose(calc.get_electrostatic_potential(atoms), expected, atol=1e-10)
 
@@ -411,6 +485,8 @@ def test_models_without_charges_have_no_response(getter: str) -> None:
 def test_float32_networks_respond_alike(charged: Potential, calc: PhiCalculator) -> None:
     single = PhiCalculator(charged, device="cpu", dtype="float32")
     for getter in GETTERS:
+        if getter == "get_polarizability" and charged.config.head.name != "qeq":
+            continue
         expected = getattr(calc, getter)(dimer())
         np.testing.assert_allclose(getattr(single, getter)(dimer()), expected, rtol=1e-4, atol=1e-4)
 

@@ -8,19 +8,24 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator, InputError, all_changes
+from ase.calculators.calculator import InputError, ReadError, all_changes
+from jaxtyping import Float64
 
-from phicalc.calculators.parameters import given_or_last
+from phicalc.calculators.loading import Source
+from phicalc.calculators.locking import LockedCalculator, locked
+from phicalc.calculators.parameters import ASE_ARGUMENTS
 from phicalc.calculators.phicalculator import PhiCalculator
-from phicalc.potential import Potential
+from phicalc.calculators.requests import given_or_last
+from phicalc.inference.batch import BATCH_ATOMS
+from phicalc.inference.concerns import Voice
 
 
-class CommitteeCalculator(Calculator):
+class CommitteeCalculator(LockedCalculator):
     """Mean results of several models, with their standard deviations as a measure of uncertainty.
 
     Results are those of `PhiCalculator`, averaged: energy, forces, stress, charges and dipole; the
-    forces are the derivatives of the mean energy. What the members disagree in stands in
-    `committee_results`, outside ASE's names:
+    forces are the derivatives of the mean energy. `committee_results`, outside ASE's names, holds
+    how far the members disagree:
 
     ================= ================= ========================================================
     name              shape, unit       standard deviation over the members (n − 1)
@@ -42,7 +47,8 @@ class CommitteeCalculator(Calculator):
         Warn, once for each calculator, when the force on an atom has a larger standard deviation,
         in eV/Å. None never warns.
     **kwargs
-        Parameters of the members: device, dtype, total_charge, … as for `PhiCalculator`.
+        ``atoms``, ``directory`` and ``label`` as for every ASE calculator; parameters of the
+        members: device, dtype, total_charge, … as for `PhiCalculator`.
 
     Raises
     ------
@@ -57,7 +63,7 @@ class CommitteeCalculator(Calculator):
 
     def __init__(
         self,
-        models: str | os.PathLike[str] | Sequence[str | os.PathLike[str] | Potential],
+        models: str | os.PathLike[str] | Sequence[Source],
         *,
         force_threshold: float | None = None,
         **kwargs: Any,
@@ -68,8 +74,14 @@ class CommitteeCalculator(Calculator):
             raise InputError(f"a committee needs at least 2 models, got {len(models)}")
         if force_threshold is not None and not force_threshold > 0:
             raise InputError(f"force_threshold must be positive (eV/Å), got {force_threshold}")
-        super().__init__()
+        own = {name: kwargs.pop(name) for name in ASE_ARGUMENTS if name in kwargs}
+        atoms = own.pop("atoms", None)
+        self.members: list[PhiCalculator] = []
+        super().__init__(**own)
         self.members = [PhiCalculator(model, **kwargs) for model in models]
+        self.voice = Voice(self.members[0].parameters["strict"])
+        for member in self.members:
+            member.voice = self.voice  # what concerns all of them is voiced once
         self.reset()
         self.force_threshold = force_threshold
         self.implemented_properties = [
@@ -78,12 +90,25 @@ class CommitteeCalculator(Calculator):
             if all(name in member.implemented_properties for member in self.members)
         ]
         self._warned = False
+        if atoms is not None:
+            atoms.calc = self
 
     @property
     def committee_results(self) -> dict[str, np.ndarray]:
         """Standard deviations over the members by name; empty before the first calculation."""
         return dict(self._spread)
 
+    def read(self, label: str) -> None:
+        """Refuse ``restart=``: there is nothing to restart from.
+
+        Raises
+        ------
+        ase.calculators.calculator.ReadError
+            Always.
+        """
+        raise ReadError(f"CommitteeCalculator writes no restart files: leave out restart={label!r}")
+
+    @locked
     def reset(self) -> None:
         """Forget the last structure and everything computed for it; members do, too."""
         super().reset()
@@ -91,10 +116,16 @@ class CommitteeCalculator(Calculator):
         for member in self.members:
             member.reset()
 
+    @locked
     def set(self, **kwargs: Any) -> dict[str, Any]:
         """Change parameters of all members (not their models) and drop all results.
 
-        Returns the parameters that changed; errors are those of `PhiCalculator.set`.
+        Returns the parameters that changed; other errors are those of `PhiCalculator.set`.
+
+        Raises
+        ------
+        ase.calculators.calculator.InputError
+            For the parameter ``model``.
         """
         if not kwargs:  # as ASE's constructor calls it, before there are members
             return {}
@@ -108,6 +139,7 @@ class CommitteeCalculator(Calculator):
         """Return what changed since the last calculation, charge and field included."""
         return self.members[0].check_state(atoms, tol)
 
+    @locked
     def calculate(
         self,
         atoms: Atoms | None = None,
@@ -121,16 +153,49 @@ class CommitteeCalculator(Calculator):
         for member in self.members:
             member.calculate(atoms, properties, system_changes)
         found = [member.results for member in self.members]
+        self.results, self._spread = self._mean_and_spread(found)
+        self._warn_if_unsure()
+
+    @locked
+    def batch(
+        self, structures: Sequence[Atoms], *, stress: bool = False, max_atoms: int = BATCH_ATOMS
+    ) -> list[dict[str, Any]]:
+        """Return means and standard deviations for many structures at once.
+
+        Parameters
+        ----------
+        structures, stress, max_atoms
+            As of `PhiCalculator.batch`.
+
+        Returns
+        -------
+        results
+            For each structure, what `results` and `committee_results` would hold.
+
+        Raises
+        ------
+        ase.calculators.calculator.CalculatorError
+            As `PhiCalculator.batch`.
+        """
+        members = [
+            member.batch(structures, stress=stress, max_atoms=max_atoms) for member in self.members
+        ]
+        pairs = map(self._mean_and_spread, zip(*members, strict=True))
+        return [mean | spread for mean, spread in pairs]
+
+    def _mean_and_spread(
+        self, found: Sequence[dict[str, Any]]
+    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Return mean results of the members, and their standard deviations."""
         shared = [name for name in self.implemented_properties if all(name in r for r in found)]
         values = {name: np.array([results[name] for results in found]) for name in shared}
-        self._spread = {
+        spread = {
             f"{name}_std": _deviation(values[name])
             for name in ("energy", "forces", "charges")
             if name in values
         }
-        self.results = {name: value.mean(axis=0) for name, value in values.items()}
-        self.results |= {name: float(self.results[name]) for name in ("energy", "free_energy")}
-        self._warn_if_unsure()
+        mean: dict[str, Any] = {name: value.mean(axis=0) for name, value in values.items()}
+        return mean | {name: float(mean[name]) for name in ("energy", "free_energy")}, spread
 
     def _warn_if_unsure(self) -> None:
         """Warn once where the members disagree more than the threshold."""
@@ -146,7 +211,7 @@ class CommitteeCalculator(Calculator):
             )
 
     def disagreement(self, threshold: float) -> str:
-        """Say about which force the members disagree most; empty unless by more than a threshold.
+        """Name the force that the members disagree about most; empty below a threshold.
 
         Parameters
         ----------
@@ -208,7 +273,9 @@ def members_of(folder: str | os.PathLike[str]) -> list[Path]:
     return [path / "model" for path in members]
 
 
-def _deviation(values: np.ndarray) -> np.ndarray:
-    """Return the standard deviation over the first axis; of vectors its length."""
+def _deviation(
+    values: Float64[np.ndarray, "n_members ..."],
+) -> Float64[np.ndarray, "..."]:
+    """Return the standard deviation over the members; of vectors, the length of theirs."""
     variance = values.var(axis=0, ddof=1)
     return np.asarray(np.sqrt(variance.sum(axis=-1) if values.ndim == 3 else variance))

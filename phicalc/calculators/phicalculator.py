@@ -1,49 +1,37 @@
 """ASE calculator: parameters, cache and errors around `phicalc.inference.evaluate.evaluate`."""
 
-import os
-import warnings
 from collections.abc import Sequence
-from copy import deepcopy
+from functools import partial
 from typing import Any, SupportsFloat
 
 import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.calculator import (
-    Calculator,
     InputError,
     PropertyNotImplementedError,
     ReadError,
     all_changes,
 )
 
-from phicalc.calculators.parameters import (
-    ASE_ARGUMENTS,
-    checked,
-    given_or_last,
-    load,
-    record_of_model,
-    refuse_undefined,
-    refuse_unknown,
-)
+from phicalc.calculators.loading import LoadedModel, Source, load, record_of_model
+from phicalc.calculators.locking import locked
+from phicalc.calculators.parameters import ASE_ARGUMENTS, checked, refuse_unknown
+from phicalc.calculators.requests import given_or_last, refuse_undefined
+from phicalc.calculators.response import ResponsiveCalculator
 from phicalc.card import ModelCard
-from phicalc.compiled import CompiledPredictor, Mode
-from phicalc.electrostatics import CoulombSettings
-from phicalc.graph import AtomicGraph
+from phicalc.compiled import Mode
+from phicalc.graph import AtomicGraph, Conditions
 from phicalc.inference.batch import BATCH_ATOMS, evaluate_batch
-from phicalc.inference.conditions import Environment, charge_concern, environment_of
-from phicalc.inference.evaluate import Workspace, evaluate, prepare
+from phicalc.inference.concerns import Voice
+from phicalc.inference.conditions import conditions_of
+from phicalc.inference.evaluate import evaluate, prepare
+from phicalc.inference.workspace import Workspace
 from phicalc.potential import Potential
-from phicalc.response import (
-    born_effective_charges,
-    electrode_potentials,
-    electrostatic_potential,
-    polarizability,
-)
 from phicalc.structures import same_structure
 
 
-class PhiCalculator(Calculator):
+class PhiCalculator(ResponsiveCalculator):
     """Energies, forces, stress, charges and dipoles of a trained potential, for ASE.
 
     >>> from ase.build import molecule
@@ -71,18 +59,27 @@ class PhiCalculator(Calculator):
     The total charge of a structure is `total_charge` if given, else ``atoms.info["charge"]``, else
     0; the electric field is `external_field`, else ``atoms.info["external_field"]``, else none. A
     change of these entries, in place too, is noticed like one of the positions. In a field the
-    energy is the enthalpy ``E − μ·field``, and forces and stress are its derivatives.
+    energy is the enthalpy ``E − μ·field``, and forces and stress are its derivatives; models with
+    charge feedback are refused, because their charges do not minimize it.
 
     Instead of a total charge a structure can have an `electrode_potential` V: its charge Q comes
-    from a reservoir at V, and the energy is ``E − V·Q``. Parts of it can have charges or potentials
-    of their own: ``atoms.arrays["fragments"]`` numbers them from 0, and each has a charge in
-    ``atoms.info["fragment_charges"]`` (e) or a potential in ``atoms.info["fragment_potentials"]``
-    (V), with NaN in the other. If the total charge is given as well, fragments with potentials
-    share what the others leave of it, so that only differences of potentials count (two electrodes
-    of a neutral cell).
+    from a reservoir at V, and minimizes the energy ``E − V·Q``. Fragments can have their own
+    charges or potentials: ``atoms.arrays["fragments"]`` numbers them from 0, and each has a charge
+    in ``atoms.info["fragment_charges"]`` (e) or a potential in
+    ``atoms.info["fragment_potentials"]`` (V), with NaN in the other. If the total charge is given
+    as well, fragments with potentials share what the others leave of it, so that only differences
+    of potentials count (two electrodes of a neutral cell). The zero of V is that of ∂E/∂Q in the
+    training data: electrons at rest far away if these have several total charges, else arbitrary.
+
+    Structures outside of what the model was made for give a `DomainWarning`, once for each kind:
+    atoms that are too close, radicals, total charges, crystals or stress that the card of the model
+    excludes, far fragments with fractions of a charge, forces and charges that do not occur. A
+    potential in memory has no card, so only distances are looked at. Results beyond physical limits
+    (10⁴ eV/Å, 10 e, 10⁴ eV per atom) raise an error.
 
     Electrostatic sums remember their parameters from step to step, and charges of large structures
-    are iterated from the last ones; neither changes a result by more than `force_accuracy`.
+    are iterated from the last ones; neither changes a result by more than `force_accuracy`. Threads
+    that share a calculator wait for each other.
 
     Parameters
     ----------
@@ -97,7 +94,7 @@ class PhiCalculator(Calculator):
     total_charge
         Net charge in e of every structure; overrides ``atoms.info["charge"]``.
     neighbors
-        Neighbour engine: "auto" or one of `phicalc.neighbors.ENGINES`.
+        Neighbor engine: "auto" or one of `phicalc.neighbors.ENGINES`.
     force_accuracy
         Largest root mean square error of the electrostatic sums in the forces, in eV/Å; by default
         that of the model.
@@ -111,6 +108,8 @@ class PhiCalculator(Calculator):
         Use compiled functions (`phicalc.compiled`): True compiles them where they are missing,
         which takes a minute or two once per model and machine; "auto" only takes what is there. On
         the CPU only.
+    strict
+        Raise an error where a `DomainWarning` would come.
     **kwargs
         ``atoms``, ``directory`` and ``label`` as for every ASE calculator.
 
@@ -122,7 +121,7 @@ class PhiCalculator(Calculator):
         For an unknown parameter or an impossible value.
     """
 
-    # Of the class, as ASE wants it; every instance owns a list without what its model lacks.
+    # Of the class, as ASE wants it; every instance has its own list without what its model lacks.
     implemented_properties: list[str] = [
         "energy",
         "free_energy",
@@ -142,6 +141,7 @@ class PhiCalculator(Calculator):
         "external_field": None,
         "electrode_potential": None,
         "compile": "auto",
+        "strict": False,
     }
     discard_results_on_any_change = True
     # Nothing of the model depends on these arrays of Atoms.
@@ -149,7 +149,7 @@ class PhiCalculator(Calculator):
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | Potential = "water",
+        model: Source = "water",
         *,
         device: str | torch.device = "auto",
         dtype: str = "float32",
@@ -159,14 +159,12 @@ class PhiCalculator(Calculator):
         external_field: Sequence[SupportsFloat] | np.ndarray | None = None,
         electrode_potential: SupportsFloat | None = None,
         compile: Mode = "auto",
+        strict: bool = False,
         **kwargs: Any,
     ) -> None:
         refuse_unknown(kwargs, ASE_ARGUMENTS, self.default_parameters)
-        self._source: str | os.PathLike[str] | Potential = model
-        self._potential: Potential | None = None
-        self._card: ModelCard | None = None
-        self._predictor: CompiledPredictor | None = None
-        self._charges_warned: set[float] = set()
+        self._model: LoadedModel | None = None
+        self.voice = Voice()
         atoms = kwargs.pop("atoms", None)
         super().__init__(**kwargs)
         self.reset()
@@ -180,26 +178,33 @@ class PhiCalculator(Calculator):
             external_field=external_field,
             electrode_potential=electrode_potential,
             compile=compile,
+            strict=strict,
         )
         if atoms is not None:
             atoms.calc = self
 
     @property
+    def model(self) -> LoadedModel:
+        """The model as this calculator uses it."""
+        assert self._model is not None  # loaded by the constructor
+        return self._model
+
+    @property
     def potential(self) -> Potential:
-        """The potential as this calculator uses it (its own copy)."""
-        assert self._potential is not None  # loaded by the constructor
-        return self._potential
+        """The potential of the model; no other calculator uses this copy."""
+        return self.model.potential
 
     @property
     def card(self) -> ModelCard | None:
         """Description of the model; None for a potential that was given in memory."""
-        return self._card
+        return self.model.card
 
     @property
     def energy_terms(self) -> dict[str, float]:
         """Terms of the last energy by name, in eV; empty before the first calculation."""
         return dict(self._energy_terms)
 
+    @locked
     def set(self, **kwargs: Any) -> dict[str, Any]:
         """Change parameters and drop all results; returns the parameters that changed.
 
@@ -208,32 +213,27 @@ class PhiCalculator(Calculator):
         if not kwargs:
             return {}
         refuse_unknown(kwargs, self.default_parameters, self.default_parameters)
-        source = self._source
         if "model" in kwargs:
-            source = kwargs["model"]
+            source: Source = kwargs["model"]
             kwargs["model"] = record_of_model(source)
+        else:
+            source = self.model.source
         wanted = checked({**self.parameters, **kwargs})
         loaded = ("device", "dtype", "compile")
-        placement = {key for key in loaded if wanted[key] != self.parameters[key]}
-        if "model" in kwargs or placement:
-            # A potential in memory may be trained further by its owner; what was given stays.
-            self._potential, self._card = load(source, wanted["device"], wanted["dtype"])
-            self._source = deepcopy(source) if isinstance(source, Potential) else source
-            self._predictor = CompiledPredictor(self._potential, wanted["compile"])
-            self._charges_warned.clear()
-            self.implemented_properties = [
-                name
-                for name in type(self).implemented_properties
-                if name not in ("charges", "dipole") or self._potential.head.has_charges
-            ]
+        if "model" in kwargs or any(wanted[key] != self.parameters[key] for key in loaded):
+            self._model = load(source, wanted)
+            self.implemented_properties = self._model.properties(type(self).implemented_properties)
+            self.voice.forget()
             self.reset()
+        self.voice.strict = wanted["strict"]
         return super().set(**wanted)
 
+    @locked
     def reset(self) -> None:
         """Forget the last structure and everything computed for it."""
         super().reset()
         self._energy_terms: dict[str, float] = {}
-        self._environment_used: Environment | None = None
+        self._conditions_used: Conditions | None = None
         self._stress_wanted = False
         self._workspace: Workspace | None = None
 
@@ -245,15 +245,16 @@ class PhiCalculator(Calculator):
         """Return what changed since the last calculation, total charge and field included."""
         changes = [] if same_structure(self.atoms, atoms) else list(super().check_state(atoms, tol))
         try:
-            environment = environment_of(atoms, self.parameters)
+            conditions = conditions_of(atoms, self.parameters)
         except InputError:  # this is no place to complain; `calculate` will
-            environment = None
-        used = self._environment_used
-        if environment is None or used is None:
-            return [*changes, *Environment._fields]
-        pairs = zip(Environment._fields, environment, used, strict=True)
+            conditions = None
+        used = self._conditions_used
+        if conditions is None or used is None:
+            return [*changes, *Conditions._fields]
+        pairs = zip(Conditions._fields, conditions, used, strict=True)
         return changes + [name for name, now, before in pairs if now != before]
 
+    @locked
     def calculate(
         self,
         atoms: Atoms | None = None,
@@ -267,32 +268,31 @@ class PhiCalculator(Calculator):
         ase.calculators.calculator.CalculatorSetupError
             If the model does not know an element or cannot treat the boundary conditions.
         ase.calculators.calculator.InputError
-            For positions, cells or charges that make no sense.
+            For positions, cells, charges or fields that make no sense; with ``strict``, for
+            structures outside of what the model was made for.
         ase.calculators.calculator.PropertyNotImplementedError
             For a property that is not defined for this structure.
         ase.calculators.calculator.CalculationFailed
-            If the results are not finite, or memory ran out.
+            If the results are not finite or beyond physical limits, or memory ran out.
         """
         atoms = given_or_last(atoms, self.atoms)
         wanted = ["energy"] if properties is None else list(properties)
         refuse_undefined(wanted, atoms)
         super().calculate(atoms, wanted, system_changes)
         self.results, self._energy_terms = {}, {}  # nothing old may survive a failure below
-        self._environment_used = None
-        environment = environment_of(atoms, self.parameters)
+        self._conditions_used = None
+        conditions = conditions_of(atoms, self.parameters, self.potential)
         self._stress_wanted |= "stress" in wanted
+        stress = self._stress_wanted and bool(atoms.pbc.all())
         evaluation = evaluate(
-            self.potential,
-            atoms,
-            environment,
-            stress=self._stress_wanted and bool(atoms.pbc.all()),
-            workspace=self._kept(),
+            self.potential, atoms, conditions, stress=stress, workspace=self._kept()
         )
-        self._warn_about_charge(environment.total_charge)
-        self._environment_used = environment
+        self.voice(evaluation.concerns)
+        self._conditions_used = conditions
         self._energy_terms = evaluation.energy_terms
         self.results = evaluation.results
 
+    @locked
     def batch(
         self, structures: Sequence[Atoms], *, stress: bool = False, max_atoms: int = BATCH_ATOMS
     ) -> list[dict[str, Any]]:
@@ -302,12 +302,8 @@ class PhiCalculator(Calculator):
 
         Parameters
         ----------
-        structures
-            Structures of any kind, mixed at will; they are left alone.
-        stress
-            Compute the stress of those that are periodic in three directions.
-        max_atoms
-            Atoms that are treated together, which bounds the memory; larger structures go alone.
+        structures, stress, max_atoms
+            As of `phicalc.inference.batch.evaluate_batch`; the structures are left alone.
 
         Returns
         -------
@@ -319,77 +315,36 @@ class PhiCalculator(Calculator):
         ase.calculators.calculator.CalculatorError
             As `calculate`.
         """
-        environments = [environment_of(atoms, self.parameters) for atoms in structures]
+        conditions = [conditions_of(atoms, self.parameters, self.potential) for atoms in structures]
+        make = partial(self.model.workspace, self.parameters)
         evaluations = evaluate_batch(
             self.potential,
             structures,
-            environments,
+            conditions,
             stress=stress,
             max_atoms=max_atoms,
-            make_workspace=self._make_workspace,
+            make_workspace=make,
         )
-        for environment in environments:
-            self._warn_about_charge(environment.total_charge)
+        for evaluation in evaluations:
+            self.voice(evaluation.concerns)
         return [evaluation.results for evaluation in evaluations]
 
-    def get_born_effective_charges(self, atoms: Atoms | None = None) -> np.ndarray:
-        """Born effective charges ``∂μ_α/∂r_iβ`` in e, shape (n_atoms, 3, 3).
-
-        See `phicalc.response.born_effective_charges`; errors are those of `calculate`.
-        """
-        return born_effective_charges(self.potential, self._prepare(atoms)).cpu().numpy()
-
-    def get_electrode_potentials(self, atoms: Atoms | None = None) -> np.ndarray:
-        """Potential in V of the reservoir each atom is in equilibrium with, shape (n_atoms,).
-
-        See `phicalc.response.electrode_potentials`; errors are those of `calculate`.
-        """
-        return electrode_potentials(self.potential, self._prepare(atoms)).cpu().numpy()
-
-    def get_polarizability(self, atoms: Atoms | None = None) -> np.ndarray:
-        """Polarizability ``∂μ_α/∂E_β`` in e Å²/V, shape (3, 3), without periodic axes only.
-
-        See `phicalc.response.polarizability`; errors are those of `calculate`.
-        """
-        return polarizability(self.potential, self._prepare(atoms)).cpu().numpy()
-
-    def get_electrostatic_potential(self, atoms: Atoms | None = None) -> np.ndarray:
-        """Electrostatic potential at each atom in V, the own charge included; shape (n_atoms,)."""
-        return electrostatic_potential(self.potential, self._prepare(atoms)).cpu().numpy()
-
-    def _prepare(self, atoms: Atoms | None) -> AtomicGraph:
-        """Graph of a structure for a property of the charges."""
+    def _prepared_graph(self, atoms: Atoms | None) -> AtomicGraph:
+        """Return the graph of a structure for a property of the charges."""
         atoms = given_or_last(atoms, self.atoms)
         if not self.potential.head.has_charges:
             raise PropertyNotImplementedError("this model has no charges")
-        environment = environment_of(atoms, self.parameters)
-        return prepare(self.potential, atoms, environment, self._kept())
+        conditions = conditions_of(atoms, self.parameters, self.potential)
+        prepared = prepare(self.potential, atoms, conditions, self._kept())
+        self.voice(prepared.concerns)
+        return prepared.graph
 
     def _kept(self) -> Workspace:
         """Return what is kept from structure to structure, until a parameter changes."""
         if self._workspace is None:
-            self._workspace = self._make_workspace()
+            self._workspace = self.model.workspace(self.parameters)
         return self._workspace
-
-    def _make_workspace(self) -> Workspace:
-        """Make a workspace as the parameters say."""
-        accuracy = self.parameters["force_accuracy"]
-        return Workspace(
-            self.potential,
-            neighbors=self.parameters["neighbors"],
-            settings=None if accuracy is None else CoulombSettings(accuracy),
-            predictor=self._predictor,
-        )
 
     def _get_name(self) -> str:
         """Name under which trajectories and databases record this calculator."""
         return "phicalc"
-
-    def _warn_about_charge(self, charge: float) -> None:
-        """Warn once for each total charge that the model has no experience with."""
-        if charge in self._charges_warned:
-            return
-        reason = charge_concern(self.potential, self.card, charge)
-        if reason:
-            self._charges_warned.add(charge)
-            warnings.warn(f"total charge {charge:g} e: {reason}", UserWarning, stacklevel=2)

@@ -4,7 +4,6 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from ase import Atoms
 
 from phicalc.calculators.committee import is_committee
@@ -12,7 +11,7 @@ from phicalc.cli.arguments import add_scheduler, add_structure
 from phicalc.cli.many import Relaxed, predict_each, raise_failures, relax_each
 from phicalc.many import Failure
 from phicalc.relax import OPTIMIZERS
-from phicalc.structures import holds_results, read_structures, write_structures
+from phicalc.structures import holds_results, largest_force, read_structures, write_structures
 from phicalc.units import GPA_PER_EV_PER_CUBIC_ANGSTROM
 
 
@@ -45,7 +44,7 @@ def _print_results(results: Sequence[Atoms | Failure], committee: bool) -> None:
     for number, atoms in enumerate(results):
         if isinstance(atoms, Failure):
             continue
-        energy, force = atoms.get_potential_energy(), _largest_force(atoms)
+        energy, force = atoms.get_potential_energy(), largest_force(atoms)
         line = f"{number:>5}  {atoms.get_chemical_formula():<16} {energy:>16.6f} {force:>15.4f}"
         line += f" {_charge_range(atoms):>16}"
         if committee:
@@ -71,10 +70,6 @@ def _stress(atoms: Atoms) -> str:
     if stress is None:
         return ""
     return "  " + " ".join(f"{value * GPA_PER_EV_PER_CUBIC_ANGSTROM:.4f}" for value in stress)
-
-
-def _largest_force(atoms: Atoms) -> float:
-    return float(np.linalg.norm(atoms.get_forces(), axis=1).max(initial=0.0))
 
 
 def _charge_range(atoms: Atoms) -> str:

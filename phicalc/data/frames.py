@@ -14,13 +14,13 @@ import ase.io
 import numpy as np
 import torch
 from ase import Atoms
-from ase.data import atomic_masses
 from ase.stress import voigt_6_to_full_3x3_stress
 from jaxtyping import Float64
 from torch import Tensor
 
 from phicalc.data.config import KeysConfig
 from phicalc.data.labels import LABELS
+from phicalc.structures import center_of_mass
 
 #: Folder searched last for data files that are given by a relative name.
 DATA_VARIABLE = "PHICALC_DATA"
@@ -148,7 +148,7 @@ def label_atoms(
     total = _total_charge(atoms, keys.total_charge, origin)
     _refuse_environment(atoms, origin)
     if keys.dipole_origin == "coordinates":
-        values["dipole"] = values["dipole"] - total * _centre_of_mass(atoms)
+        values["dipole"] = values["dipole"] - total * torch.from_numpy(center_of_mass(atoms))[None]
     return LabelledAtoms(atoms, Labels(**values), total, origin)
 
 
@@ -197,12 +197,6 @@ def born_charges_of(frame: LabelledAtoms, keys: KeysConfig) -> Float64[Tensor, "
     what = f"{frame.origin}: Born charges"
     value = _find(frame.atoms, keys.born_charges)
     return _as_label(value, (len(frame.atoms), 3, 3), what).transpose(1, 2)
-
-
-def _centre_of_mass(atoms: Atoms) -> Float64[Tensor, "1 3"]:
-    """Centre of mass in Å with the standard masses, as in `phicalc.training.loss.dipoles`."""
-    masses = atomic_masses[atoms.numbers]
-    return torch.tensor(masses @ atoms.positions / masses.sum())[None]
 
 
 def _present(atoms: Atoms) -> list[str]:

@@ -2,10 +2,12 @@
 
 from phicalc.graph.batch import collate
 from phicalc.graph.build import from_ase, from_tensors, slots, whole_structures
+from phicalc.graph.conditions import Conditions, ConditionsError, read_conditions
 from phicalc.graph.geometry import (
     edge_vectors,
     field_coordinate,
     from_slots,
+    mass_centers,
     mean_per_structure,
     pair_vectors,
     sum_per_structure,
@@ -15,6 +17,8 @@ from phicalc.graph.record import AtomicGraph, CoulombPlan, Fragments
 
 __all__ = [
     "AtomicGraph",
+    "Conditions",
+    "ConditionsError",
     "CoulombPlan",
     "Fragments",
     "collate",
@@ -23,8 +27,10 @@ __all__ = [
     "from_ase",
     "from_slots",
     "from_tensors",
+    "mass_centers",
     "mean_per_structure",
     "pair_vectors",
+    "read_conditions",
     "slots",
     "sum_per_structure",
     "to_slots",

@@ -6,6 +6,7 @@ from ase import Atoms
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
+from phicalc.graph.conditions import Conditions, total_charge_of
 from phicalc.graph.record import AtomicGraph, Fragments
 from phicalc.skin import NeighborSearch
 from phicalc.structures import check_structure
@@ -16,6 +17,7 @@ def from_ase(
     cutoff: float,
     *,
     total_charge: float | None = None,
+    conditions: Conditions | None = None,
     engine: str = "auto",
     search: NeighborSearch | None = None,
 ) -> AtomicGraph:
@@ -29,6 +31,8 @@ def from_ase(
         Largest distance of an edge, in Å.
     total_charge
         Net charge in e; by default ``atoms.info["charge"]``, or 0 where that is missing.
+    conditions
+        All external conditions, in place of `total_charge`; ``atoms.info`` is not read then.
     engine
         Neighbour engine, see `phicalc.neighbors.neighbor_list`.
     search
@@ -37,18 +41,19 @@ def from_ase(
     Raises
     ------
     ValueError
-        For positions or cells that are not finite, a periodic cell without volume, or arrays that
+        For positions or cells that are not finite, a periodic cell without volume, an
+        ``info["charge"]`` that is not one finite number, or arrays that
         `phicalc.structures.check_structure` refuses.
     """
     check_structure(atoms)
-    if total_charge is None:
-        total_charge = float(atoms.info.get("charge", 0.0))
+    if conditions is None:
+        conditions = Conditions(total_charge_of(atoms) if total_charge is None else total_charge)
     positions = torch.tensor(atoms.positions, dtype=torch.float64).reshape(-1, 3)
     cell = torch.tensor(np.array(atoms.cell), dtype=torch.float64)
     pbc = torch.tensor(atoms.pbc, dtype=torch.bool)
     edges = (search or NeighborSearch(cutoff, engine=engine)).find(positions, cell, pbc)
     everyone = torch.arange(len(atoms))
-    return AtomicGraph(
+    graph = AtomicGraph(
         positions=positions,
         atomic_numbers=torch.tensor(atoms.numbers, dtype=torch.int64),
         cell=cell[None],
@@ -59,8 +64,9 @@ def from_ase(
         edge_of_slot=slots(edges.edge_index[0], len(atoms))[0],
         atom_of_slot=everyone[None],
         slot_of_atom=everyone,
-        total_charge=torch.tensor([total_charge], dtype=torch.float64),
+        total_charge=torch.zeros(1, dtype=torch.float64),
     )
+    return conditions.apply(graph)
 
 
 def from_tensors(

@@ -1,6 +1,7 @@
 """Vectors between atoms, and sums over the atoms of each structure."""
 
 import torch
+from ase.data import atomic_masses
 from jaxtyping import Float64, Int64, Shaped
 from torch import Tensor
 
@@ -40,6 +41,17 @@ def mean_per_structure(
     """Average a per-atom quantity over each structure; 0 where there are no atoms."""
     count = sum_per_structure(torch.ones_like(per_atom), graph).clamp(min=1)
     return sum_per_structure(per_atom, graph) / count
+
+
+def mass_centers(graph: AtomicGraph) -> Float64[Tensor, "n_structures 3"]:
+    """Center of mass of each structure in Å, with the standard masses, for its dipole moment.
+
+    `phicalc.structures.center_of_mass` does the same for one structure of ASE.
+    """
+    masses = torch.as_tensor(atomic_masses, dtype=torch.float64, device=graph.positions.device)
+    mass = masses[graph.atomic_numbers]
+    weighted = sum_per_structure(mass[:, None] * graph.positions, graph)
+    return weighted / sum_per_structure(mass, graph)[:, None]
 
 
 def field_coordinate(graph: AtomicGraph) -> Float64[Tensor, " n_atoms"]:

@@ -1,24 +1,26 @@
-"""Many structures at once: the same numbers as one by one, several times faster for small ones."""
+"""Evaluate many structures at once: the same numbers as one by one, faster for small ones."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from ase import Atoms
+from jaxtyping import Shaped
+from torch import Tensor
 
 from phicalc.derivatives import Prediction
 from phicalc.electrostatics.head import DENSE_ATOMS
-from phicalc.graph import AtomicGraph, collate
-from phicalc.inference.conditions import Environment
+from phicalc.graph import AtomicGraph, Conditions, collate
 from phicalc.inference.evaluate import (
     Evaluation,
-    Workspace,
-    ase_errors,
+    charges_exceed_plan,
     evaluate,
     evaluation_of,
     prepare,
-    underrated,
 )
+from phicalc.inference.failures import ase_errors
+from phicalc.inference.workspace import Workspace
 from phicalc.potential import Potential
 
 #: Atoms in one batch, unless the user says otherwise.
@@ -28,27 +30,27 @@ BATCH_ATOMS = 1000
 def evaluate_batch(
     potential: Potential,
     structures: Sequence[Atoms],
-    environments: Sequence[Environment],
+    conditions: Sequence[Conditions],
     *,
     stress: bool = False,
     max_atoms: int = BATCH_ATOMS,
     make_workspace: Callable[[], Workspace] | None = None,
 ) -> list[Evaluation]:
-    """Compute everything for many structures; the results do not depend on their company.
+    """Return everything for many structures; results do not depend on the others in a batch.
 
     Parameters
     ----------
     potential
-        In evaluation mode, on the device where the work shall be done.
-    structures, environments
-        Structures of any kind, and what surrounds each.
+        In evaluation mode, on the device where the work is done.
+    structures, conditions
+        Structures of any kind, and the external conditions of each.
     stress
         Compute the stress of those that are periodic in three directions.
     max_atoms
         Work is divided into batches of this many atoms, which bounds the memory; larger structures
         go alone.
     make_workspace
-        Makes what the work needs; every structure has one of its own.
+        Makes the workspace of each structure.
 
     Raises
     ------
@@ -63,7 +65,7 @@ def evaluate_batch(
     found: dict[int, Evaluation] = {}
     for members in _groups(structures, stress, max_atoms):
         with_stress = stress and bool(structures[members[0]].pbc.all())
-        group = [(structures[i], environments[i]) for i in members]
+        group = [(structures[i], conditions[i]) for i in members]
         evaluations = _evaluate_group(potential, group, with_stress, make)
         found |= dict(zip(members, evaluations, strict=True))
     return [found[i] for i in range(len(structures))]
@@ -71,27 +73,28 @@ def evaluate_batch(
 
 def _evaluate_group(
     potential: Potential,
-    group: Sequence[tuple[Atoms, Environment]],
+    group: Sequence[tuple[Atoms, Conditions]],
     stress: bool,
     make_workspace: Callable[[], Workspace],
 ) -> Iterator[Evaluation]:
-    """Compute everything for structures that go together."""
+    """Yield everything for structures that go together."""
     workspaces = [make_workspace() for _ in group]
     if len(group) == 1:
         yield evaluate(potential, *group[0], stress=stress, workspace=workspaces[0])
         return
-    graphs = [
-        prepare(potential, *each, workspace)
+    prepared = [
+        prepare(potential, *each, workspace, stress=stress)
         for each, workspace in zip(group, workspaces, strict=True)
     ]
+    graphs = [each.graph for each in prepared]
     with ase_errors():
         prediction = workspaces[0].predictor(collate(graphs), stress=stress)
     parts = _split(prediction, graphs)
-    for each, workspace, part in zip(group, workspaces, parts, strict=True):
-        if underrated(potential, workspace, part):
+    for each, workspace, ready, part in zip(group, workspaces, prepared, parts, strict=True):
+        if charges_exceed_plan(workspace, part):
             yield evaluate(potential, *each, stress=stress, workspace=make_workspace())
         else:
-            yield evaluation_of(part, each[0])
+            yield evaluation_of(part, each[0], ready, workspace)
 
 
 def _groups(structures: Sequence[Atoms], stress: bool, max_atoms: int) -> Iterator[list[int]]:
@@ -112,23 +115,26 @@ def _groups(structures: Sequence[Atoms], stress: bool, max_atoms: int) -> Iterat
         yield group
 
 
+#: Fields of a prediction with one row per structure; the others have one per atom.
+_PER_STRUCTURE = ("energy", "stress")
+
+
 def _split(prediction: Prediction, graphs: Sequence[AtomicGraph]) -> Iterator[Prediction]:
-    """Take the prediction for a batch apart."""
+    """Yield the prediction for each structure of a batch."""
     sizes = [graph.n_atoms for graph in graphs]
-    ones = [1] * len(graphs)
+    columns = {
+        name: _rows(value, [1] * len(sizes) if name in _PER_STRUCTURE else sizes)
+        for name, value in prediction._asdict().items()
+        if name != "terms" and value is not None
+    }
+    for number in range(len(graphs)):
+        terms = {name: term[number] for name, term in prediction.terms.items()}
+        own: dict[str, Any] = {name: column[number] for name, column in columns.items()}
+        yield prediction._replace(**own, terms=terms)
 
-    def parts(tensor: torch.Tensor | None, lengths: list[int]) -> list[torch.Tensor | None]:
-        return [None] * len(graphs) if tensor is None else list(tensor.split(lengths))
 
-    columns = zip(
-        parts(prediction.energy, ones),
-        parts(prediction.atomic_energies, sizes),
-        parts(prediction.forces, sizes),
-        parts(prediction.stress, ones),
-        parts(prediction.charges, sizes),
-        parts(prediction.atomic_dipoles, sizes),
-        strict=True,
-    )
-    for structure, values in enumerate(columns):
-        terms = {name: term[structure] for name, term in prediction.terms.items()}
-        yield Prediction._make([*values, terms, None])
+def _rows(
+    values: Shaped[Tensor, "rows ..."], lengths: list[int]
+) -> Sequence[Shaped[Tensor, "_ ..."]]:
+    """Return the rows of each structure."""
+    return torch.split(values, lengths)

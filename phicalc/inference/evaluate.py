@@ -1,82 +1,80 @@
-"""What ASE wants to know of one structure: atoms → graph → prediction → results, without state."""
+"""Evaluate one structure for ASE: atoms → graph → prediction → results and concerns.
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+Everything that is reused from structure to structure is in the `Workspace`.
+"""
+
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from ase import Atoms
-from ase.calculators.calculator import CalculationFailed, CalculatorSetupError, InputError
-from ase.data import atomic_masses, chemical_symbols
+from ase.calculators.calculator import CalculatorSetupError, InputError
+from ase.data import chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress
+from jaxtyping import Float64, Int64
+from torch import Tensor
 
-from phicalc.compiled import CompiledPredictor
 from phicalc.derivatives import Prediction
-from phicalc.electrostatics import ChargeHistory, CoulombSettings
-from phicalc.graph import AtomicGraph, edge_vectors, from_ase
-from phicalc.inference.conditions import VACUUM, Environment, check_environment
+from phicalc.graph import AtomicGraph, Conditions, edge_vectors, from_ase
+from phicalc.graph.conditions import VACUUM
+from phicalc.inference.concerns import Concern
+from phicalc.inference.domain import structure_concerns
+from phicalc.inference.failures import ase_errors
+from phicalc.inference.plausibility import (
+    Closeness,
+    closest,
+    distance_concerns,
+    fragment_concerns,
+    refuse_implausible,
+    result_concerns,
+)
+from phicalc.inference.workspace import Workspace
 from phicalc.potential import Potential
-from phicalc.skin import NeighborSearch
-from phicalc.structures import COINCIDENCE_DISTANCE, check_structure
+from phicalc.structures import COINCIDENCE_DISTANCE, center_of_mass
 
 
 class Evaluation(NamedTuple):
-    """What a potential says about one structure, as ASE wants it."""
+    """Results for one structure, as ASE wants them."""
 
     results: dict[str, Any]
     """Only names that ASE knows, in ASE's units and shapes."""
     energy_terms: dict[str, float]
     """Terms of the energy in eV."""
+    concerns: tuple[Concern, ...] = ()
+    """Reasons to doubt them."""
 
 
-class Workspace:
-    """What is kept from structure to structure; results depend on it by less than the accuracy.
+class Prepared(NamedTuple):
+    """A structure that has been checked, ready for the potential."""
 
-    Parameters
-    ----------
-    potential
-        In evaluation mode, on the device where the work shall be done.
-    neighbors
-        Neighbour engine.
-    settings
-        Of the electrostatic sums; by default those of the potential.
-    predictor
-        By default one that never compiles.
-    """
-
-    def __init__(
-        self,
-        potential: Potential,
-        *,
-        neighbors: str = "auto",
-        settings: CoulombSettings | None = None,
-        predictor: CompiledPredictor | None = None,
-    ):
-        self.planner = potential.coulomb_planner(settings)
-        self.search = NeighborSearch(potential.cutoff, engine=neighbors)
-        self.history = ChargeHistory()
-        self.predictor = predictor or CompiledPredictor(potential, False)
+    graph: AtomicGraph
+    too_close: Closeness | None
+    """The pair of atoms that is too close by most."""
+    parts: Int64[np.ndarray, " n_atoms"] | None
+    """Connected part of each atom, where net charges of parts are looked at."""
+    concerns: tuple[Concern, ...]
+    """Reasons to doubt any result for it."""
 
 
 def evaluate(
     potential: Potential,
     atoms: Atoms,
-    environment: Environment = VACUUM,
+    conditions: Conditions = VACUUM,
     *,
     stress: bool = False,
     workspace: Workspace | None = None,
 ) -> Evaluation:
-    """Compute everything that `phicalc.PhiCalculator` offers for one structure.
+    """Return everything that `phicalc.PhiCalculator` offers for one structure.
 
     Parameters
     ----------
     potential
-        In evaluation mode, on the device where the work shall be done.
+        In evaluation mode, on the device where the work is done.
     atoms
         The structure; its calculator and ``info`` are ignored.
-    environment
-        Total charge, external field and fragments.
+    conditions
+        Total charge, external field and fragments, from
+        `phicalc.inference.conditions.conditions_of`.
     stress
         Compute the stress too; only for structures periodic in three directions.
     workspace
@@ -87,87 +85,97 @@ def evaluate(
     ase.calculators.calculator.CalculatorSetupError
         If the potential does not know an element.
     ase.calculators.calculator.InputError
-        For positions, cells, charges or fields that make no sense.
+        For positions, cells or numbers that make no sense.
     ase.calculators.calculator.CalculationFailed
-        If the results are not finite, or memory ran out.
+        If the results are not finite or beyond physical limits, or memory ran out.
     """
     workspace = workspace or Workspace(potential)
-
-    def attempt(guess: np.ndarray | None) -> Prediction:
-        graph = prepare(potential, atoms, environment, workspace, guess)
-        return workspace.predictor(graph, stress=stress)
-
+    prepared = prepare(potential, atoms, conditions, workspace, stress=stress)
     with ase_errors():
-        prediction = attempt(None)
-        if prediction.charges is not None and underrated(potential, workspace, prediction):
-            prediction = attempt(_array(prediction.charges))
-    evaluation = evaluation_of(prediction, atoms)
+        prediction = workspace.predictor(prepared.graph, stress=stress)
+        if charges_exceed_plan(workspace, prediction):
+            assert prediction.charges is not None
+            guess = _array(prediction.charges)
+            prepared = prepare(potential, atoms, conditions, workspace, guess, stress=stress)
+            prediction = workspace.predictor(prepared.graph, stress=stress)
+    evaluation = evaluation_of(prediction, atoms, prepared, workspace)
     if "charges" in evaluation.results:
         workspace.history.add(atoms, evaluation.results["charges"])
     return evaluation
 
 
-def underrated(potential: Potential, workspace: Workspace, prediction: Prediction) -> bool:
+def charges_exceed_plan(workspace: Workspace, prediction: Prediction) -> bool:
     """Whether charges came out so large that the electrostatic sums were too rough for them."""
-    if prediction.charges is None or not potential.head.has_coulomb:
+    if prediction.charges is None or not workspace.potential.head.has_coulomb:
         return False
     return workspace.planner.underrated(prediction.charges)
 
 
-def evaluation_of(prediction: Prediction, atoms: Atoms) -> Evaluation:
-    """Translate a prediction for one structure.
+def evaluation_of(
+    prediction: Prediction, atoms: Atoms, prepared: Prepared, workspace: Workspace
+) -> Evaluation:
+    """Return the results of a prediction for one structure.
 
     Raises
     ------
     ase.calculators.calculator.CalculationFailed
-        If it is not finite.
+        If they are not finite or beyond physical limits.
     """
     results = _results(prediction, atoms)
-    bad = sorted(name for name, value in results.items() if not np.all(np.isfinite(value)))
-    if bad:
-        raise CalculationFailed(
-            f"{', '.join(bad)} of {atoms.get_chemical_formula()} not finite. Look for atoms much "
-            "too close together; if the structure is sound, the model does not cover it"
-        )
     terms = {name: float(term.sum()) for name, term in prediction.terms.items()}
-    return Evaluation(results, terms)
+    refuse_implausible(results, terms["reference"], atoms, prepared.too_close)
+    concerns = list(prepared.concerns)
+    if workspace.domain is not None:  # a potential in memory may be untrained
+        concerns += result_concerns(results, atoms)
+    if prepared.parts is not None:
+        charges = results["charges"]
+        concerns += fragment_concerns(prepared.parts, charges, atoms, workspace.potential.head)
+    return Evaluation(results, terms, tuple(concerns))
 
 
 def prepare(
     potential: Potential,
     atoms: Atoms,
-    environment: Environment = VACUUM,
+    conditions: Conditions = VACUUM,
     workspace: Workspace | None = None,
-    charge_guess: np.ndarray | None = None,
-) -> AtomicGraph:
-    """Check a structure and make the graph that the potential takes.
+    charge_guess: Float64[np.ndarray, " n_atoms"] | None = None,
+    *,
+    stress: bool = False,
+) -> Prepared:
+    """Check a structure and return the graph that the potential takes.
 
-    Iterations start from `charge_guess` (e), or what the structures before let expect. The other
-    parameters, and errors, are those of `evaluate`.
+    Iterations start from `charge_guess` (e), or from the charges that the structures before let
+    expect. The other parameters, and errors, are those of `evaluate`.
     """
     workspace = workspace or Workspace(potential)
     with ase_errors():
-        check_structure(atoms)
-        _check_atoms(potential, atoms, environment.total_charge)
-        check_environment(environment, potential, atoms)
-        graph = from_ase(
-            atoms,
-            potential.cutoff,
-            total_charge=environment.total_charge,
-            search=workspace.search,
-        )
-        _check_distances(graph)
-        graph = environment.apply(graph)
+        graph = from_ase(atoms, potential.cutoff, conditions=conditions, search=workspace.search)
+        _check_atoms(potential, atoms, conditions.total_charge)
+        too_close = closest(graph, workspace.limits)
+        if too_close is not None:
+            _refuse_coincidence(graph)
+        parts = workspace.parts(graph) if _may_part(workspace, conditions) else None
         if charge_guess is None:
             charge_guess = workspace.history.guess(atoms)
         if charge_guess is not None:
             graph = graph._replace(charge_guess=torch.from_numpy(charge_guess))
-        graph = graph.to(potential.device)
-        return potential.prepare(graph, workspace.planner)
+        graph = potential.prepare(graph.to(potential.device), workspace.planner)
+    concerns = [
+        *structure_concerns(atoms, conditions, workspace.domain, potential, stress),
+        *distance_concerns(too_close, atoms),
+    ]
+    return Prepared(graph, too_close, parts, tuple(concerns))
+
+
+def _may_part(workspace: Workspace, conditions: Conditions) -> bool:
+    """Whether fragments may carry fractions of a charge, and somebody would want to know."""
+    head = workspace.potential.head
+    shared = head.charges_flow or head.shifts_charges
+    return shared and conditions.fragments is None and workspace.domain is not None
 
 
 def _results(prediction: Prediction, atoms: Atoms) -> dict[str, Any]:
-    """ASE's results of a prediction for one structure."""
+    """Return ASE's results of a prediction for one structure."""
     energy = float(prediction.energy.sum())
     results: dict[str, Any] = {
         "energy": energy,
@@ -181,22 +189,15 @@ def _results(prediction: Prediction, atoms: Atoms) -> dict[str, Any]:
         charges = _array(prediction.charges)
         results["charges"] = charges
         if not atoms.pbc.any():
-            results["dipole"] = charges @ (atoms.positions - _center_of_mass(atoms))
+            results["dipole"] = charges @ (atoms.positions - center_of_mass(atoms))
             if prediction.atomic_dipoles is not None:
                 results["dipole"] += _array(prediction.atomic_dipoles).sum(0)
     return results
 
 
-def _array(tensor: torch.Tensor) -> np.ndarray:
-    """Float64 array of a tensor on any device."""
+def _array(tensor: Float64[Tensor, "..."]) -> Float64[np.ndarray, "..."]:
+    """Return the float64 array of a tensor on any device."""
     return tensor.detach().cpu().to(torch.float64).numpy()
-
-
-def _center_of_mass(atoms: Atoms) -> np.ndarray:
-    """Centre of mass with standard masses: ASE does not tell a calculator of changed masses."""
-    if len(atoms) == 0:
-        return np.zeros(3)
-    return np.average(atoms.positions, axis=0, weights=atomic_masses[atoms.numbers])
 
 
 def _check_atoms(potential: Potential, atoms: Atoms, total_charge: float) -> None:
@@ -205,17 +206,15 @@ def _check_atoms(potential: Potential, atoms: Atoms, total_charge: float) -> Non
         raise InputError(f"total charge {total_charge:g} e on no atoms: set it to 0")
     unknown = sorted(set(atoms.numbers.tolist()) - set(potential.elements))
     if unknown:
+        known = ", ".join(chemical_symbols[z] for z in potential.elements)
         raise CalculatorSetupError(
             f"unknown elements {', '.join(chemical_symbols[z] for z in unknown)} in "
-            f"{atoms.get_chemical_formula()}: this model knows "
-            f"{', '.join(chemical_symbols[z] for z in potential.elements)}"
+            f"{atoms.get_chemical_formula()}: this model knows {known}"
         )
 
 
-def _check_distances(graph: AtomicGraph) -> None:
+def _refuse_coincidence(graph: AtomicGraph) -> None:
     """Refuse atoms that sit on top of each other, periodic images included."""
-    if graph.n_edges == 0:
-        return
     distance, edge = edge_vectors(graph).norm(dim=1).min(dim=0)
     if distance < COINCIDENCE_DISTANCE:
         first, second = sorted(graph.edge_index[:, edge].tolist())
@@ -225,26 +224,3 @@ def _check_distances(graph: AtomicGraph) -> None:
             f"atoms {first} ({symbols[first]}) and {second} ({symbols[second]}){image} are "
             f"{float(distance):.3g} Å apart: remove duplicates, or check the positions and the cell"
         )
-
-
-@contextmanager
-def ase_errors() -> Iterator[None]:
-    """Turn the errors of the layers below into those that ASE's users expect."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise CalculationFailed(_out_of_memory(error)) from error
-    except (np.linalg.LinAlgError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
-        raise CalculationFailed(f"charge equilibration failed: {error}") from error
-    except RuntimeError as error:
-        if "allocate memory" not in str(error):  # torch has no kind of its own for it on the CPU
-            raise
-        raise CalculationFailed(_out_of_memory(error)) from error
-    except ValueError as error:
-        raise InputError(str(error)) from error
-
-
-def _out_of_memory(error: Exception) -> str:
-    """Say what helps."""
-    advice = "use a smaller structure, dtype='float32' or device='cpu'"
-    return f"out of memory: {advice} ({error})" if str(error) else f"out of memory: {advice}"

@@ -6,9 +6,9 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.data import atomic_masses
 
 from phicalc.labelling.calculators import CalculatorSpec
+from phicalc.structures import center_of_mass
 
 #: What is taken over from a calculator, and the unit of it.
 #: (the stress first: a calculator that was asked for it computes all the rest at the same time)
@@ -49,8 +49,7 @@ def label_structure(atoms: Atoms, spec: CalculatorSpec, max_force: float) -> dic
     if largest > max_force:
         raise ArithmeticError(f"a force of {largest:.1f} eV/Å, more than {max_force:g}")
     if "dipole" in found and spec.dipole_origin == "coordinates":
-        masses = atomic_masses[atoms.numbers]
-        found["dipole"] -= atoms.info["charge"] * (masses @ atoms.positions / masses.sum())
+        found["dipole"] -= atoms.info["charge"] * center_of_mass(atoms)
     return {name: value.tolist() for name, value in found.items()}
 
 

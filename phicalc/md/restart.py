@@ -28,7 +28,7 @@ from ase.io.jsonio import encode
 from phicalc._version import __version__
 from phicalc.calculators.committee import CommitteeCalculator
 from phicalc.calculators.phicalculator import PhiCalculator
-from phicalc.inference.conditions import environment_of
+from phicalc.inference.conditions import conditions_of
 from phicalc.md.config import MDConfig
 from phicalc.md.constraints import describe_constraints, restore_constraints
 from phicalc.md.ensembles.kind import Integrator
@@ -251,7 +251,8 @@ def describe_calculator(atoms: Atoms) -> dict[str, Any]:
         member.card.sha256 if member.card else model
         for member, model in zip(members, models, strict=True)
     ]
-    shared = members[0].parameters
+    # Warnings or errors, the numbers are the same.
+    shared = {name: value for name, value in members[0].parameters.items() if name != "strict"}
     if isinstance(calculator, CommitteeCalculator):
         return {"name": "phicalc-committee", **shared, "model": models, "sha256": digests}
     return {"name": "phicalc", **shared, "sha256": digests[0]}
@@ -291,4 +292,10 @@ def _describe_structure(atoms: Atoms) -> dict[str, Any]:
 def _environment(atoms: Atoms) -> str | None:
     """Describe total charge, field and fragments, for a calculator that knows of them."""
     members = _members(atoms.calc)
-    return repr(environment_of(atoms, members[0].parameters)) if members else None
+    if not members:
+        return None
+    conditions = repr(conditions_of(atoms, members[0].parameters))
+    # The names of earlier versions: their runs can be continued.
+    return conditions.replace("FragmentConditions(", "ChargeGroups(").replace(
+        "Conditions(", "Environment("
+    )

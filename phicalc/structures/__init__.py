@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from phicalc._exports import lazy_exports
 from phicalc.structures.checks import check_structure
+from phicalc.structures.dipole import center_of_mass
 from phicalc.structures.occupancy import DisorderError, refuse_disorder
 from phicalc.structures.pymatgen import Structure, like, to_atoms, to_pymatgen
 from phicalc.structures.results import (
@@ -11,6 +12,7 @@ from phicalc.structures.results import (
     DEVIATIONS,
     RESULTS,
     evaluate_structures,
+    largest_force,
     same_structure,
     snapshot,
 )
@@ -37,11 +39,13 @@ __all__ = [
     "SMALLEST_OXYGEN_DISTANCE",
     "Molecules",
     "Structure",
+    "center_of_mass",
     "check_structure",
     "evaluate_structures",
     "find_molecules",
     "formula_of",
     "holds_results",
+    "largest_force",
     "like",
     "read_structures",
     "refuse_disorder",

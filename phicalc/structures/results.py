@@ -33,6 +33,11 @@ def same_structure(first: Atoms | None, second: Atoms) -> bool:
     )
 
 
+def largest_force(atoms: Atoms) -> float:
+    """Return the largest force on an atom in eV/Å; constraints are respected."""
+    return float(np.linalg.norm(atoms.get_forces(), axis=1).max(initial=0.0))
+
+
 def snapshot(atoms: Atoms, **info: Any) -> Atoms:
     """Copy atoms together with the results that have been computed for them.
 
@@ -96,4 +101,5 @@ def _evaluate_batch(frames: Sequence[Atoms], calculator: Any, stress: bool) -> l
     for atoms, results in zip(copies, calculator.batch(frames, stress=stress), strict=True):
         kept = {name: value for name, value in results.items() if name in RESULTS}
         atoms.calc = SinglePointCalculator(atoms, **kept)
+        _add_spread(atoms, {name: results[name] for name in DEVIATIONS if name in results})
     return copies

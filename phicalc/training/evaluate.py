@@ -22,7 +22,7 @@ from phicalc.data.frames import (
 )
 from phicalc.derivatives import Prediction, predict
 from phicalc.potential import Potential
-from phicalc.response import born_effective_charges
+from phicalc.response import born_effective_charges, has_born_charges
 from phicalc.state import write_atomically
 from phicalc.training.dataset import (
     Sample,
@@ -119,15 +119,17 @@ def born_charge_errors(
     frames: Sequence[LabelledAtoms],
     keys: KeysConfig,
 ) -> dict[str, float]:
-    """MAE and RMSE over all components of the Born charges in e; nothing without labels."""
-    sums = ErrorSums()
-    if potential.head.has_charges and potential.head.charges_differentiable:
-        device = potential.device
-        for sample, frame in zip(samples, frames, strict=True):
-            expected = born_charges_of(frame, keys).to(device)
-            if len(expected) and bool(expected.isfinite().all()):
-                found = born_effective_charges(potential, sample.graph.to(device))
-                sums.add({"born_charges": (found - expected).flatten(1)})
+    """MAE and RMSE over all components of the Born charges in e.
+
+    Empty without labels, and without structures for which the potential defines Born charges.
+    """
+    sums, device = ErrorSums(), potential.device
+    for sample, frame in zip(samples, frames, strict=True):
+        expected = born_charges_of(frame, keys).to(device)
+        labelled = len(expected) and bool(expected.isfinite().all())
+        if labelled and has_born_charges(potential, sample.graph):
+            found = born_effective_charges(potential, sample.graph.to(device))
+            sums.add({"born_charges": (found - expected).flatten(1)})
     return sums.metrics()
 
 

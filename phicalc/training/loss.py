@@ -10,14 +10,13 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
-from ase.data import atomic_masses
 from jaxtyping import Float64
 from torch import Tensor
 
 from phicalc.data.frames import Labels
 from phicalc.data.labels import LABELS
 from phicalc.derivatives import Prediction
-from phicalc.graph import AtomicGraph, sum_per_structure
+from phicalc.graph import AtomicGraph, mass_centers, sum_per_structure
 from phicalc.training.dataset import Sample, atoms_per_structure
 from phicalc.training.objective import LossConfig, TermConfig
 
@@ -64,7 +63,7 @@ def errors(
         found["charges"] = _difference(prediction.charges, labels.charges)[:, None]
         moments = dipoles(prediction.charges, graph)
         if prediction.atomic_dipoles is not None:
-            moments = moments + _vector_sum(prediction.atomic_dipoles, graph)
+            moments = moments + sum_per_structure(prediction.atomic_dipoles, graph)
         periodic = graph.pbc.any(dim=1, keepdim=True)  # what their dipole is, nobody can say
         found["dipole"] = _difference(moments, labels.dipole.masked_fill(periodic, float("nan")))
     if prediction.residual is not None:
@@ -89,18 +88,9 @@ def dipoles(
     charges: Float64[Tensor, " n_atoms"], graph: AtomicGraph
 ) -> Float64[Tensor, "n_structures 3"]:
     """Dipoles ``Σ q (r − r_com)`` in e·Å about the centre of mass; NaN for periodic structures."""
-    masses = torch.as_tensor(atomic_masses, dtype=torch.float64, device=charges.device)
-    mass = masses[graph.atomic_numbers]
-    centre = _vector_sum(mass[:, None] * graph.positions, graph)
-    centre = centre / sum_per_structure(mass, graph)[:, None]
-    moments = _vector_sum(charges[:, None] * (graph.positions - centre[graph.batch]), graph)
+    centered = graph.positions - mass_centers(graph)[graph.batch]
+    moments = sum_per_structure(charges[:, None] * centered, graph)
     return torch.where(graph.pbc.any(dim=1, keepdim=True), float("nan"), moments)
-
-
-def _vector_sum(
-    vectors: Float64[Tensor, "n_atoms 3"], graph: AtomicGraph
-) -> Float64[Tensor, "n_structures 3"]:
-    return vectors.new_zeros(graph.n_structures, 3).index_add(0, graph.batch, vectors)
 
 
 def loss_value(

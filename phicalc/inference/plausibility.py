@@ -1,0 +1,241 @@
+"""Atoms that are too close, fragments with fractions of a charge, results that cannot be."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.data import covalent_radii
+from jaxtyping import Float64, Int64
+from torch import Tensor
+
+from phicalc.electrostatics.head import Head
+from phicalc.graph import AtomicGraph, edge_vectors
+from phicalc.inference.concerns import Concern, ImplausibleResultError
+
+#: Atoms closer than this part of the sum of their covalent radii are in no training data: the
+#: closest pairs in nature, H₂ and the hydrogen bond's O–H, are at 1.2 and 1.0 times that sum.
+PLAUSIBLE_DISTANCE = 0.6
+#: Charges beyond this (e), or beyond the charge of the nucleus, are not those of ions in matter.
+PLAUSIBLE_CHARGE = 4.0
+#: Largest force (eV/Å) without a warning: ten times the force that breaks a bond.
+PLAUSIBLE_FORCE = 100.0
+
+# Results beyond these limits are refused. No bond, ion or compressed cell comes close; only nuclei
+# at about 0.2 Å, where electrons screen nothing any more, repel each other that much.
+#: Largest force on an atom in eV/Å.
+LARGEST_FORCE = 1e4
+#: Largest charge of an atom in e.
+LARGEST_CHARGE = 10.0
+#: Largest energy per atom in eV, relative to the energies of the elements.
+LARGEST_ENERGY = 1e4
+#: Largest component of the stress in eV/Å³ (16 TPa).
+LARGEST_STRESS = 1e2
+
+#: Net charges of fragments may differ from integers by this much (e) before a warning.
+_FRACTION = 0.02
+
+
+def _plausible() -> Float64[Tensor, "119 119"]:
+    """Return the smallest plausible distance in Å of each pair of elements."""
+    radii = torch.from_numpy(np.asarray(covalent_radii[:119], dtype=np.float64))
+    return PLAUSIBLE_DISTANCE * (radii[:, None] + radii)
+
+
+#: Smallest plausible distance in Å of each pair of elements, whatever the model.
+PLAUSIBLE = _plausible()
+
+
+class Closeness(NamedTuple):
+    """The pair of atoms that is closest, measured by what is plausible for its elements."""
+
+    distance: float
+    """In Å."""
+    limit: float
+    """Distance in Å below which a pair of these elements is too close."""
+    first: int
+    second: int
+    image: bool
+    """Whether the second atom is a periodic image."""
+
+    def text(self, atoms: Atoms) -> str:
+        """Say how far which atoms are apart."""
+        (i, one), (j, other) = ((i, atoms.symbols[i]) for i in (self.first, self.second))
+        image = " (a periodic image)" if self.image else ""
+        return f"atoms {i} ({one}) and {j} ({other}){image} are {self.distance:.3g} Å apart"
+
+
+def closest(graph: AtomicGraph, limits: Float64[Tensor, "119 119"]) -> Closeness | None:
+    """Return the pair that is too close by most; None if none is.
+
+    Parameters
+    ----------
+    graph
+        One structure.
+    limits
+        Smallest distance in Å of each pair of elements.
+    """
+    lengths = edge_vectors(graph).norm(dim=1)
+    elements = torch.unique(graph.atomic_numbers)
+    if not len(lengths) or lengths.min() >= limits[elements[:, None], elements].max():
+        return None
+    pairs = graph.atomic_numbers[graph.edge_index]
+    allowed = limits[pairs[0], pairs[1]]
+    edge = int((lengths / allowed).argmin())
+    if lengths[edge] >= allowed[edge]:
+        return None
+    first, second = sorted(graph.edge_index[:, edge].tolist())
+    image = bool(graph.edge_shifts[edge].any())
+    return Closeness(float(lengths[edge]), float(allowed[edge]), first, second, image)
+
+
+def distance_concerns(pair: Closeness | None, atoms: Atoms) -> Iterator[Concern]:
+    """Yield the pair of atoms that is too close."""
+    if pair is not None:
+        yield Concern(
+            "distance",
+            f"{pair.text(atoms)}, closer than {pair.limit:.3g} Å, where the model has no data; "
+            "check for overlapping molecules, wrong cells and duplicates",
+        )
+
+
+def result_concerns(results: Mapping[str, Any], atoms: Atoms) -> Iterator[Concern]:
+    """Yield reasons to doubt results: forces (eV/Å) and charges (e) of sizes that do not occur."""
+    forces = np.linalg.norm(results["forces"], axis=1)
+    if forces.max(initial=0.0) > PLAUSIBLE_FORCE:
+        atom = int(forces.argmax())
+        yield Concern(
+            "force",
+            f"the force on atom {atom} ({atoms.symbols[atom]}) is {forces[atom]:.3g} eV/Å; relax "
+            "the structure first, or check it for wrong distances",
+        )
+    charges = results.get("charges")
+    if charges is not None and len(charges):
+        excess = np.abs(charges) - np.minimum(atoms.numbers, PLAUSIBLE_CHARGE)
+        atom = int(excess.argmax())
+        if excess[atom] > 0:
+            yield Concern(
+                "atomic charge",
+                f"the charge of atom {atom} ({atoms.symbols[atom]}) is {charges[atom]:+.2f} e, "
+                "which no ion in matter has; the structure is unlike the training data",
+            )
+
+
+def refuse_implausible(
+    results: Mapping[str, Any], reference: float, atoms: Atoms, pair: Closeness | None
+) -> None:
+    """Raise for results that are not finite or beyond every physical limit.
+
+    Parameters
+    ----------
+    results
+        In ASE's names and units.
+    reference
+        Energy of the elements in eV.
+    atoms
+        The structure.
+    pair
+        The atoms that are too close, if any are.
+
+    Raises
+    ------
+    ImplausibleResultError
+        Naming the result, and what to check.
+    """
+    hint = "Check the positions, the cell and the unit of length (Å)"
+    if pair is not None:
+        hint = f"{pair.text(atoms)}: remove duplicates, or check the positions and the cell"
+    formula = atoms.get_chemical_formula() if len(atoms) else "no atoms"
+    bad = sorted(name for name, value in results.items() if not np.all(np.isfinite(value)))
+    if bad:
+        raise ImplausibleResultError(
+            f"{', '.join(bad)} of {formula} not finite. {hint}; if the structure is sound, the "
+            "model does not cover it"
+        )
+    for what, size, limit, unit in _sizes(results, reference, atoms):
+        if size > limit:
+            raise ImplausibleResultError(
+                f"{what} of {formula} is {size:.3g} {unit}, beyond {limit:g} {unit}, which no "
+                f"structure has: no result is given. {hint}; if the structure is sound, the model "
+                "does not cover it"
+            )
+
+
+def _sizes(
+    results: Mapping[str, Any], reference: float, atoms: Atoms
+) -> Iterator[tuple[str, float, float, str]]:
+    """Yield name, size, limit and unit of each result that has a limit."""
+    if not len(atoms):
+        return
+    energy = abs(results["energy"] - reference) / len(atoms)
+    yield "the energy per atom, relative to its elements,", energy, LARGEST_ENERGY, "eV"
+    forces = np.linalg.norm(results["forces"], axis=1)
+    atom = int(forces.argmax())
+    name = f"the force on atom {atom} ({atoms.symbols[atom]})"
+    yield name, float(forces[atom]), LARGEST_FORCE, "eV/Å"
+    if "charges" in results:
+        atom = int(np.abs(results["charges"]).argmax())
+        name = f"the charge of atom {atom} ({atoms.symbols[atom]})"
+        yield name, float(abs(results["charges"][atom])), LARGEST_CHARGE, "e"
+    if "stress" in results:
+        stress = float(np.abs(results["stress"]).max())
+        yield "the stress", stress, LARGEST_STRESS, "eV/Å³"
+
+
+def connected_parts(graph: AtomicGraph) -> Int64[Tensor, " n_atoms"]:
+    """Return the smallest number of an atom to which each atom is connected by edges."""
+    label = torch.arange(graph.n_atoms, device=graph.positions.device)
+    first, second = graph.edge_index
+    while True:
+        nearby = label.scatter_reduce(0, first, label[second], "amin")
+        shorter = nearby[nearby]  # follow the chain: long molecules need few rounds
+        if torch.equal(shorter, label):
+            return label
+        label = shorter
+
+
+def fragment_concerns(
+    parts: Int64[np.ndarray, " n_atoms"],
+    charges: Float64[np.ndarray, " n_atoms"],
+    atoms: Atoms,
+    head: Head,
+) -> Iterator[Concern]:
+    """Yield a fragment without connection to the rest that carries a fraction of a charge.
+
+    Parameters
+    ----------
+    parts
+        From `connected_parts`.
+    charges
+        In e.
+    atoms
+        The structure.
+    head
+        That of the model.
+    """
+    names, member = np.unique(parts, return_inverse=True)
+    if len(names) < 2:
+        return
+    net = np.bincount(member, charges)
+    excess = np.abs(net - np.round(net))
+    worst = int(excess.argmax())
+    if excess[worst] > _FRACTION:
+        chosen = np.flatnonzero(member == worst)
+        reason = (
+            "charge equilibration lets charge flow over any distance"
+            if head.charges_flow
+            else "charges are shifted together until they sum to the total charge"
+        )
+        yield Concern(
+            "fragment charge",
+            f"{atoms[chosen].get_chemical_formula()} (atoms {_range(chosen)}) is beyond the cutoff "
+            f"of the rest and has a net charge of {net[worst]:+.3f} e: {reason}. Energies of far "
+            "fragments do not add up; set the charges of fragments (see PhiCalculator)",
+        )
+
+
+def _range(numbers: Int64[np.ndarray, " n"]) -> str:
+    """Write numbers of atoms shortly."""
+    listed = ", ".join(map(str, numbers[:6].tolist()))
+    return f"{listed}, …" if len(numbers) > 6 else listed

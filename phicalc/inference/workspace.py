@@ -1,0 +1,60 @@
+"""What a calculator keeps from structure to structure."""
+
+import numpy as np
+from jaxtyping import Int64
+
+from phicalc.compiled import CompiledPredictor
+from phicalc.electrostatics import ChargeHistory, CoulombSettings
+from phicalc.graph import AtomicGraph
+from phicalc.inference.domain import Domain
+from phicalc.inference.plausibility import PLAUSIBLE, connected_parts
+from phicalc.potential import Potential
+from phicalc.skin import NeighborSearch
+
+
+class Workspace:
+    """Neighbors, plans and charges of the last structures, from which the next ones start.
+
+    Results depend on them by less than the accuracy asked for.
+
+    Parameters
+    ----------
+    potential
+        In evaluation mode, on the device where the work is done.
+    neighbors
+        Neighbor engine.
+    settings
+        Of the electrostatic sums; by default those of the potential.
+    predictor
+        By default one that never compiles.
+    domain
+        What the training data covered; None if nobody knows.
+    """
+
+    def __init__(
+        self,
+        potential: Potential,
+        *,
+        neighbors: str = "auto",
+        settings: CoulombSettings | None = None,
+        predictor: CompiledPredictor | None = None,
+        domain: Domain | None = None,
+    ):
+        self.planner = potential.coulomb_planner(settings)
+        self.search = NeighborSearch(potential.cutoff, engine=neighbors)
+        self.history = ChargeHistory()
+        self.predictor = predictor or CompiledPredictor(potential, False)
+        self.potential = potential
+        self.domain = domain
+        self.limits = PLAUSIBLE if domain is None else domain.limits()
+        self._parts: tuple[int, Int64[np.ndarray, " n_atoms"]] | None = None
+
+    def parts(self, graph: AtomicGraph) -> Int64[np.ndarray, " n_atoms"]:
+        """Return `connected_parts` of the structure that `search` found last.
+
+        They are found again whenever neighbors are searched anew, every few dozen steps of a
+        dynamics, because that is when fragments may have parted.
+        """
+        if self._parts is None or self._parts[0] != self.search.searches:
+            self._parts = self.search.searches, connected_parts(graph).cpu().numpy()
+        return self._parts[1]
