@@ -52,8 +52,8 @@ def find_class(
     if not allow_import:
         raise ValueError(
             f"the {kind} {name!r} is code outside phicalc, and importing it runs that code. If you "
-            f"trust the module {module!r}, allow it with allow_import=True (Python) or "
-            "--allow-import (command line)"
+            f"trust the module {module!r}, allow it: load_model(…, allow_import=True) returns the "
+            "potential, which PhiCalculator takes in place of a model's name"
         )
     return _class_in(module, attribute, kind)
 

@@ -48,7 +48,7 @@ def key(potential: Potential, what: object) -> str:
         "device": _device_name(potential.device),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
-        "source": source_digest(),
+        "source": _own_digest(),
         "foreign": _foreign_digest(potential),
     }
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
@@ -70,6 +70,12 @@ def _processor() -> str:
     flags = found.get("flags", found.get("Features", "")).split()
     known = sorted(flag for flag in flags if _INSTRUCTIONS.match(flag))
     return " ".join([platform.machine(), found.get("model name", ""), *known])
+
+
+@cache
+def _own_digest() -> str:
+    """Digest of the code of this process: files that change while it runs do not count."""
+    return source_digest()
 
 
 def source_digest(package: Path = _PACKAGE) -> str:

@@ -1,15 +1,17 @@
 """Potentials before the first step of training: random or inherited weights, fitted constants."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from phicalc.backbone import Standardized, backbones_of
-from phicalc.checkpoint import load_model
+from phicalc.checkpoint import load_model, read_card
 from phicalc.nn import EquivariantLinear, block
+from phicalc.plugins import is_foreign
 from phicalc.potential import Potential, PotentialConfig, build_potential
 from phicalc.schema import flatten
 from phicalc.training.config import FITTED
@@ -109,7 +111,8 @@ def inherited_potential(
     ValueError
         If the configuration describes another network, or `given_references` lacks an element.
     """
-    potential, card = load_model(init, device=device, dtype=dtype)
+    allowed = _foreign_names(read_card(init).potential) <= _foreign_names(config.to_dict())
+    potential, card = load_model(init, device=device, dtype=dtype, allow_import=allowed)
     wanted, found = flatten(config.to_dict()), flatten(potential.config.to_dict())
     different = [
         f"model.{key} is {wanted.get(key)!r}, the parent's {found.get(key)!r}"
@@ -132,6 +135,12 @@ def inherited_potential(
         potential.config = replace(potential.config, reference_energies=references)
         notes += [f"added to those of the parent: {note}" for note in more]
     return potential.train(), notes
+
+
+def _foreign_names(potential: Mapping[str, Any]) -> set[str]:
+    """Import paths in the settings of a potential; the user wants those in a configuration."""
+    names = (section.get("name") for section in potential.values() if isinstance(section, Mapping))
+    return {name for name in names if isinstance(name, str) and is_foreign(name)}
 
 
 @torch.no_grad()
