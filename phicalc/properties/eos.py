@@ -1,25 +1,33 @@
 """Energy against volume: equilibrium volume and bulk modulus of a crystal."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from ase import units
+from ase import Atoms
 from ase.calculators.calculator import Calculator
 from ase.eos import EquationOfState
+from jaxtyping import Float64
+from numpy import ndarray
 
 from phicalc.pictures import BLUE, RED, new_figure
 from phicalc.properties.start import need_crystal, prepare, relax_positions
-from phicalc.structures import Structure, formula_of
+from phicalc.structures import Structure, formula_of, to_atoms
+from phicalc.units import GPA_PER_EV_PER_CUBIC_ANGSTROM
+
+#: Factor by which the equilibrium volume may differ from the volume given.
+LARGEST_CHANGE = 2.0
 
 
 class EquationOfStateResult(NamedTuple):
     """Fit of the equation of state of Birch and Murnaghan."""
 
-    volumes: np.ndarray
-    """Å³ of the cell, (n_points,)."""
-    energies: np.ndarray
-    """eV, (n_points,)."""
+    volumes: Float64[ndarray, " n_points"]
+    """Å³ of the cell."""
+    energies: Float64[ndarray, " n_points"]
+    """eV."""
     volume: float
     """Equilibrium volume in Å³."""
     energy: float
@@ -44,7 +52,8 @@ def equation_of_state(
 ) -> EquationOfStateResult:
     """Compute energies over a range of volumes and fit the equation of state.
 
-    Cell and positions are scaled alike in all directions.
+    Cell and positions are scaled alike in all directions. The cell need not be relaxed: the range
+    of volumes moves downhill until it holds the minimum, and is then centered there.
 
     Parameters
     ----------
@@ -53,7 +62,7 @@ def equation_of_state(
     calculator
         Any ASE calculator; that of the atoms by default.
     strain
-        Largest relative change of the volume, up and down.
+        Largest relative change of the volume, up and down from the middle of the range.
     n_points
         Number of volumes.
     relax
@@ -66,7 +75,10 @@ def equation_of_state(
     Raises
     ------
     ValueError
-        If the structure is no crystal, or the range of volumes does not hold the minimum.
+        If the structure is no crystal, a number makes no sense, or no minimum is found between half
+        and twice the volume given.
+    RuntimeError
+        With `relax`, if positions do not settle.
 
     References
     ----------
@@ -78,35 +90,71 @@ def equation_of_state(
         raise ValueError(
             f"strain must lie between 0 and 0.9 and n_points be 5 or more, got {strain}, {n_points}"
         )
-    volumes = atoms.get_volume() * np.linspace(1 - strain, 1 + strain, n_points)
-    cell, energies = atoms.cell.copy(), []
-    for volume in volumes:
-        atoms.set_cell(cell * (volume / abs(cell.volume)) ** (1 / 3), scale_atoms=True)
-        if relax:
-            relax_positions(atoms, fmax, "an equation of state")
-        energies.append(float(atoms.get_potential_energy()))
-    lowest = int(np.argmin(energies))
-    if lowest in (0, n_points - 1):
-        raise ValueError(
-            f"the energy is lowest at {'the smallest' if lowest == 0 else 'the largest'} volume, "
-            f"{volumes[lowest]:.2f} Å³ of {volumes[0]:.2f} … {volumes[-1]:.2f} Å³: relax the cell "
-            "first (phicalc relax --cell), or widen the strain"
-        )
+    scan = partial(_energies, atoms, strain=strain, n_points=n_points, fmax=fmax if relax else None)
+    volumes, energies, moved = _around_the_minimum(atoms.get_volume(), scan)
     fit = EquationOfState(volumes, energies, eos="birchmurnaghan")
-    volume, energy, modulus = fit.fit(warn=False)
-    deviations = fit.func(volumes, *fit.eos_parameters) - np.array(energies)
-    result = EquationOfStateResult(
-        volumes=volumes,
-        energies=np.array(energies),
-        volume=float(volume),
-        energy=float(energy),
-        bulk_modulus=float(modulus / units.GPa),
-        scale=float((volume / abs(cell.volume)) ** (1 / 3)),
-        residual=float(np.sqrt(np.mean(deviations**2)) / len(atoms) * 1000),
-    )
+    if moved:  # the range found may hold the minimum near its end
+        volumes, energies = scan(float(fit.fit(warn=False)[0]))
+        fit = EquationOfState(volumes, energies, eos="birchmurnaghan")
+    result = _result(fit, to_atoms(structure).get_volume(), len(atoms))
     if picture is not None:
         _draw(result, fit, formula_of(atoms), len(atoms), Path(picture))
     return result
+
+
+def _energies(
+    atoms: Atoms, center: float, *, strain: float, n_points: int, fmax: float | None
+) -> tuple[Float64[ndarray, " n_points"], Float64[ndarray, " n_points"]]:
+    """Volumes in Å³ around a center, and energies in eV; `fmax` in eV/Å relaxes the positions."""
+    volumes = center * np.linspace(1 - strain, 1 + strain, n_points)
+    cell, positions, energies = atoms.cell.copy(), atoms.get_scaled_positions(wrap=False), []
+    for volume in volumes:
+        atoms.set_cell(cell * (volume / abs(cell.volume)) ** (1 / 3))
+        atoms.set_scaled_positions(positions)
+        if fmax is not None:
+            relax_positions(atoms, fmax, "an equation of state")
+            positions = atoms.get_scaled_positions(wrap=False)
+        energies.append(float(atoms.get_potential_energy()))
+    return volumes, np.array(energies)
+
+
+def _around_the_minimum(
+    start: float,
+    scan: Callable[[float], tuple[Float64[ndarray, " n_points"], Float64[ndarray, " n_points"]]],
+) -> tuple[Float64[ndarray, " n_points"], Float64[ndarray, " n_points"], bool]:
+    """Move the range of volumes (Å³) downhill until it holds the minimum of the energy (eV).
+
+    Returns volumes, energies, and whether the range was moved.
+    """
+    center, moved = start, False
+    while True:
+        volumes, energies = scan(center)
+        lowest = int(np.argmin(energies))
+        if 0 < lowest < len(volumes) - 1:
+            return volumes, energies, moved
+        center, moved = float(volumes[lowest]), True
+        if not 1 / LARGEST_CHANGE < center / start < LARGEST_CHANGE:
+            raise ValueError(
+                f"the energy still falls at {center:.2f} Å³, {center / start:.2f} times the volume "
+                "given: relax the cell first (phicalc relax --cell), and check that the model "
+                "covers this crystal"
+            )
+
+
+def _result(fit: EquationOfState, start: float, n_atoms: int) -> EquationOfStateResult:
+    """Collect the results of a fit; `start` is the volume given, in Å³."""
+    volume, energy, modulus = fit.fit(warn=False)
+    volumes, energies = np.array(fit.v), np.array(fit.e)
+    deviations = fit.func(volumes, *fit.eos_parameters) - energies
+    return EquationOfStateResult(
+        volumes=volumes,
+        energies=energies,
+        volume=float(volume),
+        energy=float(energy),
+        bulk_modulus=float(modulus * GPA_PER_EV_PER_CUBIC_ANGSTROM),
+        scale=float((volume / start) ** (1 / 3)),
+        residual=float(np.sqrt(np.mean(deviations**2)) / n_atoms * 1000),
+    )
 
 
 def _draw(
