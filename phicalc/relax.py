@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import ase.io
 import numpy as np
-from ase import Atoms, units
+from ase import Atoms
 from ase.calculators.calculator import Calculator
 from ase.constraints import FixSymmetry
 from ase.filters import FrechetCellFilter
@@ -18,6 +18,7 @@ from ase.optimize.optimize import Optimizer
 from phicalc.hints import install_hint
 from phicalc.structures import Structure, largest_force, like, snapshot, to_atoms
 from phicalc.structures.portable import Translation, translate, warn_of_changes
+from phicalc.units import EV_PER_CUBIC_ANGSTROM_PER_BAR as BAR
 
 #: A force that ASE's own test of convergence never finds small enough, in eV/Å.
 _NEVER = 1e-30
@@ -107,7 +108,7 @@ def relax(
             f"relaxing the cell needs three periodic directions, got pbc={atoms.pbc.tolist()}"
         )
     with _symmetry_kept(atoms, symmetry):
-        target = FrechetCellFilter(atoms, scalar_pressure=pressure * units.bar) if cell else atoms
+        target = FrechetCellFilter(atoms, scalar_pressure=pressure * BAR) if cell else atoms
         with _quiet_logarithms(), OPTIMIZERS[optimizer](target, logfile=log) as dynamics:
             _save_steps(dynamics, atoms, trajectory)
             converged = False
@@ -174,5 +175,5 @@ def _save_steps(dynamics: Optimizer, atoms: Atoms, trajectory: str | Path | None
 
 def _largest_stress(atoms: Atoms, pressure: float) -> float:
     """Largest component of the stress that is not balanced by the pressure, in bar."""
-    stress = atoms.get_stress() / units.bar
+    stress = atoms.get_stress() / BAR
     return float(np.abs(stress + pressure * np.array([1, 1, 1, 0, 0, 0])).max())

@@ -6,9 +6,8 @@ import numpy as np
 
 from phicalc.analysis.blocks import Estimate, mean_of_blocks
 from phicalc.analysis.trajectory import Trajectory
+from phicalc.units import NANO_SI_PER_SQUARE_ANGSTROM_PER_FS
 
-#: 1 Å²/fs in the unit of diffusion coefficients, 1e-9 m²/s (= Å²/ns · 1e-2).
-NANO_SI_PER_SQUARE_ANGSTROM_PER_FS = 1e4
 #: The slope is taken between these parts of the length of a block.
 FIT_WINDOW = (0.1, 0.5)
 #: Pieces of the run that are taken for independent of one another.

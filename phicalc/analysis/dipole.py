@@ -1,13 +1,12 @@
 """The dipole moment along a trajectory, and the dielectric constant of its fluctuations."""
 
 import numpy as np
-from ase import units
 
 from phicalc.analysis.blocks import Estimate, jackknife
 from phicalc.analysis.diffusion import periodic_projector
 from phicalc.analysis.trajectory import Trajectory
 from phicalc.structures.molecules import BROKEN_STRETCH, longest_stretch
-from phicalc.units import COULOMB_CONSTANT
+from phicalc.units import BOLTZMANN_CONSTANT, COULOMB_CONSTANT
 
 #: e: a molecule with a smaller mean charge is neutral.
 NEUTRAL = 0.05
@@ -109,7 +108,9 @@ def dielectric_constant(trajectory: Trajectory, dipole: np.ndarray, temperature:
     if trajectory.n_frames < 10:
         raise ValueError(f"{trajectory.n_frames} frames are too few for a fluctuation")
     _refuse_conductors(trajectory)
-    factor = 4 * np.pi * COULOMB_CONSTANT / (3 * trajectory.volume * units.kB * temperature)
+    factor = (
+        4 * np.pi * COULOMB_CONSTANT / (3 * trajectory.volume * BOLTZMANN_CONSTANT * temperature)
+    )
 
     def constant(samples: np.ndarray) -> float:
         return float(1 + factor * dipole[samples].var(axis=0).sum())

@@ -3,13 +3,14 @@
 from typing import NamedTuple
 
 import numpy as np
-from ase import units
 
 from phicalc.analysis.blocks import mean_of_blocks
 from phicalc.analysis.trajectory import Trajectory
 from phicalc.units import (
+    BOLTZMANN_CONSTANT,
     COULOMB_CONSTANT,
     KM_PER_MOL_PER_SQUARE_ANGSTROM_PER_CM,
+    SPEED_OF_LIGHT,
     WAVENUMBER_PER_INVERSE_FS,
 )
 
@@ -96,9 +97,10 @@ def infrared_spectrum(trajectory: Trajectory, dipole: np.ndarray, temperature: f
         raise ValueError(f"the absorption needs a temperature above 0 K, got {temperature}")
     rates = np.diff(dipole, axis=0) / trajectory.interval
     power = _power(rates, trajectory, differences=True)
-    speed = units._c * units.m / units.s * units.fs  # Å/fs
     # The spectrum of `_power` is one-sided: twice the Fourier transform of the correlation.
-    cross_section = np.pi * COULOMB_CONSTANT / (3 * speed * units.kB * temperature) * power
+    cross_section = (
+        np.pi * COULOMB_CONSTANT / (3 * SPEED_OF_LIGHT * BOLTZMANN_CONSTANT * temperature) * power
+    )
     if pbc.all():
         absorption = cross_section / trajectory.volume * 1e8  # 1/Å in 1/cm
     else:

@@ -11,8 +11,8 @@ from ase import Atoms
 from phicalc.cli.arguments import add_structure, calculator_of, print_table
 from phicalc.cli.watching import watch
 from phicalc.properties import elastic_constants, equation_of_state, phonons, vibrations
-from phicalc.properties.phonons import WAVENUMBER_PER_THZ
 from phicalc.structures import read_structures, write_text
+from phicalc.units import WAVENUMBER_PER_THZ
 
 
 def _add(verb: argparse.ArgumentParser, name: str, run: object) -> None:
@@ -126,12 +126,17 @@ def _phonons(options: argparse.Namespace) -> None:
             "path": found.path.path,
             "highest": f"{top:.3f} THz ({top * WAVENUMBER_PER_THZ:.1f} cm⁻¹)",
             "lowest": f"{found.lowest:.3f} THz: {'stable' if found.stable else 'UNSTABLE'}",
+            "optical modes": _LO_TO if found.polar else "complete at Γ",
             "sum rule": f"acoustic modes at Γ were off by {found.sum_rule:.3g} THz",
             "picture": str(_picture(options)),
         }
     )
     points = {"path": found.path.path, "points": found.path.kpts}
     _save(options, {**found._asdict(), **points})
+
+
+#: What is missing for polar crystals.
+_LO_TO = "polar crystal: the splitting of LO and TO modes at Γ is not included"
 
 
 def add_vibrations(verb: argparse.ArgumentParser) -> None:

@@ -13,7 +13,12 @@ from phicalc.data.frames import LabelledAtoms, frame_digest
 from phicalc.data.labels import LABELS
 from phicalc.data.pairs import NEAR, Pair, fit_forces, fit_stress, similar_pairs
 from phicalc.graph import edge_vectors, from_ase
-from phicalc.units import GPA_PER_EV_PER_CUBIC_ANGSTROM
+from phicalc.units import (
+    ATOMIC_FORCE,
+    EV_PER_HARTREE,
+    EV_PER_KCAL_PER_MOL,
+    GPA_PER_EV_PER_CUBIC_ANGSTROM,
+)
 
 #: Outliers lie so many robust standard deviations (of normal data) from the median.
 OUTLIER = 10.0
@@ -29,19 +34,16 @@ NET_FORCE = 0.02
 
 _NEIGHBORS = 2.6  # Å; half the sum of the largest covalent radii
 
-_EV_PER_HARTREE, _EV_PER_KCAL_PER_MOL = 27.211386245988, 0.0433641153
-_HARTREE_PER_BOHR = 51.422067476  # eV/Å
-
 _SURE = 0.15  # of the logarithm of a slope
 
 #: What else the slope of energies over the work of forces can be, and what it means.
 _FORCE_SLOPES = {
     -1.0: "forces have the other sign (gradients, not forces)",
-    1 / _EV_PER_HARTREE: "energies are in Hartree, forces in eV/Å",
-    _HARTREE_PER_BOHR: "forces are in Ha/Bohr, energies in eV",
-    _HARTREE_PER_BOHR / _EV_PER_HARTREE: "energies are in Hartree and forces in Ha/Bohr",
-    1 / _EV_PER_KCAL_PER_MOL: "energies are in kcal/mol, forces in eV/Å",
-    _EV_PER_KCAL_PER_MOL: "forces are in kcal/(mol Å), energies in eV",
+    1 / EV_PER_HARTREE: "energies are in Hartree, forces in eV/Å",
+    ATOMIC_FORCE: "forces are in Ha/Bohr, energies in eV",
+    ATOMIC_FORCE / EV_PER_HARTREE: "energies are in Hartree and forces in Ha/Bohr",
+    1 / EV_PER_KCAL_PER_MOL: "energies are in kcal/mol, forces in eV/Å",
+    EV_PER_KCAL_PER_MOL: "forces are in kcal/(mol Å), energies in eV",
 }
 _STRESS_SLOPES = {
     -1.0: "stresses have the other sign (compression positive)",

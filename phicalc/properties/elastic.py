@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from ase import Atoms, units
+from ase import Atoms
 from ase.calculators.calculator import Calculator
 from ase.optimize import BFGS
 from ase.spacegroup.symmetrize import check_symmetry
@@ -11,6 +11,7 @@ from ase.spacegroup.symmetrize import check_symmetry
 from phicalc.hints import install_hint
 from phicalc.properties.start import need_crystal, prepare, warn_unrelaxed
 from phicalc.structures import Structure
+from phicalc.units import GPA_PER_EV_PER_CUBIC_ANGSTROM
 
 
 class ElasticResult(NamedTuple):
@@ -110,8 +111,9 @@ def elastic_constants(
     found = check_symmetry(atoms, symprec=1e-3)
     averaged = _averaged(stiffness, atoms, found.rotations, elasticity) if symmetric else stiffness
     name = f"{found.international} ({found.number})"
-    change = float(np.abs(averaged - stiffness).max() / units.GPa)
-    return _moduli(averaged / units.GPa, error / units.GPa, change, name)
+    change = float(np.abs(averaged - stiffness).max() * GPA_PER_EV_PER_CUBIC_ANGSTROM)
+    unit = GPA_PER_EV_PER_CUBIC_ANGSTROM
+    return _moduli(averaged * unit, error * unit, change, name)
 
 
 def _elasticity():  # type: ignore[no-untyped-def]  # a library without types

@@ -1,5 +1,6 @@
 """Phonons of a crystal by finite displacements (phonopy): bands and density of states."""
 
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,12 +13,12 @@ from phicalc.hints import install_hint
 from phicalc.pictures import BLUE, GREY, RED, new_figure
 from phicalc.properties.start import need_crystal, prepare, warn_unrelaxed
 from phicalc.structures import Structure, formula_of
-from phicalc.units import WAVENUMBER_PER_INVERSE_FS
+from phicalc.units import WAVENUMBER_PER_THZ
 
-#: 1 THz in cm⁻¹.
-WAVENUMBER_PER_THZ = WAVENUMBER_PER_INVERSE_FS / 1000
 #: THz: smaller imaginary frequencies are noise around zero.
 NOISE = 0.05
+#: e: a compound whose atoms have smaller charges is not polar.
+NEUTRAL = 0.05
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
@@ -38,6 +39,8 @@ class PhononResult(NamedTuple):
     """Largest acoustic frequency (THz, absolute) at Γ before the sum rule was imposed."""
     n_displacements: int
     """Force evaluations."""
+    polar: bool
+    """Whether ions make longitudinal optical modes at Γ higher than these, which lack that part."""
 
     @property
     def stable(self) -> bool:
@@ -58,8 +61,8 @@ def phonons(
     """Compute the phonons of a crystal.
 
     Displacements follow from the symmetry; the acoustic sum rule is imposed on the force constants.
-    The splitting of longitudinal and transversal optical modes in polar crystals at Γ is left out:
-    the non-analytical term needs a dielectric tensor.
+    The splitting of longitudinal and transverse optical modes (LO–TO) at Γ of polar crystals is
+    left out, with a warning: the non-analytical term needs Born charges and a dielectric tensor.
 
     Parameters
     ----------
@@ -115,10 +118,27 @@ def phonons(
         lowest=lowest,
         sum_rule=sum_rule,
         n_displacements=len(engine.supercells_with_displacements),
+        polar=_warn_if_polar(atoms),
     )
     if picture is not None:
         _draw(result, formula_of(primitive), Path(picture))
     return result
+
+
+def _warn_if_polar(atoms: Atoms) -> bool:
+    """Return whether a crystal consists of ions, and warn of what its phonons lack."""
+    if len(set(atoms.numbers)) < 2:
+        return False
+    has_charges = "charges" in atoms.calc.implemented_properties
+    if has_charges and np.abs(atoms.get_charges()).max() < NEUTRAL:
+        return False
+    warnings.warn(
+        "phonons: this crystal is polar, and the splitting of longitudinal and transverse optical "
+        "modes at Γ (LO–TO) is not included: longitudinal ones are too low near Γ",
+        UserWarning,
+        stacklevel=3,
+    )
+    return True
 
 
 def _engine(atoms: Atoms, supercell: tuple[int, int, int] | None) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from ase import Atoms, units
@@ -78,3 +80,31 @@ def test_what_falls_apart_is_unstable_and_told():
     found = phonons(atoms, Repelling(), supercell=(2, 2, 2), mesh=(4, 4, 4))
     assert not found.stable
     assert found.lowest < -1
+
+
+class Ions(EMT):
+    """Copper and silver whose atoms have charges of a given size."""
+
+    size = 1.0
+
+    def __init__(self):
+        super().__init__()
+        self.implemented_properties = [*self.implemented_properties, "charges"]
+
+    def calculate(self, *arguments):
+        super().calculate(*arguments)
+        signs = np.where(self.atoms.symbols == "Cu", 1.0, -1.0)
+        self.results["charges"] = self.size * signs
+
+
+@pytest.mark.parametrize(("calculator", "polar"), [(Ions, True), (EMT, True), (None, False)])
+def test_phonons_of_polar_crystals_lack_a_part_and_say_so(calculator, polar):
+    atoms = bulk("CuAg", "cesiumchloride", a=3.2)
+    neutral = Ions()
+    neutral.size = 0.01
+    settings = {"supercell": (2, 2, 2), "mesh": (2, 2, 2), "n_points": 5}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = phonons(atoms, calculator() if calculator else neutral, **settings)
+    assert found.polar == polar
+    assert polar == any("LO–TO) is not included" in str(each.message) for each in caught)
