@@ -31,6 +31,7 @@ LINE = (
     "kinds",
     "state",
     "locks",
+    "pages",
     "pictures",
     "structures",
     "neighbors",

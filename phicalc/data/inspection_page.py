@@ -13,6 +13,7 @@ from phicalc.data.config import KeysConfig
 from phicalc.data.frames import find_data_file, read_frames
 from phicalc.data.inspection import CHARGE_SUM, OVERLAP, Inspection, inspect_frames
 from phicalc.data.pairs import FAR, NEAR
+from phicalc.pages import page, table
 from phicalc.state import write_atomically
 
 #: Frames that are named for each finding on the terminal, and on the page.
@@ -67,35 +68,18 @@ def inspect_files(
 
 
 def _page(found: Inspection, title: str) -> str:
-    """Make the page."""
-    rows = "\n".join(
-        f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>"
-        for name, text in found.table.items()
-    )
+    """Return the page."""
     items = "\n".join(
         f'<li class="{"wrong" if finding.is_wrong else "note"}">{escape(finding.text)}'
         f"<small>{escape('; '.join(finding.origins[:_LISTED]))}</small></li>"
         for finding in found.findings
     )
-    return f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title><style>
-body {{ font-family: sans-serif; max-width: 75em; margin: 2em auto; }}
-th {{ text-align: left; padding-right: 2em; }}
-.wrong {{ color: #b00; }}
-small {{ display: block; color: #555; }}
-img {{ max-width: 100%; }}
-</style></head><body>
-<h1>{escape(title)}</h1>
-<table>
-{rows}
-</table>
-<h2>Findings</h2>
-<ul>
-{items or "<li>Nothing looks wrong.</li>"}
-</ul>
-<img src="data.png" alt="energies, forces, charges, distances and units">
-</body></html>
-"""
+    body = (
+        f"{table(found.table.items())}<h2>Findings</h2>\n"
+        f"<ul>\n{items or '<li>Nothing looks wrong.</li>'}\n</ul>\n"
+        '<img src="data.png" alt="energies, forces, charges, distances and units">\n'
+    )
+    return page(title, body, ".wrong{color:#b00}")
 
 
 def draw(found: Inspection, path: Path) -> Path:

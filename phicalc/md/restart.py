@@ -111,7 +111,12 @@ class Checkpoint(NamedTuple):
             group, _, name = key.partition(".")
             groups.get(group, {})[name] = value
         try:
-            return cls(motion=motion, **groups, **document)
+            return cls(
+                motion=motion,
+                integrator=groups["integrator"],
+                constraints=groups["constraints"],
+                **document,
+            )
         except TypeError as error:
             raise ValueError(f"{path} is no checkpoint of dynamics ({error})") from error
 

@@ -60,7 +60,7 @@ class Translation(NamedTuple):
             if key in atoms.arrays:
                 copy.arrays[form.name] = _array_value(atoms.arrays[key], form.encoded)
         results = entries_of(atoms, "results")
-        if kept := {name: results[name] for name in self.results if name in results}:
+        if kept := {str(name): results[name] for name in self.results if name in results}:
             copy.calc = SinglePointCalculator(copy, **kept)  # last: it remembers the atoms
         return copy
 
@@ -141,9 +141,12 @@ def translate(atoms: Atoms, file_format: str = "extxyz") -> Translation:
     ValueError
         If not even elements, positions and cell can be written.
     """
-    kinds = {kind: entries_of(atoms, kind) for kind in ("results", "info", "arrays")}
-    texts = all(isinstance(key, str) for entries in kinds.values() for key in entries)
-    whole = Translation(*({k: _Form(str(k)) for k in entries} for entries in kinds.values()))
+    results, info, arrays = (
+        {key: _Form(str(key)) for key in entries_of(atoms, kind)}
+        for kind in ("results", "info", "arrays")
+    )
+    texts = all(isinstance(key, str) for key in (*results, *info, *arrays))
+    whole = Translation(results, info, arrays)
     if not texts or _failure(atoms, whole, file_format):
         whole = _translate_one_by_one(atoms, file_format)
     return whole._replace(changes=(*whole.changes, *_lost_constraints(atoms, file_format)))
@@ -185,10 +188,19 @@ def _with_entry(
     single = kind == "results" or (kind == "arrays" and value.dtype.kind not in "Ou")
     for name in own if kind == "results" else _names(key, taken):
         for encoded in (False,) if single else (False, True):
-            longer = translation._replace(**{kind: {**present, key: _Form(name, encoded)}})
+            longer = _replaced(translation, kind, {**present, key: _Form(name, encoded)})
             if not _failure(atoms, longer, file_format):
                 return longer
     return None
+
+
+def _replaced(translation: Translation, kind: str, forms: dict[Hashable, _Form]) -> Translation:
+    """Return a translation with other forms of one kind."""
+    if kind == "results":
+        return translation._replace(results=forms)
+    if kind == "info":
+        return translation._replace(info=forms)
+    return translation._replace(arrays=forms)
 
 
 def _names(key: Hashable, taken: set[Hashable]) -> Iterator[str]:
@@ -217,18 +229,15 @@ def _failure(atoms: Atoms, translation: Translation, file_format: str) -> str:
 
 def _reread(atoms: Atoms, file_format: str) -> Atoms:
     """Write a structure, and read it."""
-    found: Atoms
     if file_format == "extxyz":
         text = io.StringIO()
         ase.io.write(text, atoms, format=file_format)
         text.seek(0)
-        found = ase.io.read(text, format=file_format)
-        return found
+        return list(ase.io.iread(text, format=file_format))[0]
     with TemporaryDirectory() as folder:
         path = Path(folder) / "structure"
         ase.io.write(path, atoms, format=file_format)
-        found = ase.io.read(path, format=file_format)
-    return found
+        return list(ase.io.iread(path, format=file_format))[0]
 
 
 def _info_value(value: Any, encoded: bool) -> Any:

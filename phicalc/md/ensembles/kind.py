@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from ase import Atoms, units
@@ -155,16 +155,24 @@ class Ensemble(ABC):
         """
 
 
+class _Counting(Protocol):
+    """Dynamics of ASE that adds up the energy it puts in."""
+
+    atoms: Atoms
+    transferred_energy: float
+
+
 def counting(
-    dynamics: MolecularDynamics,
+    dynamics: Any,  # MolecularDynamics and _Counting at once, which has no name
     n_free: int,
     set_targets: Callable[[float, float], None],
     refresh: Callable[[], None] = lambda: None,
 ) -> Integrator:
     """Return an integrator whose dynamics adds up the energy it puts in: `transferred_energy`."""
+    counted: _Counting = dynamics
 
     def energy() -> float:
-        return float(dynamics.atoms.get_total_energy() - dynamics.transferred_energy)
+        return float(counted.atoms.get_total_energy() - counted.transferred_energy)
 
     return Integrator(dynamics, n_free, energy, set_targets, ("transferred_energy",), refresh)
 

@@ -1,4 +1,4 @@
-"""What a run's trajectory says about matter: structure, charges, diffusion, dipole, spectra."""
+"""Quantities from the trajectory of a run: structure, charges, diffusion, dipole, spectra."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""The course of a run as its log tells it: temperature, pressure, density, drift."""
+"""Quantities from the log of a run: temperature, pressure, density, drift."""
 
 from collections.abc import Callable
 

@@ -1,7 +1,6 @@
 """Pictures and tables of a run: a short picture, and the whole analysis on one page."""
 
 import base64
-import html
 import json
 import math
 from collections.abc import Callable
@@ -12,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from phicalc.md.folder import REPORT_FILE
-from phicalc.md.report import from_trajectory as matter
-from phicalc.md.report import over_time as course
+from phicalc.md.report import from_trajectory, over_time
 from phicalc.md.report.record import Panel, RecordedRun, Row, Section, read_run
+from phicalc.pages import page, table
 from phicalc.pictures import GREY, new_figure, with_error
 from phicalc.structures import write_text
 
@@ -23,20 +22,20 @@ TABLE_FILE, PICTURE_FILE, PAGE_FILE = "analysis.json", "analysis.png", "analysis
 
 #: Every quantity of the whole analysis, in the order of the page.
 QUANTITIES: tuple[Callable[[RecordedRun], Section], ...] = (
-    course.temperature,
-    course.conserved_energy,
-    course.pressure,
-    course.density,
-    matter.pairs,
-    matter.charges,
-    matter.motion,
-    matter.dipole,
-    matter.vibrations,
+    over_time.temperature,
+    over_time.conserved_energy,
+    over_time.pressure,
+    over_time.density,
+    from_trajectory.pairs,
+    from_trajectory.charges,
+    from_trajectory.motion,
+    from_trajectory.dipole,
+    from_trajectory.vibrations,
 )
 
 
 class Analysis(NamedTuple):
-    """What `analyse_run` found, and where it wrote it."""
+    """Results of `analyse_run`, and its files."""
 
     rows: list[Row]
     """The table."""
@@ -51,11 +50,11 @@ class Analysis(NamedTuple):
 def make_report(
     folder: str | Path, *, pair: tuple[str, str] | None = None, title: str | None = None
 ) -> Path:
-    """Draw the short picture of a finished run into its folder.
+    """Draw the short picture of a finished run into its folder, and return the file.
 
     Temperature, conserved energy (with its drift), pair distribution and charges; for runs in which
     the volume moves, density and pressure too. Averages, drift, structure and charges are those of
-    the second half of the run, when the start has been forgotten a little.
+    the second half of the run.
 
     Parameters
     ----------
@@ -72,12 +71,14 @@ def make_report(
         If the folder does not hold a run.
     """
     run = read_run(folder, discard=0.5)
-    sections = [course.temperature(run), course.conserved_energy(run)]
+    sections = [over_time.temperature(run), over_time.conserved_energy(run)]
     if run.config["ensemble"] == "npt":
-        sections += [course.density(run), course.pressure(run)]
-    sections.append(matter.leading_pair(run, pair))
+        sections += [over_time.density(run), over_time.pressure(run)]
+    sections.append(from_trajectory.leading_pair(run, pair))
     has_charges = run.trajectory.charges is not None
-    sections.append(matter.charges(run) if has_charges else course.potential_energy(run))
+    sections.append(
+        from_trajectory.charges(run) if has_charges else over_time.potential_energy(run)
+    )
     panels = [panel for section in sections for panel in section.panels]
     n_columns = len(panels) // 2
     down_columns = [panels[2 * (i % n_columns) + i // n_columns] for i in range(len(panels))]
@@ -93,12 +94,12 @@ def analyse_run(
     discard: float = 0.2,
     stride: int = 1,
 ) -> Analysis:
-    """Work out everything that a run says, with statistical errors, as a page and a table.
+    """Return averages, structure, dynamics and spectra of a run, and write them as page and table.
 
     Temperature, pressure, density, drift of the conserved energy, pair distributions with
     coordination numbers, charges, diffusion coefficients, dipole moment, dielectric constant,
-    vibrational density of states and infrared spectrum. What does not apply says why. Errors come
-    from blocks (`phicalc.analysis.block_average`, `jackknife`).
+    vibrational density of states and infrared spectrum. Quantities that do not apply say why.
+    Errors come from blocks (`phicalc.analysis.block_average`, `jackknife`).
 
     Parameters
     ----------
@@ -107,7 +108,7 @@ def analyse_run(
     output
         Folder for ``analysis.json``, ``.png`` and ``.html``; that of the run by default.
     discard
-        Fraction of the run to leave out at its start, where it still remembers its preparation.
+        Fraction of the run to leave out at its start, before it has reached equilibrium.
     stride
         Take every so many frames, which saves memory in long runs.
 
@@ -159,29 +160,19 @@ def _say(axes: Axes, text: str) -> None:
               color=GREY, fontsize=10)  # fmt: skip
 
 
-STYLE = (
-    "body{font:15px/1.45 system-ui,sans-serif;color:#1d2126;max-width:1200px;margin:2em auto;"
-    "padding:0 1em}h1{font-size:1.35em}img{width:100%}table{border-collapse:collapse;width:100%}"
-    "td,th{text-align:left;padding:.3em .8em;border-bottom:1px solid #e6e8eb}"
+_STYLE = (
     "td:nth-child(2){text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}"
     "td:last-child{color:#6a7078}"
 )
 
 
 def _page(title: str, rows: list[Row], picture: Path) -> str:
-    """HTML with the table and the picture in it."""
-    lines = "\n".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells(line)) + "</tr>"
-        for line in rows
-    )
+    """Return a page with the table and the picture in it."""
     image = base64.b64encode(picture.read_bytes()).decode()
-    return (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f"<title>{html.escape(title)}</title><style>{STYLE}</style></head>\n<body>"
-        f"<h1>{html.escape(title)}</h1>\n"
-        f"<table><tr><th>quantity</th><th>value</th><th>unit</th><th></th></tr>\n{lines}</table>\n"
-        f'<img alt="pictures of the run" src="data:image/png;base64,{image}">\n</body></html>\n'
+    body = table(map(cells, rows), ("quantity", "value", "unit", "")) + (
+        f'<img alt="pictures of the run" src="data:image/png;base64,{image}">\n'
     )
+    return page(title, body, _STYLE)
 
 
 def cells(line: Row) -> tuple[str, str, str, str]:

@@ -1,4 +1,4 @@
-"""What a run left behind, read for pictures and tables, and what those are made of."""
+"""Files of a run, read for pictures and tables, and the parts that those are made of."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -49,7 +49,7 @@ class RecordedRun(NamedTuple):
     trajectory: Trajectory
     """Without the part that is discarded."""
     discard: float
-    """Fraction of the run left out at its start, where it still remembers its preparation."""
+    """Fraction of the run left out at its start, before it has reached equilibrium."""
 
     @property
     def atoms(self) -> Atoms:
@@ -68,7 +68,7 @@ class RecordedRun(NamedTuple):
 
     @property
     def title(self) -> str:
-        """What ran, under which conditions, for how long."""
+        """Composition, conditions and length of the run."""
         conditions = self.config["ensemble"].upper()
         if self.config["ensemble"] != "nve":
             conditions += f", {self.config['temperature']:g} K"
