@@ -19,7 +19,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as deserialize
 from safetensors.torch import save as serialize
-from torch import Tensor
 
 from phicalc._version import __version__
 from phicalc.card import FORMAT_VERSION
@@ -33,7 +32,7 @@ from phicalc.registry import CARD_FILE, WEIGHTS_FILE
 from phicalc.registry import available_models as available_models
 from phicalc.registry import find_model as find_model
 from phicalc.state import sync_folder, write_atomically
-from phicalc.upgrades import UPGRADES, UpgradeStep
+from phicalc.upgrades import UPGRADES, UpgradeStep, Weights
 
 #: New weights wait here until the card that names them is in place (see `save_model`).
 PENDING_WEIGHTS_FILE = "weights.new.safetensors"
@@ -272,7 +271,7 @@ def _digest_found(weights: bytes, values: Mapping[str, Any]) -> str:
     return _digest(weights, values["potential"], values["dtype"])
 
 
-def _read_weights(folder: Path, values: Mapping[str, Any]) -> dict[str, Tensor]:
+def _read_weights(folder: Path, values: Mapping[str, Any]) -> Weights:
     """Tensors of the weights file that belongs to a card's raw entries."""
     found, wanted = [], values["sha256"]
     for name in (WEIGHTS_FILE, PENDING_WEIGHTS_FILE):
@@ -296,7 +295,7 @@ def _read_weights(folder: Path, values: Mapping[str, Any]) -> dict[str, Tensor]:
     )
 
 
-def _rebuild(card: ModelCard, tensors: dict[str, Tensor], folder: Path) -> Potential:
+def _rebuild(card: ModelCard, tensors: Weights, folder: Path) -> Potential:
     """Potential with the weights read, in the precision they were saved in."""
     try:
         config = PotentialConfig.from_dict(card.potential)

@@ -113,7 +113,7 @@ class ChargeEmbedding(Feedback):
         element: Int64[Tensor, " n_atoms"],
         graph: AtomicGraph,
     ) -> Float[Tensor, "n_atoms c"]:
-        """Return updated features; `embedding` and `element` are not needed here."""
+        """Return features updated by the charges (e); `embedding` and `element` are not needed."""
         mean_charge = mean_per_structure(charges, graph)[graph.batch]
         both = torch.stack([charges, mean_charge], dim=1)
         return features + self.linear(both.to(features))
@@ -141,7 +141,13 @@ class ChargeNetwork(Feedback):
     @settings
     @dataclass(frozen=True)
     class Settings:
-        """Settings of the second network."""
+        """Settings of the second network.
+
+        Raises
+        ------
+        ValueError
+            For a wrong type, a value out of range, or a `charge_range` that does not increase.
+        """
 
         layers: Annotated[int, AtLeast(1)] = 1
         """Layers of the second network; its other options are those of the first."""
@@ -197,7 +203,7 @@ class ChargeNetwork(Feedback):
         element: Int64[Tensor, " n_atoms"],
         graph: AtomicGraph,
     ) -> Float[Tensor, "n_atoms c_out"]:
-        """Return features of the second network; those of the first act only through charges."""
+        """Return features of the second network, which sees the charges (e) and the elements."""
         distance = (charges[:, None] - self.centers) / self.width
         expansion = torch.exp(-(distance**2)).to(features)
         inputs = self.linear(torch.cat([embedding, expansion], dim=1))

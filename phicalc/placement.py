@@ -7,7 +7,13 @@ DTYPES = ("float32", "float64")
 
 
 def resolve_dtype(dtype: str | torch.dtype) -> torch.dtype:
-    """Turn "float32" or "float64" into torch's dtype; ValueError for anything else."""
+    """Return torch's dtype for "float32" or "float64".
+
+    Raises
+    ------
+    ValueError
+        For anything else.
+    """
     name = str(dtype).removeprefix("torch.")
     if name not in DTYPES:
         raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
@@ -16,7 +22,13 @@ def resolve_dtype(dtype: str | torch.dtype) -> torch.dtype:
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
-    """Turn "auto", "cpu", "cuda", ... into a device that exists here; ValueError otherwise."""
+    """Return the device for "auto", "cpu", "cuda", ...
+
+    Raises
+    ------
+    ValueError
+        For a name that is no device, or a device that does not exist here.
+    """
     if str(device) == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from jaxtyping import Shaped
 from torch import Tensor
 
 #: Options of a potential's sections up to format 2, where they were flat: old name → new name.
@@ -49,11 +50,15 @@ _FLAT = {
 }  # fmt: skip
 
 
+#: Tensors of a model by name.
+Weights = dict[str, Shaped[Tensor, "..."]]
+
+
 class UpgradeStep(NamedTuple):
     """How to turn a model of one format version into one of the next."""
 
     card: Callable[[dict[str, Any]], dict[str, Any]]
-    weights: Callable[[dict[str, Tensor]], dict[str, Tensor]]
+    weights: Callable[[Weights], Weights]
 
 
 def with_sections(flat: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,7 +92,7 @@ def _with_force_accuracy(card: dict[str, Any]) -> dict[str, Any]:
     return {**card, "potential": {**potential, "force_accuracy": 1e-4}}
 
 
-def _with_heads(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+def _with_heads(weights: Weights) -> Weights:
     """1 → 2: electrostatic heads of several kinds have one name."""
     return {
         name.replace("charge_equilibration.", "head.", 1): tensor
@@ -105,7 +110,7 @@ def _with_tagged_sections(card: dict[str, Any]) -> dict[str, Any]:
     return {**card, "potential": with_sections(card["potential"]), "training": training}
 
 
-def _unchanged(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+def _unchanged(weights: Weights) -> Weights:
     """2 → 3: weights keep their names."""
     return weights
 

@@ -37,6 +37,7 @@ LINE = (
     "neighbors",
     "skin",
     "graph",
+    "data",
     "nn",
     "backbone",
     "linear",
@@ -58,11 +59,9 @@ LINE = (
     "md",
     "cli",
 )
-# These leave the line after the part named here; only the command line imports them (and `data`,
-# which `training` reads its frames through).
+# These leave the line after the part named here, and nobody but the command line imports them.
 BRANCHES = {
     "labelling": "structures",
-    "data": "graph",
     "info": "checkpoint",
     "training": "checkpoint",
     "relax": "calculators",
@@ -72,7 +71,7 @@ BRANCHES = {
     "integrations": "md",
 }
 FOR_THE_COMMAND_LINE = {
-    "data", "doctor", "info", "integrations", "labelling", "properties", "relax", "training",
+    "doctor", "info", "integrations", "labelling", "properties", "relax", "training",
 }  # fmt: skip
 MAX_LINES = 400
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
@@ -137,8 +136,7 @@ def own_imports(module: str) -> list[tuple[str, int, bool]]:
 def allowed(part: str) -> set[str]:
     """Parts that a part may import, itself included."""
     if part in BRANCHES:
-        own = {part, "data"} if part == "training" else {part}
-        return {*own, *LINE[: LINE.index(BRANCHES[part]) + 1]}
+        return {part, *LINE[: LINE.index(BRANCHES[part]) + 1]}
     before = set(LINE[: LINE.index(part) + 1])
     return before | (FOR_THE_COMMAND_LINE if part == "cli" else set())
 

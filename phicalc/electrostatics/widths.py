@@ -43,13 +43,13 @@ class GaussianWidths(nn.Module):
         return start * torch.exp(math.log(RANGE) * exponent)  # the compiler knows no RANGE ** x
 
     def widest(self, element: Int64[Tensor, " n_atoms"]) -> Float64[Tensor, " n_atoms"]:
-        """Width of each atom that training cannot exceed."""
+        """Return the width of each atom in Å that training cannot exceed."""
         start = self._start_of(element)
         return start if self.raw is None else RANGE * start
 
-    def _start_of(self, element: Tensor) -> Tensor:
+    def _start_of(self, element: Int64[Tensor, " n_atoms"]) -> Float64[Tensor, " n_atoms"]:
         start = torch.tensor(self.start, dtype=torch.float64, device=element.device)
         return start[self._index(element)]
 
-    def _index(self, element: Tensor) -> Tensor:
+    def _index(self, element: Int64[Tensor, " n_atoms"]) -> Int64[Tensor, " n_atoms"]:
         return element if len(self.start) > 1 else torch.zeros_like(element)

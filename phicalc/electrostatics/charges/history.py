@@ -2,6 +2,7 @@
 
 import numpy as np
 from ase import Atoms
+from jaxtyping import Float
 
 #: Polynomials through the last one, two and three values, at the next: latest value first.
 _EXTRAPOLATIONS = {1: (1.0,), 2: (2.0, -1.0), 3: (3.0, -3.0, 1.0)}
@@ -19,14 +20,14 @@ class ChargeHistory:
         self._kind: tuple[bytes, bytes] | None = None
         self._charges: list[np.ndarray] = []
 
-    def add(self, atoms: Atoms, charges: np.ndarray) -> None:
+    def add(self, atoms: Atoms, charges: Float[np.ndarray, " n_atoms"]) -> None:
         """Remember the charges (e) of a structure."""
         kind = _kind(atoms)
         if kind != self._kind:
             self._kind, self._charges = kind, []
         self._charges = [charges.copy(), *self._charges[: len(_EXTRAPOLATIONS) - 1]]
 
-    def guess(self, atoms: Atoms) -> np.ndarray | None:
+    def guess(self, atoms: Atoms) -> Float[np.ndarray, " n_atoms"] | None:
         """Charges (e) to expect; None for other atoms than before."""
         if not self._charges or _kind(atoms) != self._kind:
             return None

@@ -85,7 +85,10 @@ def choose_solver(
     hardness: Float64[Tensor, " n_atoms"],
     guess: Float64[Tensor, " n_atoms"] | None = None,
 ) -> Solver:
-    """Inverses for structures of at most `DENSE_ATOMS` atoms, else conjugate gradients."""
+    """Return a solver for this interaction, `hardness` in eV/e² and a `guess` of the charges in e.
+
+    Structures of at most `DENSE_ATOMS` atoms get inverses, larger ones conjugate gradients.
+    """
     if coulomb.meshes or coulomb.n_slots > DENSE_ATOMS:
         return ConjugateGradientSolver(coulomb, hardness, guess=guess)
     return DenseSolver(coulomb, hardness)

@@ -185,7 +185,9 @@ class Screened(nn.Module):
         """κ² of each channel in 1/Å."""
         return self.screening_floor + softplus(self.raw_screening.double())
 
-    def _charges(self, features: Tensor, graph: AtomicGraph) -> Float64[Tensor, "n_atoms channels"]:
+    def _charges(
+        self, features: Float[Tensor, "n_atoms c"], graph: AtomicGraph
+    ) -> Float64[Tensor, "n_atoms channels"]:
         raw = self.readout(features).double()
         constraints = ChargeConstraints(graph)
         share = softplus(self.share(features).double().squeeze(1))
