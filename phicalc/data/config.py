@@ -14,12 +14,15 @@ class KeysConfig:
     Raises
     ------
     ValueError
-        For a setting of the wrong type.
+        For a setting of the wrong type, and a virial named as stress.
     """
 
     energy: str = "energy"
     forces: str = "forces"
     stress: str = "stress"
+    """Stress in eV/Å³, tension positive."""
+    virial: str = "virial"
+    """Virial ``−V σ`` in eV, taken where a structure has no stress."""
     charges: str = "charges"
     dipole: str = "dipole"
     born_charges: str = "bec"
@@ -29,8 +32,13 @@ class KeysConfig:
     """What the dipoles of *charged* structures refer to; phicalc uses the center of mass."""
 
     def __post_init__(self) -> None:
-        """Check every field."""
+        """Check every field, and that no virial passes for a stress."""
         checked(self)
+        if "virial" in self.stress.lower():
+            raise ValueError(
+                f"'stress' is the key {self.stress!r}: a virial is −V σ in eV, not a stress in "
+                f"eV/Å³. Name it as virial: {self.stress}, and leave stress out"
+            )
 
 
 @settings

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from phicalc.data.config import KeysConfig
-from phicalc.data.frames import find_data_file, read_frames
+from phicalc.data.files import find_data_file, read_frames
 from phicalc.data.inspection import CHARGE_SUM, OVERLAP, Inspection, inspect_frames
 from phicalc.data.pairs import FAR, NEAR
 from phicalc.pages import page, table

@@ -12,14 +12,9 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from phicalc.data.config import DataConfig
-from phicalc.data.frames import (
-    LabelledAtoms,
-    Labels,
-    file_digest,
-    find_data_file,
-    read_frames,
-    warn_of_duplicates,
-)
+from phicalc.data.files import file_digest, find_data_file, read_frames
+from phicalc.data.frames import LabelledAtoms, Labels, require_labels, warn_of_duplicates
+from phicalc.data.isolated import energies_of_elements, without_isolated_atoms
 from phicalc.data.labels import LABELS
 from phicalc.graph import AtomicGraph, collate, edge_vectors, from_ase
 from phicalc.potential import Potential
@@ -46,6 +41,8 @@ class Splits(NamedTuple):
     test: list[LabelledAtoms]
     record: dict[str, Any]
     """What the model's card says about the data: files, digests, numbers, indices."""
+    element_energies: dict[str, float] = {}
+    """Energy in eV of each element with an isolated atom in the files."""
 
 
 def required_labels(loss: LossConfig) -> tuple[str, ...]:
@@ -73,17 +70,7 @@ def load_splits(config: DataConfig, loss: LossConfig, base: Path | None = None) 
     ValueError
         For frames without the labels needed, and splits that leave nothing to train on.
     """
-    required = required_labels(loss)
-    files: dict[str, list[dict[str, Any]]] = {}
-    frames: dict[str, list[LabelledAtoms]] = {}
-    for role in ("train", "valid", "test"):
-        frames[role], files[role] = [], []
-        for name in getattr(config, role):
-            path = find_data_file(name, base)
-            found = read_frames(path, config.keys, required)
-            frames[role] += found
-            digest = file_digest(path)
-            files[role].append({"name": path.name, "sha256": digest, "frames": len(found)})
+    frames, files, atoms = _read_roles(config, required_labels(loss), base)
     warn_of_duplicates(frames["train"] + frames["valid"] + frames["test"])
     pool = frames["train"][: config.max_frames]
     valid, test = split_indices(config, pool)
@@ -105,9 +92,33 @@ def load_splits(config: DataConfig, loss: LossConfig, base: Path | None = None) 
         frames["valid"] + [pool[i] for i in valid],
         frames["test"] + [pool[i] for i in test],
         record,
+        energies_of_elements(atoms),
     )
     record["counts"] = {"train": len(kept), "valid": len(splits.valid), "test": len(splits.test)}
     return splits
+
+
+def _read_roles(
+    config: DataConfig, required: Sequence[str], base: Path | None
+) -> tuple[
+    dict[str, list[LabelledAtoms]], dict[str, list[dict[str, Any]]], list[LabelledAtoms]
+]:  # fmt: skip
+    """Read all files: frames and records of files by role, and the isolated atoms of all."""
+    frames: dict[str, list[LabelledAtoms]] = {}
+    files: dict[str, list[dict[str, Any]]] = {}
+    isolated = []
+    for role in ("train", "valid", "test"):
+        frames[role], files[role] = [], []
+        for name in getattr(config, role):
+            path = find_data_file(name, base)
+            found = read_frames(path, config.keys)
+            structures, atoms = without_isolated_atoms(found)
+            require_labels(structures, config.keys, required)
+            frames[role] += structures
+            isolated += atoms
+            entry = {"name": path.name, "sha256": file_digest(path), "frames": len(found)}
+            files[role].append(entry)
+    return frames, files, isolated
 
 
 def split_indices(config: DataConfig, pool: Sequence[LabelledAtoms]) -> tuple[list[int], list[int]]:

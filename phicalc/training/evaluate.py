@@ -13,13 +13,9 @@ from ase.data import chemical_symbols
 
 from phicalc.checkpoint import load_model, resolve_device, resolve_dtype
 from phicalc.data.config import KeysConfig
-from phicalc.data.frames import (
-    LabelledAtoms,
-    born_charges_of,
-    find_data_file,
-    label_atoms,
-    read_frames,
-)
+from phicalc.data.files import find_data_file, read_frames
+from phicalc.data.frames import LabelledAtoms, born_charges_of, label_atoms
+from phicalc.data.isolated import without_isolated_atoms
 from phicalc.derivatives import Prediction, predict
 from phicalc.potential import Potential
 from phicalc.response import born_effective_charges, has_born_charges
@@ -212,7 +208,9 @@ def evaluate_model(
         Name, folder or file of a model as for `phicalc.checkpoint.load_model`, or a potential;
         several of them are a committee, whose mean is compared.
     data
-        Extended XYZ file (plain or ``.gz``), or structures with labels.
+        Extended XYZ file (plain or compressed), ``.traj``, ``.db``, ``.json`` or another file that
+        `ase.io.read` understands; or structures with labels. Isolated atoms
+        (``config_type=IsolatedAtom``) are left out.
     output
         Folder for ``evaluation.json`` and ``parity.png``; None saves nothing.
     keys
@@ -244,7 +242,10 @@ def evaluate_model(
         frames = read_frames(find_data_file(data), keys)
     else:
         frames = [label_atoms(a, keys, origin=f"structure {i}") for i, a in enumerate(data)]
-    frames = frames[:max_frames]
+    structures, isolated = without_isolated_atoms(frames[:max_frames])
+    if structures and isolated:
+        report(f"{len(isolated)} isolated atoms left out")
+    frames = structures or isolated
     if not frames:
         raise ValueError("there are no structures to evaluate; `data` is empty")
     elements = set.intersection(*(set(member.elements) for member in members))

@@ -190,7 +190,7 @@ class _Run:
                 config.model,
                 samples,
                 seed=config.seed,
-                given_references=config.data.reference_energies,
+                given_references=self._reference_energies(),
                 device=self.device,
                 dtype=self.dtype,
             )
@@ -198,10 +198,26 @@ class _Run:
             config.init,
             config.model,
             samples,
-            given_references=config.data.reference_energies,
+            given_references=self._reference_energies(),
             device=self.device,
             dtype=self.dtype,
         )
+
+    def _reference_energies(self) -> dict[str, float] | None:
+        """Energies of the elements in eV that are given, or those of isolated atoms; else None."""
+        given, found = self.config.data.reference_energies, self.splits.element_energies
+        if given is not None or not found:
+            return given
+        listed = ", ".join(f"{symbol} {energy:.4f}" for symbol, energy in found.items())
+        missing = sorted(set(self.config.model.elements) - set(found))
+        if missing:
+            self.report(
+                f"isolated atoms ({listed} eV) left out: there is none of {', '.join(missing)}, so "
+                "the reference energies are fitted"
+            )
+            return None
+        self.report(f"reference energies of isolated atoms: {listed} eV")
+        return found
 
     def complete(self) -> TrainingResult:
         """Train from the saved state, or from the start, to the end."""

@@ -9,7 +9,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.constraints import FixAtoms
 
 from phicalc.data.config import KeysConfig
-from phicalc.data.frames import read_frames
+from phicalc.data.files import read_frames
 from phicalc.labelling.calculators import CalculatorSpec
 from phicalc.labelling.labels import defined_labels, label_structure, with_labels
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from phicalc.data.config import DataConfig, KeysConfig
-from phicalc.data.frames import read_frames
+from phicalc.data.files import read_frames
 from phicalc.training.dataset import (
     batch_plan,
     charge_range,

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from phicalc.checkpoint import load_model, read_card
-from phicalc.data.frames import read_frames
+from phicalc.data.files import read_frames
 from phicalc.training import config_from_dict, train, train_committee
 from phicalc.training import run as run_module
 from phicalc.training.dataset import make_samples, prepare_samples

@@ -11,13 +11,8 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from phicalc.data.config import KeysConfig
-from phicalc.data.frames import (
-    file_digest,
-    find_data_file,
-    label_atoms,
-    read_frames,
-    warn_of_duplicates,
-)
+from phicalc.data.files import file_digest, find_data_file, read_frames
+from phicalc.data.frames import label_atoms, warn_of_duplicates
 
 
 def hydrogen(**results) -> Atoms:
@@ -52,9 +47,9 @@ def test_compressed_files_are_read(carbon_chain, tmp_path):
 
 def test_labels_under_other_names_are_found():
     atoms = hydrogen()
-    atoms.info = {"E": -1.0, "virial": np.arange(6.0), "Q": 2}
+    atoms.info = {"E": -1.0, "S": np.arange(6.0), "Q": 2}
     atoms.arrays["F"] = np.ones((2, 3))
-    keys = KeysConfig(energy="E", forces="F", stress="virial", total_charge="Q")
+    keys = KeysConfig(energy="E", forces="F", stress="S", total_charge="Q")
     frame = label_atoms(atoms, keys, ["energy", "forces", "stress"])
     assert frame.labels.energy.item() == -1
     assert frame.labels.forces.sum() == 6

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from phicalc.data.config import KeysConfig
-from phicalc.data.frames import read_frames
+from phicalc.data.files import read_frames
 from phicalc.derivatives import predict
 from phicalc.electrostatics.phi import poisson
 from phicalc.graph import collate

@@ -11,7 +11,8 @@ from ase.build import molecule
 from phicalc.backbone.nequip import Interaction
 from phicalc.data.composition import fit_reference_energies
 from phicalc.data.config import KeysConfig
-from phicalc.data.frames import label_atoms, read_frames
+from phicalc.data.files import read_frames
+from phicalc.data.frames import label_atoms
 from phicalc.nn import block
 from phicalc.potential import build_potential
 from phicalc.training.dataset import Sample, make_samples, prepare_samples

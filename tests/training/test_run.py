@@ -16,7 +16,7 @@ import torch
 from ase import Atoms
 
 from phicalc.checkpoint import load_model
-from phicalc.data.frames import read_frames
+from phicalc.data.files import read_frames
 from phicalc.derivatives import predict
 from phicalc.potential import build_potential
 from phicalc.schema import dump_yaml
@@ -366,7 +366,7 @@ from phicalc.potential import build_potential
 from phicalc.training.config import load_config
 from phicalc.training.dataset import join, make_samples, prepare_samples
 from phicalc.training.engine import Engine
-from phicalc.data.frames import read_frames
+from phicalc.data.files import read_frames
 
 from .conftest import TINY_MODEL
 config = load_config({str(Path(config.output) / "config.yaml")!r})
