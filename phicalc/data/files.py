@@ -79,8 +79,8 @@ def read_frames(
         reason = str(error) or type(error).__name__
         form = " as extended XYZ" if _is_extended_xyz(path) else ""
         raise ValueError(
-            f"{path} could not be read{form}: {reason}. Expected labeled structures as extended XYZ, "
-            ".traj, .db, .json, or another format that ase.io.read understands"
+            f"{path} could not be read{form}: {reason}. Expected labeled structures as "
+            "extended XYZ, .traj, .db, .json, or another format that ase.io.read understands"
         ) from error
     if not images:
         raise ValueError(f"{path} holds no structures")

@@ -70,7 +70,7 @@ def load_splits(config: DataConfig, loss: LossConfig, base: Path | None = None) 
     ValueError
         For frames without the labels needed, and splits that leave nothing to train on.
     """
-    frames, files, atoms = _read_roles(config, required_labels(loss), base)
+    frames, files, elements = _read_roles(config, required_labels(loss), base)
     warn_of_duplicates(frames["train"] + frames["valid"] + frames["test"])
     pool = frames["train"][: config.max_frames]
     valid, test = split_indices(config, pool)
@@ -92,7 +92,7 @@ def load_splits(config: DataConfig, loss: LossConfig, base: Path | None = None) 
         frames["valid"] + [pool[i] for i in valid],
         frames["test"] + [pool[i] for i in test],
         record,
-        energies_of_elements(atoms),
+        elements,
     )
     record["counts"] = {"train": len(kept), "valid": len(splits.valid), "test": len(splits.test)}
     return splits
@@ -101,9 +101,9 @@ def load_splits(config: DataConfig, loss: LossConfig, base: Path | None = None) 
 def _read_roles(
     config: DataConfig, required: Sequence[str], base: Path | None
 ) -> tuple[
-    dict[str, list[LabelledAtoms]], dict[str, list[dict[str, Any]]], list[LabelledAtoms]
+    dict[str, list[LabelledAtoms]], dict[str, list[dict[str, Any]]], dict[str, float]
 ]:  # fmt: skip
-    """Read all files: frames and records of files by role, and the isolated atoms of all."""
+    """Read all files: frames and records of files by role, and energies of isolated atoms in eV."""
     frames: dict[str, list[LabelledAtoms]] = {}
     files: dict[str, list[dict[str, Any]]] = {}
     isolated = []
@@ -118,7 +118,7 @@ def _read_roles(
             isolated += atoms
             entry = {"name": path.name, "sha256": file_digest(path), "frames": len(found)}
             files[role].append(entry)
-    return frames, files, isolated
+    return frames, files, energies_of_elements(isolated)
 
 
 def split_indices(config: DataConfig, pool: Sequence[LabelledAtoms]) -> tuple[list[int], list[int]]:
