@@ -17,6 +17,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+from phicalc.electrostatics.sums.crowding import neighbors_together
 from phicalc.units import COULOMB_CONSTANT
 
 #: Numbers a_m of Deserno & Holm for splines of each order (their table I).
@@ -32,6 +33,11 @@ _MESH_COEFFICIENTS = {
 
 #: Remaining force of a charge on itself, the numbers c_p.
 _SELF_FORCE = {3: 1.2e-2, 4: 2.4e-2, 5: 9e-4, 6: 1.2e-3, 7: 9e-5}
+
+#: Factor by which neighbors that act together may enlarge the errors of pairs and waves before the
+#: estimates count it: so much is covered by the margin with which parameters are chosen. Errors of
+#: meshes need that margin for themselves.
+_COVERED = 2.0
 
 #: Orders of splines that can be chosen: mesh points per axis onto which a charge is spread.
 ORDERS = tuple(_MESH_COEFFICIENTS)
@@ -50,21 +56,30 @@ class Ions(NamedTuple):
     extent: float
     """Largest distance of two atoms along the open axes in Å, or a bound of it."""
 
-    @property
-    def strength(self) -> float:
-        """k_e q² √N in eV Å."""
-        return COULOMB_CONSTANT * self.charge**2 * math.sqrt(self.n_atoms)
+    crowding: tuple[float, ...] = ()
+    """Neighbors that act together (`crowding.crowding`)."""
+
+    def strength(self, splitting: float, covered: float = _COVERED) -> float:
+        """k_e q² √N in eV Å, times the factor for neighbors that act together at this α (1/Å).
+
+        The factor is divided by `covered`, as far as it is larger.
+        """
+        together = neighbors_together(self.crowding, splitting)
+        factor = max(1.0, math.sqrt(1 + together) / covered)
+        return factor * COULOMB_CONSTANT * self.charge**2 * math.sqrt(self.n_atoms)
 
 
 def pair_error(ions: Ions, splitting: float, cutoff: float) -> float:
     """Force error in eV/Å of leaving out pairs beyond a cutoff in Å."""
     decay = _decay(ions, splitting)
-    return 2 * ions.strength / math.sqrt(ions.volume * cutoff) * math.exp(-((decay * cutoff) ** 2))
+    prefactor = 2 * ions.strength(decay) / math.sqrt(ions.volume * cutoff)
+    return prefactor * math.exp(-((decay * cutoff) ** 2))
 
 
 def wave_error(ions: Ions, splitting: float, cutoff: float) -> float:
     """Force error in eV/Å of leaving out k vectors beyond a cutoff in 1/Å."""
-    prefactor = 2 * math.sqrt(2) * ions.strength * splitting / math.sqrt(ions.volume * cutoff)
+    strength = ions.strength(splitting)
+    prefactor = 2 * math.sqrt(2) * strength * splitting / math.sqrt(ions.volume * cutoff)
     return prefactor * math.exp(-((cutoff / (2 * splitting)) ** 2))
 
 
@@ -73,16 +88,19 @@ def mesh_error(ions: Ions, splitting: float, spacing: float, order: int) -> floa
     scaled = spacing * splitting
     series = sum(a * scaled ** (2 * m) for m, a in enumerate(_MESH_COEFFICIENTS[order]))
     root = math.sqrt(splitting * math.sqrt(2 * math.pi) / ions.volume * series)
-    others = 1.2 * ions.strength * scaled ** (order - 1) * root
-    alone = ions.strength / math.sqrt(ions.n_atoms)  # k_e q²
+    others = 1.2 * ions.strength(splitting, covered=1.0) * scaled ** (order - 1) * root
+    alone = COULOMB_CONSTANT * ions.charge**2
     itself = alone * _SELF_FORCE[order] * splitting**2 * scaled**order
     return math.hypot(others, itself)
 
 
 def splitting_for(ions: Ions, cutoff: float, error: float) -> float:
     """Largest decay α in 1/Å for which pairs beyond `cutoff` may be left out."""
-    ratio = 2 * ions.strength / math.sqrt(ions.volume * cutoff) / error
-    return math.sqrt(math.log(max(ratio, math.e))) / cutoff
+    splitting = 3.0 / cutoff
+    for _ in range(3):  # the strength depends on it, but hardly
+        ratio = 2 * ions.strength(splitting) / math.sqrt(ions.volume * cutoff) / error
+        splitting = math.sqrt(math.log(max(ratio, math.e))) / cutoff
+    return splitting
 
 
 def wave_cutoff(ions: Ions, splitting: float, error: float) -> float:

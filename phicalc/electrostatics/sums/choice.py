@@ -10,6 +10,7 @@ from torch import Tensor
 from phicalc.electrostatics.sums import accuracy
 from phicalc.electrostatics.sums.accuracy import Ions
 from phicalc.electrostatics.sums.boundary import complete_box
+from phicalc.electrostatics.sums.crowding import crowding
 from phicalc.electrostatics.sums.settings import CoulombSettings, SumParameters
 from phicalc.electrostatics.sums.splines import smooth_size
 
@@ -118,14 +119,27 @@ def choose(
     return cheapest
 
 
-def survey(positions: Tensor, cell: Tensor, pbc: Tensor, smearing: Tensor, charge: float) -> Ions:
-    """Collect what error estimates must know of one structure."""
+def survey(
+    positions: Float64[Tensor, "n 3"],
+    cell: Float64[Tensor, "3 3"],
+    pbc: Bool[Tensor, "3"],
+    smearing: Float64[Tensor, " n"],
+    charge: float,
+    crowding_counts: tuple[float, ...] | None = None,
+) -> Ions:
+    """Collect the figures of one structure that error estimates need.
+
+    Positions, cell and Gaussian widths are in Å, the root mean square charge in e. The neighbors
+    that act together are counted unless `crowding_counts` are known.
+    """
     extent = _open_extent(positions, cell, pbc)
     volume = float(torch.linalg.det(complete_box(cell, pbc, max(extent, 2.0))).abs())
     # Atoms that sit together in a large cell make errors like those of dense matter.
     volume = min(volume, _VOLUME_PER_ATOM * len(positions))
     widest = math.sqrt(2) * float(smearing.max())
-    return Ions(len(positions), volume, max(charge, 1e-3), widest, extent)
+    if crowding_counts is None:
+        crowding_counts = crowding(positions, cell, pbc)
+    return Ions(len(positions), volume, max(charge, 1e-3), widest, extent, crowding_counts)
 
 
 def _sums(
@@ -237,7 +251,7 @@ def least_open_length(ions: Ions, splitting: float, error: float) -> float:
     Two atoms must see the truncated kernel as if it were not: half the length exceeds their
     distance by the reach of the Gaussians into which the kernel is smeared.
     """
-    reach = math.sqrt(math.log(max(100 * ions.strength / error, math.e))) / splitting
+    reach = math.sqrt(math.log(max(100 * ions.strength(splitting) / error, math.e))) / splitting
     return 2 * (ions.extent + reach)
 
 

@@ -1,4 +1,4 @@
-"""What an electrostatic sum did, and how wrong it was."""
+"""Parameters and error of the electrostatic sum of one structure."""
 
 from dataclasses import replace
 from typing import NamedTuple
@@ -31,17 +31,19 @@ class SumReport(NamedTuple):
     n_waves: int
     """Vectors k summed, or points of the mesh."""
     force_accuracy: float
-    """What was asked for, in eV/Å."""
+    """Requested accuracy in eV/Å."""
     estimated: dict[str, float]
     """Estimated errors of the forces in eV/Å, by part of the sum."""
     force_error: float
     """Root mean square error of the forces in eV/Å, against a sum 1000 times as accurate."""
     max_force_error: float
     """Largest error of a component of a force in eV/Å."""
+    stress_error: float | None
+    """Largest error of a component of the stress in eV/Å³; None unless all axes are periodic."""
     energy: float
-    """eV."""
+    """Electrostatic energy in eV."""
     energy_error: float
-    """eV."""
+    """Its error in eV."""
 
     def __str__(self) -> str:
         """Return a few lines to read."""
@@ -61,6 +63,8 @@ class SumReport(NamedTuple):
             f"force error: rms {self.force_error:.2e}, largest {self.max_force_error:.2e}, "
             f"asked for {self.force_accuracy:.2e} eV/Å"
         )
+        if self.stress_error is not None:
+            lines.append(f"stress error: largest {self.stress_error:.2e} eV/Å³")
         lines.append(f"energy {self.energy:.6f} eV, error {self.energy_error:.2e} eV")
         return "\n".join(lines)
 
@@ -71,7 +75,10 @@ def report(
     smearing: float | Float64[np.ndarray, " n_atoms"] | None = None,
     settings: CoulombSettings | None = None,
 ) -> SumReport:
-    """Sum the electrostatics of a structure, and once more very accurately, and compare.
+    """Return the error of the electrostatic sum of a structure, from a second, more accurate sum.
+
+    `CoulombSettings.force_accuracy` bounds the root mean square error of the forces. The largest
+    component, and the stress, have no such bound: their errors are reported.
 
     Parameters
     ----------
@@ -97,40 +104,62 @@ def report(
         smearing = np.array([covalent_radius(symbol) for symbol in atoms.symbols])
     widths = torch.as_tensor(smearing, dtype=torch.float64).expand(len(atoms)).clone()
     graph = from_ase(atoms, 1.0)
-    energy, forces, planner, coulomb = _sum(graph, widths, q, settings)
+    found = _sum(graph, widths, q, settings)
     judge = replace(
         CoulombSettings(max(_STRICTER * settings.force_accuracy, ACCURACY_RANGE[0])),
         method="ewald" if atoms.pbc.any() and len(atoms) <= _EWALD_ATOMS else "auto",
     )
-    exact_energy, exact_forces, *_ = _sum(graph, widths, q, judge)
-    parameters = planner.parameters
-    assert parameters is not None
+    exact = _sum(graph, widths, q, judge)
+    parameters, plan = found.parameters, found.coulomb.plan
     scale = float(q.square().mean().sqrt())
     ions = survey(graph.positions, graph.cell[0], graph.pbc[0], widths, scale)
-    error = forces - exact_forces
-    n_points = int(np.prod(parameters.mesh))
+    error = found.forces - exact.forces
+    strain_error = float((found.strain_derivative - exact.strain_derivative).abs().max())
     return SumReport(
         parameters=parameters,
-        n_pairs=coulomb.plan.pair_index.shape[1],
-        n_waves=coulomb.plan.kvectors.shape[1] or n_points,
+        n_pairs=plan.pair_index.shape[1],
+        n_waves=plan.kvectors.shape[1] or int(np.prod(parameters.mesh)),
         force_accuracy=settings.force_accuracy,
-        estimated=estimate(parameters, ions, coulomb.box[0]),
+        estimated=estimate(parameters, ions, found.coulomb.box[0]),
         force_error=float(error.square().sum(1).mean().sqrt()),
         max_force_error=float(error.abs().max()),
-        energy=energy,
-        energy_error=energy - exact_energy,
+        stress_error=strain_error / atoms.get_volume() if atoms.pbc.all() else None,
+        energy=found.energy,
+        energy_error=found.energy - exact.energy,
     )
 
 
+class _Sum(NamedTuple):
+    """One sum, with derivatives of its energy."""
+
+    energy: float
+    """eV."""
+    forces: Float64[Tensor, "n_atoms 3"]
+    """eV/Å."""
+    strain_derivative: Float64[Tensor, "3 3"]
+    """eV."""
+    parameters: SumParameters
+    coulomb: CoulombSum
+
+
 def _sum(
-    graph: AtomicGraph, smearing: Tensor, charges: Tensor, settings: CoulombSettings
-) -> tuple[float, Tensor, CoulombPlanner, CoulombSum]:
-    """Energy in eV and forces in eV/Å, with the planner and the sum."""
+    graph: AtomicGraph,
+    smearing: Float64[Tensor, " n_atoms"],
+    charges: Float64[Tensor, " n_atoms"],
+    settings: CoulombSettings,
+) -> _Sum:
+    """Plan and compute one sum."""
     planner = CoulombPlanner(settings)
     planned = planner.plan(graph, smearing, charges)
+    strain = torch.zeros((3, 3), dtype=torch.float64, requires_grad=True)
+    deformation = torch.eye(3, dtype=torch.float64) + strain
     positions = planned.positions.clone().requires_grad_()
-    coulomb = CoulombSum(planned._replace(positions=positions), smearing)
+    strained = planned._replace(positions=positions @ deformation, cell=planned.cell @ deformation)
+    coulomb = CoulombSum(strained, smearing)
     energy = coulomb.energy(charges).sum()
-    (gradient,) = torch.autograd.grad(energy, positions, allow_unused=True)
-    forces = torch.zeros_like(positions) if gradient is None else -gradient
-    return float(energy.detach()), forces.detach(), planner, coulomb
+    inputs = (positions, strain)
+    gradient, virial = torch.autograd.grad(
+        energy, inputs, allow_unused=True, materialize_grads=True
+    )
+    assert planner.parameters is not None
+    return _Sum(float(energy.detach()), -gradient, virial, planner.parameters, coulomb)

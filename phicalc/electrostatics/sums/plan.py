@@ -1,5 +1,7 @@
 """Which pairs and which k vectors an electrostatic sum contains, and when that has to change."""
 
+import math
+
 import numpy as np
 import torch
 from ase.geometry import minkowski_reduce
@@ -8,12 +10,16 @@ from torch import Tensor
 
 from phicalc.electrostatics.sums.boundary import complete_box
 from phicalc.electrostatics.sums.choice import choose, estimate, least_open_length, survey
+from phicalc.electrostatics.sums.crowding import crowding
 from phicalc.electrostatics.sums.settings import CoulombSettings, SumParameters
 from phicalc.graph import AtomicGraph, CoulombPlan, collate
 from phicalc.skin import NeighborSearch
 
 #: Parameters are chosen anew when the edges of the cell have changed by more than this.
 _STRETCH = 0.15
+#: They are chosen anew, too, when the estimated error exceeds this part of the accuracy: errors of
+#: single structures exceed their estimates by up to this much.
+_TOLERATED = 0.5
 
 
 def plan_coulomb(
@@ -82,6 +88,7 @@ class CoulombPlanner:
         self._kvectors = torch.zeros((0, 3), dtype=torch.int64)
         self._reference: tuple[Tensor, ...] = ()
         self._good_for, self._good_cell = 0.0, torch.zeros(3, 3, dtype=torch.float64)
+        self._crowding: tuple[float, ...] | None = None
         self._search = NeighborSearch(0.0, half=True)
 
     def plan(
@@ -150,7 +157,7 @@ class CoulombPlanner:
             self.narrower,
         )  # fmt: skip
         self.parameters, self._reference = parameters, (cell, pbc, smearing)
-        self._good_for = 0.0
+        self._good_for, self._crowding = 0.0, None
         self._search = NeighborSearch(parameters.real_cutoff, half=True)
         self.changes += 1
         if parameters.method == "ewald":
@@ -178,10 +185,13 @@ class CoulombPlanner:
         box, old_box = (complete_box(each, pbc, length) for each in (vectors, old_cell))
         stretches = torch.linalg.svdvals(torch.linalg.solve(old_box, box))
         least, most = float(stretches.min()), float(stretches.max())
-        ions = survey(positions, vectors, pbc, smearing, charge)
+        if self._crowding is None:
+            self._crowding = crowding(positions, vectors, pbc)
+        ions = survey(positions, vectors, pbc, smearing, charge, self._crowding)
         fits = not length or length >= least_open_length(ions, parameters.splitting, error)
         errors = self._unintended(estimate(parameters, ions, box, most))
-        if least > 1 - _STRETCH and most < 1 + _STRETCH and fits and max(errors) <= error:
+        accurate = math.hypot(*errors) <= _TOLERATED * error
+        if least > 1 - _STRETCH and most < 1 + _STRETCH and fits and accurate:
             self._good_for, self._good_cell = charge, cell
             return parameters
         return None

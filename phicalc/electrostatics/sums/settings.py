@@ -30,7 +30,11 @@ class CoulombSettings:
     """
 
     force_accuracy: Annotated[float, Between(*ACCURACY_RANGE, unit="eV/Å")] = 1e-4
-    """Largest root mean square error of the forces in eV/Å."""
+    """Largest root mean square error of the forces in eV/Å.
+
+    Single components may err by more, up to about N^½ times as much for N atoms, and the strain
+    derivative by several eV per atom for each eV/Å; `report` computes both errors for a structure.
+    """
     method: Method = "auto"
     """"direct" (open structures only), "ewald", "mesh" or "auto": the cheapest of them."""
     splitting: Annotated[float, Positive] | None = None
