@@ -94,7 +94,7 @@ def sweep(
         planned = potential.prepare(graph, planner)
         positions = graph.positions.clone().requires_grad_()
         planned = planned._replace(positions=positions)
-        energy = potential.head(nodes, element, planned, order=0).atomic_energies.sum()
+        energy = potential.head(nodes, element, planned, derivatives=0).atomic_energies.sum()
         forces.append(-torch.autograd.grad(energy, positions)[0].numpy())
         energies.append(float(energy.detach()))
         changes.append(planner.changes)

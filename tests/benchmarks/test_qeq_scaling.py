@@ -103,7 +103,7 @@ def step(problem: Problem, make: MakeSolver) -> Answer:
     chi, hardness = problem.chi, problem.hardness
     coulomb = CoulombSum(graph, problem.smearing)
     solver = make(coulomb, hardness)
-    q = equilibrate(coulomb, chi, hardness, order=0, solver=solver)
+    q = equilibrate(coulomb, chi, hardness, derivatives=0, solver=solver)
     energy = (chi * q + 0.5 * hardness * q**2).sum() + coulomb.energy(q).sum()
     forces = -torch.autograd.grad(energy, graph.positions)[0]
     return Answer(q, float(energy.detach()), forces, solver)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from ase.build import bulk
+from ase.geometry import cellpar_to_cell
 
 from phicalc.electrostatics import CoulombPlanner, CoulombSettings, CoulombSum, plan_coulomb
+from phicalc.electrostatics.sums.crowding import crowding, neighbors_together
 from phicalc.graph import from_ase
 
 from .ions import PBC, Ions, float64, random_ions, rms
@@ -53,6 +57,36 @@ def test_forces_in_a_large_cell_are_as_accurate_as_asked(
     ions = Ions(atoms, float64([1.0, -1.0]), float64([0.4, 0.4]))
     exact = ions.forces(CoulombSettings(1e-9, "ewald", splitting=0.35))
     assert rms(ions.forces(CoulombSettings(accuracy, method)) - exact) < accuracy
+
+
+def sheet(seed: int) -> Ions:
+    """50 like charges within 0.6 Å of a plane, some of them 3 Å wide."""
+    rng = np.random.default_rng([7, seed])
+    places = rng.random((50, 3)) * [1.0, 1.0, 0.6 / 35.0]
+    atoms = Atoms("H50", cell=[5.4, 5.4, 35.0], pbc=True, scaled_positions=places)
+    widths = np.exp(rng.uniform(math.log(0.05), math.log(3.0), 50))
+    return Ions(atoms, torch.ones(50, dtype=torch.float64), torch.as_tensor(widths))
+
+
+def rod(seed: int) -> Ions:
+    """17 ions of either sign in a cell of aspect 35:1, whose images make planes of like charge."""
+    rng = np.random.default_rng([8, seed])
+    cell = cellpar_to_cell([2.9, 2.9, 60.0, 60.0, 120.0, 150.0])
+    atoms = Atoms("H17", cell=cell, pbc=True, scaled_positions=rng.random((17, 3)))
+    widths = np.exp(rng.uniform(math.log(0.05), math.log(3.0), 17))
+    return Ions(atoms, torch.as_tensor((-1.0) ** np.arange(17)), torch.as_tensor(widths))
+
+
+@methods
+@pytest.mark.parametrize("accuracy", [1e-2, 1e-4])
+@pytest.mark.parametrize("crowd", [sheet, rod])
+def test_forces_of_crowded_ions_are_as_accurate_as_asked(
+    crowd: Callable[[int], Ions], accuracy: float, method: str
+) -> None:
+    for seed in range(3):
+        ions = crowd(seed)
+        exact = ions.forces(CoulombSettings(1e-3 * accuracy, "ewald"))
+        assert rms(ions.forces(CoulombSettings(accuracy, method)) - exact) < 0.8 * accuracy
 
 
 @methods
@@ -291,3 +325,28 @@ def test_empty_and_one_ion_structures_have_plans() -> None:
         values = [ion.energy(CoulombSettings(1e-6, method)) for method in ("auto", "ewald", "mesh")]
         assert values == pytest.approx([ion.energy()] * 3, abs=1e-6)
         assert float(ion.forces(CoulombSettings(1e-4, "mesh")).norm()) < 1e-4
+
+
+def counts_of(atoms: Atoms) -> tuple[float, ...]:
+    return crowding(*(torch.as_tensor(x) for x in (atoms.positions, atoms.cell.array, atoms.pbc)))
+
+
+def test_uniform_matter_is_not_crowded() -> None:
+    for repeat in (1, 3):
+        salt = bulk("NaCl", "rocksalt", a=5.64, cubic=True).repeat(repeat)
+        assert max(neighbors_together(counts_of(salt), a) for a in (0.2, 0.4, 0.7)) < 0.1
+
+
+@pytest.mark.parametrize("repeat", [1, 3])
+def test_neighbors_in_a_plane_are_counted(repeat: int) -> None:
+    # ∫ of both Gaussians over a plane of one atom per Å²: its images in a thin cell, or neighbors.
+    atoms = Atoms("H", cell=[1.0, 1.0, 60.0], pbc=True).repeat((repeat, repeat, 1))
+    for splitting in (0.2, 0.35, 0.5):
+        together = neighbors_together(counts_of(atoms), splitting)
+        assert together == pytest.approx(math.pi / splitting**2, rel=0.2)
+
+
+def test_an_atom_alone_is_not_crowded() -> None:
+    assert max(counts_of(Atoms("H", cell=[30.0] * 3, pbc=True))) == 0.0
+    assert max(counts_of(Atoms("H"))) == 0.0
+    assert neighbors_together((), 0.4) == 0.0

@@ -141,7 +141,7 @@ def test_derivatives_of_the_charges_are_right_up_to_the_order(order: int) -> Non
     def observable(step: torch.Tensor) -> torch.Tensor:
         moved = graph._replace(positions=graph.positions + step * direction)
         coulomb = CoulombSum(moved, smearing)
-        return weight @ equilibrate(coulomb, chi, hardness, order=order)
+        return weight @ equilibrate(coulomb, chi, hardness, derivatives=order)
 
     def derivative(step: torch.Tensor, n_times: int) -> torch.Tensor:
         value = observable(step)

@@ -11,9 +11,10 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from phicalc.derivatives import deform
 from phicalc.electrostatics import CoulombSettings, CoulombSum, SumReport, plan_coulomb
 from phicalc.electrostatics.charges.elements import covalent_radius
-from phicalc.electrostatics.sums import error_report as report
+from phicalc.electrostatics.sums.error_report import report
 from phicalc.graph import from_ase
 
 from .ions import PBC
@@ -126,6 +127,32 @@ def test_lone_atom() -> None:
     assert found.energy > 0
     periodic = report(Atoms("O", cell=[5, 5, 5], pbc=True), np.array([1.0]), 0.8)
     assert periodic.force_error < 1e-10
+
+
+def stress(atoms: Atoms, charges: np.ndarray, widths: np.ndarray, settings: CoulombSettings):
+    """Differentiate the energy of a strained graph, from the potential at each atom."""
+    smearing, q = (torch.tensor(x, dtype=torch.float64) for x in (widths, charges))
+    graph = plan_coulomb(from_ase(atoms, 1.0), smearing, settings, q)
+    strain = torch.zeros_like(graph.cell).requires_grad_()
+    energy = 0.5 * (q * CoulombSum(deform(graph, strain), smearing).potential(q)).sum()
+    return torch.autograd.grad(energy, strain)[0][0].numpy() / atoms.get_volume()
+
+
+@pytest.mark.parametrize("method", ["ewald", "mesh"])
+def test_error_of_the_stress_is_that_of_the_sums(method: str) -> None:
+    atoms, widths, settings = salt(), np.linspace(0.5, 0.9, 16), CoulombSettings(1e-2, method)
+    found = report(atoms, ions(atoms), widths, settings)
+    exact = CoulombSettings(1e-9, "ewald")
+    errors = [stress(atoms, ions(atoms), widths, each) for each in (settings, exact)]
+    assert found.stress_error == pytest.approx(np.abs(errors[0] - errors[1]).max(), rel=0.05)
+    assert found.stress_error > 1e-6
+    assert f"stress error: largest {found.stress_error:.2e} eV/Å³" in str(found)
+
+
+def test_stress_of_open_structures_has_no_error() -> None:
+    found = report(salt("slab"), ions(salt("slab")), 0.5)
+    assert found.stress_error is None
+    assert "stress" not in str(found)
 
 
 def test_no_charges_no_errors() -> None:

@@ -27,7 +27,7 @@ def equilibrate(
     hardness: Float64[Tensor, " n_atoms"],
     net_charge: Float64[Tensor, "n_structures n_fragments"] | None = None,
     *,
-    order: int = 2,
+    derivatives: int = 2,
     solver: Solver | None = None,
 ) -> Float64[Tensor, " n_atoms"]:
     """Minimise ``Σ(χ_i q_i + ½ J_i q_i²) + ½ qᵀAq`` subject to ``C q = Q``.
@@ -46,7 +46,7 @@ def equilibrate(
         J_i in eV/e², positive.
     net_charge
         Q of each fragment, or structure without fragments, in e; by default as the graph says.
-    order
+    derivatives
         Number of exact derivatives of the charges: 0 for constants, 1 for forces, 2 for training on
         forces (or for a Hessian).
     solver
@@ -77,7 +77,7 @@ def equilibrate(
     ) -> Float64[Tensor, " n_atoms"]:
         return solver(gradient, missing)[0]
 
-    return refine(charges_for, (electronegativity, net_charge), residual, order)
+    return refine(charges_for, (electronegativity, net_charge), residual, derivatives)
 
 
 def choose_solver(
@@ -201,7 +201,7 @@ class ChargeEquilibration(Head):
         pull = pull if graph.fragments is None else pull - graph.fragments.potential
         # A stationary energy forgives charges that lag one derivative behind.
         exact = derivatives - 1 if self.is_stationary else derivatives
-        q = equilibrate(coulomb, pull, hardness, order=exact, solver=solver)
+        q = equilibrate(coulomb, pull, hardness, derivatives=exact, solver=solver)
         potential, energies = coulomb.atomic_energies(q)
         if self.energy == "qeq":
             energies = energies + chi * q + 0.5 * hardness * q**2

@@ -25,7 +25,7 @@ def screened_potential(
     laplacian: Laplacian,
     screening: Float64[Tensor, " c"],
     charges: Float64[Tensor, "n_atoms c"],
-    order: int,
+    derivatives: int,
 ) -> Float64[Tensor, "n_atoms c"]:
     """Return φ of ``(L + κ²) φ = q`` in e Å; derivatives by `phicalc.linear.refine`.
 
@@ -39,18 +39,18 @@ def screened_potential(
         κ² of each channel in 1/Å, positive.
     charges
         q in e.
-    order
+    derivatives
         Number of exact derivatives of φ.
     """
     assert laplacian.graph.atom_of_slot is not None
     largest = laplacian.graph.atom_of_slot.shape[1]
-    small = largest <= (DENSE_TRAINING if order > 0 else DENSE_POISSON)
+    small = largest <= (DENSE_TRAINING if derivatives > 0 else DENSE_POISSON)
     solver = (DensePoisson if small else IterativePoisson)(laplacian, screening)
 
     def residual(potential: Float64[Tensor, "n_atoms c"]) -> tuple[Float64[Tensor, "n_atoms c"]]:
         return (charges - laplacian(potential) - screening * potential,)
 
-    return linear.refine(solver, (charges,), residual, order)
+    return linear.refine(solver, (charges,), residual, derivatives)
 
 
 class DensePoisson:

@@ -120,7 +120,7 @@ def report(
         n_pairs=plan.pair_index.shape[1],
         n_waves=plan.kvectors.shape[1] or int(np.prod(parameters.mesh)),
         force_accuracy=settings.force_accuracy,
-        estimated=estimate(parameters, ions, found.coulomb.box[0]),
+        estimated=estimate(parameters, ions, found.coulomb.box[0].detach()),
         force_error=float(error.square().sum(1).mean().sqrt()),
         max_force_error=float(error.abs().max()),
         stress_error=strain_error / atoms.get_volume() if atoms.pbc.all() else None,
