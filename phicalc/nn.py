@@ -23,7 +23,7 @@ SILU_GAIN = 1.6765324703310907
 def spherical_harmonics(unit: Float[Tensor, "n 3"], l_max: int) -> Float[Tensor, "n components"]:
     """Real spherical harmonics of unit vectors up to `l_max` ≤ 3, ordered by l, then m.
 
-    Normalised so that the squares of each l sum to 2l + 1 ("component" normalisation).
+    Normalized so that the squares of each l sum to 2l + 1 ("component" normalization).
     """
     x, y, z = unit.unbind(1)
     harmonics = [torch.ones_like(x)]
@@ -121,7 +121,7 @@ def envelope(x: Tensor) -> Tensor:
 class Linear(nn.Module):
     """Linear map of the last axis without bias, with weights of unit variance.
 
-    The factor 1/√n_in is applied at use, not at initialisation, so that one learning rate
+    The factor 1/√n_in is applied at use, not at initialization, so that one learning rate
     suits layers of every width.
     """
 

@@ -1,4 +1,4 @@
-"""How pictures look: one style, one colour for each element, numbers as print wants them."""
+"""How pictures look: one style, one color for each element, numbers as print wants them."""
 
 import math
 
@@ -31,7 +31,7 @@ def new_figure(
 
 
 def element_color(symbol: str) -> tuple[float, float, float]:
-    """Return the usual colour of an element, darkened where white paper would swallow it."""
+    """Return the usual color of an element, darkened where white paper would swallow it."""
     color = jmol_colors[atomic_numbers[symbol]]
     brightness = float(np.dot(color, (0.3, 0.6, 0.1)))
     red, green, blue = (channel * min(1.0, 0.65 / max(brightness, 1e-6)) for channel in color)

@@ -1,4 +1,4 @@
-"""Find a minimum of the energy with ASE's optimisers: positions, or positions and cell."""
+"""Find a minimum of the energy with ASE's optimizers: positions, or positions and cell."""
 
 import warnings
 from collections.abc import Iterator
@@ -88,7 +88,7 @@ def relax(
     Raises
     ------
     ValueError
-        For an unknown optimiser, a missing calculator, or `cell` without a periodic cell.
+        For an unknown optimizer, a missing calculator, or `cell` without a periodic cell.
     ImportError
         With `symmetry` without spglib (the extra ``materials``).
     """

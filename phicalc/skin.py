@@ -1,4 +1,4 @@
-"""Neighbour lists of structures that move: searched with a skin, then only filtered."""
+"""Neighbor lists of structures that move: searched with a skin, then only filtered."""
 
 from typing import NamedTuple
 

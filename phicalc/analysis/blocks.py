@@ -1,4 +1,4 @@
-"""Statistical errors of averages over a run: neighbouring frames are no independent samples."""
+"""Statistical errors of averages over a run: neighboring frames are no independent samples."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -22,7 +22,7 @@ class Estimate(NamedTuple):
 def block_average(values: np.ndarray) -> Estimate:
     """Mean of a correlated series with the standard error of Flyvbjerg and Petersen.
 
-    Neighbours are averaged in pairs, again and again. The error estimated from the blocks grows as
+    Neighbors are averaged in pairs, again and again. The error estimated from the blocks grows as
     long as blocks are correlated, and stays where they are independent: the first level at which
     the next two do not exceed it by more than their own uncertainty is taken.
 

@@ -14,7 +14,7 @@ FIT_WINDOW = (0.1, 0.5)
 N_BLOCKS = 4
 #: Displacements that grow as t to the power of 1 ± this are those of diffusion.
 DIFFUSIVE = 0.2
-#: Å²: smaller mean squared displacements may be those of atoms that rattle among their neighbours.
+#: Å²: smaller mean squared displacements may be those of atoms that rattle among their neighbors.
 OUT_OF_PLACE = 1.0
 
 
@@ -46,7 +46,7 @@ def diffusion(trajectory: Trajectory) -> list[Diffusion]:
     The run is cut into `N_BLOCKS` blocks; in each, all origins of time count, and the coefficient
     is that of Einstein, slope / 2d between a tenth and half of the block's length, with d the
     number of periodic directions. Values and errors are mean and standard error over the blocks.
-    The motion of the centre of mass is taken off. Where the cell moves, displacements are those of
+    The motion of the center of mass is taken off. Where the cell moves, displacements are those of
     the fractional coordinates in the mean cell: the breathing of the cell is no diffusion.
 
     In a periodic box of edge L the coefficient comes out too small by 2.837 kT / 6πηL, with η the
@@ -97,7 +97,7 @@ def _refuse_undefined(trajectory: Trajectory, n_lags: int) -> None:
     if not trajectory.atoms.pbc.any():
         raise ValueError("a structure without periodic directions does not diffuse endlessly")
     if len(trajectory.atoms) < 2:
-        raise ValueError("a single atom is its own centre of mass")
+        raise ValueError("a single atom is its own center of mass")
     if n_lags < 5:
         raise ValueError(
             f"{trajectory.n_frames} frames are too few: at least {10 * N_BLOCKS} are needed"
@@ -105,7 +105,7 @@ def _refuse_undefined(trajectory: Trajectory, n_lags: int) -> None:
 
 
 def _positions_along_periodic(trajectory: Trajectory) -> np.ndarray:
-    """Unwrapped positions in the mean cell about the centre of mass, open directions left out."""
+    """Unwrapped positions in the mean cell about the center of mass, open directions left out."""
     cell = trajectory.cells.mean(axis=0)
     masses = trajectory.atoms.get_masses()
     scaled = trajectory.scaled

@@ -19,7 +19,7 @@ def itinerant_dipole(trajectory: Trajectory) -> np.ndarray:
 
     .. math:: M = Σ_g [ Σ_{i∈g} q_i (r_i − R_g) + Q_g R_g ]
 
-    over molecules g with centres of mass R, made whole and followed across the boundaries; Q_g is
+    over molecules g with centers of mass R, made whole and followed across the boundaries; Q_g is
     the charge of the molecule averaged over time (and over molecules of the same composition), so
     that M does not depend on which image of a molecule is counted. A network of bonds without end
     (a crystal) has no molecules: each atom is a group of its own there. Charge that flows from one
@@ -40,12 +40,12 @@ def itinerant_dipole(trajectory: Trajectory) -> np.ndarray:
         raise ValueError(f"molecules break: a bond of the first frame grew to {stretch:.1f} radii")
     charges, masses = trajectory.charges, trajectory.atoms.get_masses()
     groups = trajectory.molecules.wholes
-    centres = _sums(positions * masses[:, None], groups) / _sums(masses[None], groups)[..., None]
-    inside = np.einsum("fn,fna->fa", charges, positions - centres[:, groups])
-    between = np.einsum("g,fga->fa", group_charges(trajectory), centres)
+    centers = _sums(positions * masses[:, None], groups) / _sums(masses[None], groups)[..., None]
+    inside = np.einsum("fn,fna->fa", charges, positions - centers[:, groups])
+    between = np.einsum("g,fga->fa", group_charges(trajectory), centers)
     projector = periodic_projector(trajectory.cells[0], pbc)
-    centre = np.einsum("n,fna->fa", masses / masses.sum(), positions)
-    plain = np.einsum("fn,fna->fa", charges, positions - centre[:, None])
+    center = np.einsum("n,fna->fa", masses / masses.sum(), positions)
+    plain = np.einsum("fn,fna->fa", charges, positions - center[:, None])
     return (inside + between) @ projector + plain @ (np.eye(3) - projector)
 
 

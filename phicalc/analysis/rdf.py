@@ -24,19 +24,19 @@ class PairDistribution(NamedTuple):
     pair: tuple[str, str]
     """Symbols of the two elements."""
     radii: np.ndarray
-    """Centres of the bins, in Å."""
+    """Centers of the bins, in Å."""
     values: np.ndarray
     """g(r) where the structure is periodic in three directions, else a density of pairs in 1/Å."""
-    normalised: bool
+    normalized: bool
     """Whether `values` is g(r), which tends to 1."""
     error: np.ndarray
     """Standard error of `values` over some blocks of the frames; NaN for a single frame."""
-    neighbours: np.ndarray
+    neighbors: np.ndarray
     """Mean number of atoms of the second element around one of the first, up to the far end of
     each bin."""
 
     def first_shell(self) -> tuple[float, float, float] | None:
-        """Radius of the first peak, that of the minimum behind it (Å), and neighbours up to there.
+        """Radius of the first peak, that of the minimum behind it (Å), and neighbors up to there.
 
         None where there is no such minimum.
         """
@@ -53,7 +53,7 @@ class PairDistribution(NamedTuple):
         minimum = first + int(np.argmin(smooth[first:end]))
         if minimum == len(smooth) - 1 and smooth[minimum] > 0.05 * smooth[first]:
             return None
-        return float(self.radii[first]), float(self.radii[minimum]), float(self.neighbours[minimum])
+        return float(self.radii[first]), float(self.radii[minimum]), float(self.neighbors[minimum])
 
 
 def informative_pair(atoms: Atoms) -> tuple[str, str] | None:
@@ -156,11 +156,11 @@ def pair_distributions(
 def _distribution(
     frames: Sequence[Atoms], pair: tuple[str, str], edges: np.ndarray, histogram: np.ndarray
 ) -> PairDistribution:
-    """Normalise a histogram of distances, shape (n_frames, n_bins)."""
+    """Normalize a histogram of distances, shape (n_frames, n_bins)."""
     n_first, n_second = (int(np.sum(frames[0].symbols == symbol)) for symbol in pair)
-    neighbours = np.cumsum(histogram.mean(axis=0)) / n_first
-    normalised = bool(frames[0].pbc.all())
-    if normalised:
+    neighbors = np.cumsum(histogram.mean(axis=0)) / n_first
+    normalized = bool(frames[0].pbc.all())
+    if normalized:
         volumes = np.array([frame.get_volume() for frame in frames])
         shells = 4 / 3 * np.pi * np.diff(edges**3)
         values = histogram * volumes[:, None] / (n_first * n_second * shells)
@@ -169,7 +169,7 @@ def _distribution(
     blocks = [block.mean(axis=0) for block in np.array_split(values, min(len(values), N_BLOCKS))]
     radii = (edges[1:] + edges[:-1]) / 2
     error = mean_of_blocks(np.array(blocks))[1]
-    return PairDistribution(pair, radii, values.mean(axis=0), normalised, error, neighbours)
+    return PairDistribution(pair, radii, values.mean(axis=0), normalized, error, neighbors)
 
 
 def _distances(atoms: Atoms, pairs: Sequence[tuple[str, str]], cutoff: float) -> list[np.ndarray]:
@@ -183,11 +183,11 @@ def _distances(atoms: Atoms, pairs: Sequence[tuple[str, str]], cutoff: float) ->
         torch.from_numpy(part.pbc),
         cutoff,
     )
-    (centres, neighbours), shifts = found.edge_index.numpy(), found.edge_shifts.numpy()
+    (centers, neighbors), shifts = found.edge_index.numpy(), found.edge_shifts.numpy()
     symbols = np.array(part.get_chemical_symbols())
-    vectors = pair_vectors_of_arrays(positions, centres, neighbours, shifts, cell)
+    vectors = pair_vectors_of_arrays(positions, centers, neighbors, shifts, cell)
     distances = np.linalg.norm(vectors, axis=1)
     return [
-        distances[(symbols[centres] == first) & (symbols[neighbours] == second)]
+        distances[(symbols[centers] == first) & (symbols[neighbors] == second)]
         for first, second in pairs
     ]

@@ -34,7 +34,7 @@ def from_ase(
     conditions
         All external conditions, in place of `total_charge`; ``atoms.info`` is not read then.
     engine
-        Neighbour engine, see `phicalc.neighbors.neighbor_list`.
+        Neighbor engine, see `phicalc.neighbors.neighbor_list`.
     search
         Search with this cutoff that remembers the structure before; `engine` has no meaning then.
 

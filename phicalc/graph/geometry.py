@@ -10,7 +10,7 @@ from phicalc.neighbors import pair_vectors as _vectors
 
 
 def edge_vectors(graph: AtomicGraph) -> Float64[Tensor, "n_edges 3"]:
-    """Vectors from each edge's centre to its neighbour (or the neighbour's image), in Å."""
+    """Vectors from each edge's center to its neighbor (or the neighbor's image), in Å."""
     return pair_vectors(graph, graph.edge_index, graph.edge_shifts)
 
 

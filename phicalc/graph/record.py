@@ -59,13 +59,13 @@ class AtomicGraph(NamedTuple):
     batch: Int64[Tensor, " n_atoms"]
     """Structure to which each atom belongs."""
     edge_index: Int64[Tensor, "2 n_edges"]
-    """Row 0: centre, row 1: neighbour. Both directions of a pair are present."""
+    """Row 0: center, row 1: neighbor. Both directions of a pair are present."""
     edge_shifts: Int64[Tensor, "n_edges 3"]
-    """Lattice shift of the neighbour, in cells."""
+    """Lattice shift of the neighbor, in cells."""
     total_charge: Float64[Tensor, " n_structures"]
     """Net charge of each structure in e."""
     edge_of_slot: Int64[Tensor, "n_atoms n_slots"] | None = None
-    """Edges of each centre as a padded table; `n_edges` marks an empty slot."""
+    """Edges of each center as a padded table; `n_edges` marks an empty slot."""
     atom_of_slot: Int64[Tensor, "n_structures n_places"] | None = None
     """Atoms of each structure as a padded table; `n_atoms` marks an empty slot."""
     slot_of_atom: Int64[Tensor, " n_atoms"] | None = None

@@ -129,7 +129,7 @@ def _harmonic(
     allowed: Float64[ndarray, "n_coordinates n_free"],
     rigid: Float64[ndarray, "n_coordinates n_rigid"],
 ) -> VibrationResult:
-    """Diagonalise the mass-weighted Hessian among motions that are allowed and not rigid."""
+    """Diagonalize the mass-weighted Hessian among motions that are allowed and not rigid."""
     weights = np.sqrt(np.repeat(masses, 3))[:, None]
     whole, _ = np.linalg.qr(weights * rigid)
     space, _, _ = np.linalg.svd(weights * allowed - whole @ (whole.T @ (weights * allowed)))

@@ -40,9 +40,9 @@ class Molecules(NamedTuple):
 def find_molecules(atoms: Atoms) -> Molecules:
     """Find the molecules of a structure from its distances and covalent radii."""
     first, second, shifts = _bonds(atoms)
-    neighbours = defaultdict(list)
+    neighbors = defaultdict(list)
     for one, other, shift in zip(first, second, shifts, strict=True):
-        neighbours[one].append((other, shift))
+        neighbors[one].append((other, shift))
     labels = np.full(len(atoms), -1)
     images = np.zeros((len(atoms), 3), dtype=int)
     finite: list[bool] = []
@@ -53,12 +53,12 @@ def find_molecules(atoms: Atoms) -> Molecules:
         finite.append(True)
         while waiting:
             atom = waiting.pop()
-            for neighbour, shift in neighbours[atom]:
+            for neighbor, shift in neighbors[atom]:
                 image = images[atom] + shift
-                if labels[neighbour] < 0:
-                    labels[neighbour], images[neighbour] = labels[root], image
-                    waiting.append(neighbour)
-                elif np.any(images[neighbour] != image):  # another way round the cell
+                if labels[neighbor] < 0:
+                    labels[neighbor], images[neighbor] = labels[root], image
+                    waiting.append(neighbor)
+                elif np.any(images[neighbor] != image):  # another way round the cell
                     finite[-1] = False
     ends = np.array(finite, dtype=bool)
     images[~ends[labels]] = 0

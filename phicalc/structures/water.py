@@ -7,7 +7,7 @@ from scipy.spatial.transform import Rotation
 
 from phicalc.units import GRAM_PER_CC_PER_AMU_PER_CUBIC_ANGSTROM
 
-#: Fractional sites of the simple, body-centred and face-centred cubic lattices.
+#: Fractional sites of the simple, body-centered and face-centered cubic lattices.
 LATTICES = (
     np.zeros((1, 3)),
     np.array([[0, 0, 0], [1, 1, 1]]) / 2,
@@ -58,8 +58,8 @@ def water_box(n_molecules: int = 64, density: float = 1.0, seed: int = 0) -> Ato
             f"at least {SMALLEST_OXYGEN_DISTANCE} Å are needed: lower the density"
         )
     chosen = np.sort(rng.permutation(len(fractions))[:n_molecules])
-    centres = fractions[chosen] * length
-    positions = _orient(centres, water.positions, length, rng)
+    centers = fractions[chosen] * length
+    positions = _orient(centers, water.positions, length, rng)
     symbols = list(water.symbols) * n_molecules
     return Atoms(symbols, positions.reshape(-1, 3), cell=[length] * 3, pbc=True)
 
@@ -80,19 +80,19 @@ def _lattice_sites(n_sites: int) -> tuple[np.ndarray, float]:
 
 
 def _orient(
-    centres: np.ndarray, shape: np.ndarray, length: float, rng: np.random.Generator
+    centers: np.ndarray, shape: np.ndarray, length: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Turn the molecules one by one to the orientation that keeps neighbours farthest apart."""
+    """Turn the molecules one by one to the orientation that keeps neighbors farthest apart."""
     n_trials, n_sweeps = 60, 2
-    n_molecules = len(centres)
+    n_molecules = len(centers)
     turned = Rotation.random(n_molecules, rng=rng).as_matrix()
-    positions = centres[:, None] + shape @ turned.transpose(0, 2, 1)
+    positions = centers[:, None] + shape @ turned.transpose(0, 2, 1)
     if n_molecules == 1:
         return positions
     for current in np.tile(np.arange(n_molecules), n_sweeps):
         others = np.delete(positions, current, axis=0).reshape(-1, 3)
         matrices = Rotation.random(n_trials, rng=rng).as_matrix()
-        trials = centres[current] + shape @ matrices.transpose(0, 2, 1)
+        trials = centers[current] + shape @ matrices.transpose(0, 2, 1)
         trials = np.concatenate([positions[current][None], trials])
         vectors = trials[:, :, None] - others
         vectors -= length * np.round(vectors / length)

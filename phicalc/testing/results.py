@@ -151,7 +151,7 @@ def check_dipole(make: Make, atoms: Atoms, tolerance: float = 1e-10) -> None:
     """Check that the dipole turns with an isolated structure, in e Å and from − to +.
 
     It may differ from the sum over charges by dipoles of atoms, not by the factor 4.8 of the debye,
-    nor by its sign. A shift moves it by charge × shift, or not at all if it is taken about a centre
+    nor by its sign. A shift moves it by charge × shift, or not at all if it is taken about a center
     that moves too.
     """
     results = results_of(with_calculator(make, atoms))

@@ -59,7 +59,7 @@ def test_ideal_gas_is_one_everywhere(rng):
         Atoms("Ar500", rng.uniform(0, 20.0, (500, 3)), cell=[20.0] * 3, pbc=True) for _ in range(20)
     ]
     found = pair_distribution(frames, ("Ar", "Ar"), bin_width=0.25)
-    assert found.normalised
+    assert found.normalized
     np.testing.assert_allclose(found.values[8:], 1.0, atol=0.05)
 
 
@@ -71,7 +71,7 @@ def test_radius_ends_at_half_the_cell():
 def test_molecules_give_a_density_of_distances():
     water = molecule("H2O")
     found = pair_distribution([water], ("O", "H"))
-    assert not found.normalised
+    assert not found.normalized
     width = found.radii[1] - found.radii[0]
     assert found.values.sum() * width == pytest.approx(1)
     assert found.radii[np.argmax(found.values)] == pytest.approx(0.969, abs=0.03)

@@ -72,17 +72,17 @@ def _draw_pairs(found: PairDistribution) -> Callable[[Axes], None]:
         axes.plot(found.radii, found.values, color=BLUE, linewidth=1.4)
         axes.set_xlabel(f"{'–'.join(found.pair)} distance (Å)")
         axes.set_xlim(0, found.radii[-1])
-        axes.set_ylabel("g(r)" if found.normalised else "density of pairs (1/Å)")
+        axes.set_ylabel("g(r)" if found.normalized else "density of pairs (1/Å)")
         axes.set_ylim(0, _top(found))
-        if found.normalised:
+        if found.normalized:
             axes.axhline(1, color=GREY, linestyle=":", linewidth=1.2)
         running = axes.twinx()
         running.spines[["top"]].set_visible(False)
-        running.plot(found.radii, found.neighbours, color=RED, linewidth=1.1, alpha=0.8)
+        running.plot(found.radii, found.neighbors, color=RED, linewidth=1.1, alpha=0.8)
         running.set_ylabel("neighbours within r", color=RED)
         shell = found.first_shell()
-        top = max(2.5 * shell[2], 4.0) if shell else found.neighbours[-1]
-        running.set_ylim(0, max(min(top, 1.05 * found.neighbours[-1]), 1e-3))
+        top = max(2.5 * shell[2], 4.0) if shell else found.neighbors[-1]
+        running.set_ylim(0, max(min(top, 1.05 * found.neighbors[-1]), 1e-3))
         running.tick_params(axis="y", colors=RED)
 
     return draw
@@ -92,7 +92,7 @@ def _top(found: PairDistribution) -> float | None:
     """Upper end of the axis: bonds inside molecules stand ten times higher than all else."""
     highest = float(found.values.max(initial=0.0))
     shell = found.first_shell()
-    if shell is None or not found.normalised:
+    if shell is None or not found.normalized:
         return None
     beyond = found.values[found.radii > shell[1]].max(initial=0.0)
     return CLIPPED * float(beyond) if highest > 4 * beyond > 0 else None
