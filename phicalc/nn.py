@@ -52,7 +52,7 @@ def block(degree: int) -> slice:
 
 
 @lru_cache
-def coupling(l1: int, l2: int, l3: int) -> np.ndarray:
+def coupling(l1: int, l2: int, l3: int) -> Float[np.ndarray, "n1 n2 n3"]:
     """Coupling coefficients ``C[m1, m2, m3]`` of degrees l1 ⊗ l2 → l3, shape (2l1+1, 2l2+1, 2l3+1).
 
     The Gaunt integral of three real spherical harmonics, by exact quadrature: for natural parities
@@ -112,7 +112,7 @@ class RadialBasis(nn.Module):
         return math.sqrt(2) * torch.sin(self.frequencies * x) / x * envelope(x)
 
 
-def envelope(x: Tensor) -> Tensor:
+def envelope(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """Polynomial cutoff of the reduced length x = r/r_c: 1 at 0, C² to zero at 1 (p = 6)."""
     inside = 1 - 28 * x**6 + 48 * x**7 - 21 * x**8
     return torch.where(x < 1, inside, 0.0)

@@ -68,7 +68,13 @@ class NeighborSearch:
                 self._last = last = self._search(positions, cell, pbc, skin)
         return last.pairs if last.skin == 0 else self._filter(last, positions, cell)
 
-    def _search(self, positions: Tensor, cell: Tensor, pbc: Tensor, skin: float) -> _Reference:
+    def _search(
+        self,
+        positions: Float64[Tensor, "n_atoms 3"],
+        cell: Float64[Tensor, "3 3"],
+        pbc: Bool[Tensor, "3"],
+        skin: float,
+    ) -> _Reference:
         self.searches += 1
         pairs = neighbor_list(
             positions, cell, pbc, self.cutoff + skin, engine=self.engine, half=self.half
@@ -76,7 +82,12 @@ class NeighborSearch:
         offsets = pairs.edge_shifts.to(cell) @ cell
         return _Reference(positions.clone(), cell.clone(), pbc.clone(), skin, pairs, offsets)
 
-    def _filter(self, last: _Reference, positions: Tensor, cell: Tensor) -> NeighborList:
+    def _filter(
+        self,
+        last: _Reference,
+        positions: Float64[Tensor, "n_atoms 3"],
+        cell: Float64[Tensor, "3 3"],
+    ) -> NeighborList:
         """Take the pairs that are near enough now."""
         index, shifts = last.pairs
         offsets = last.offsets if torch.equal(cell, last.cell) else shifts.to(cell) @ cell
@@ -84,7 +95,13 @@ class NeighborSearch:
         inside = (x * x + y * y + z * z < self.cutoff**2).nonzero().squeeze(1)
         return NeighborList(index.index_select(1, inside), shifts.index_select(0, inside))
 
-    def _approach(self, last: _Reference, positions: Tensor, cell: Tensor, pbc: Tensor) -> float:
+    def _approach(
+        self,
+        last: _Reference,
+        positions: Float64[Tensor, "n_atoms 3"],
+        cell: Float64[Tensor, "3 3"],
+        pbc: Bool[Tensor, "3"],
+    ) -> float:
         """By how much two atoms beyond the list may have come nearer, in Å; infinite if unknown.
 
         The cell deforms everything by a matrix F, and atoms move by u on top of it: pairs of length
@@ -108,7 +125,12 @@ class NeighborSearch:
         return 2 * largest + shrunk * (self.cutoff + last.skin)
 
 
-def _same(last: _Reference, positions: Tensor, cell: Tensor, pbc: Tensor) -> bool:
+def _same(
+    last: _Reference,
+    positions: Float64[Tensor, "n_atoms 3"],
+    cell: Float64[Tensor, "3 3"],
+    pbc: Bool[Tensor, "3"],
+) -> bool:
     """Whether this is the structure of the list."""
     now = (positions, cell, pbc)
     return all(map(torch.equal, now, (last.positions, last.cell, last.pbc)))

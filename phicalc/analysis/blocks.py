@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int
 
 #: Fewer blocks than this say nothing about a spread.
 FEWEST_BLOCKS = 4
@@ -19,7 +20,7 @@ class Estimate(NamedTuple):
     """Whether longer blocks leave the error as it is. If not, the true error may be larger."""
 
 
-def block_average(values: np.ndarray) -> Estimate:
+def block_average(values: Float[np.ndarray, " n"]) -> Estimate:
     """Mean of a correlated series with the standard error of Flyvbjerg and Petersen.
 
     Neighbors are averaged in pairs, again and again. The error estimated from the blocks grows as
@@ -59,7 +60,7 @@ def block_average(values: np.ndarray) -> Estimate:
 
 
 def jackknife(
-    function: Callable[[np.ndarray], float], n_samples: int, n_blocks: int = 8
+    function: Callable[[Int[np.ndarray, " n_chosen"]], float], n_samples: int, n_blocks: int = 8
 ) -> Estimate:
     """Value of a function of a whole series, with the error of leaving out block after block.
 
@@ -89,7 +90,9 @@ def jackknife(
     return Estimate(value, float(error), True)
 
 
-def mean_of_blocks(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def mean_of_blocks(
+    values: Float[np.ndarray, "n_blocks ..."],
+) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
     """Mean and standard error over the first axis: one entry for each of some long blocks."""
     values = np.asarray(values, dtype=float)
     mean = np.asarray(values.mean(axis=0))

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from phicalc.analysis.blocks import Estimate, mean_of_blocks
 from phicalc.analysis.trajectory import Trajectory
@@ -22,11 +23,11 @@ class Diffusion(NamedTuple):
     """Motion of the atoms of one element."""
 
     symbol: str
-    lags: np.ndarray
+    lags: Float[np.ndarray, " n_lags"]
     """fs, (n_lags,)."""
-    displacement: np.ndarray
+    displacement: Float[np.ndarray, " n_lags"]
     """Mean squared displacement in Å² along the periodic directions, (n_lags,)."""
-    error: np.ndarray
+    error: Float[np.ndarray, " n_lags"]
     """Its standard error, (n_lags,)."""
     coefficient: Estimate
     """Diffusion coefficient in 1e-9 m²/s."""
@@ -85,7 +86,7 @@ def diffusion(trajectory: Trajectory) -> list[Diffusion]:
     return found
 
 
-def _exponent(lags: np.ndarray, displacement: np.ndarray) -> float:
+def _exponent(lags: Float[np.ndarray, " n"], displacement: Float[np.ndarray, " n"]) -> float:
     """Slope of the logarithms."""
     if not np.all(displacement > 0):
         return 0.0
@@ -104,7 +105,7 @@ def _refuse_undefined(trajectory: Trajectory, n_lags: int) -> None:
         )
 
 
-def _positions_along_periodic(trajectory: Trajectory) -> np.ndarray:
+def _positions_along_periodic(trajectory: Trajectory) -> Float[np.ndarray, "n_frames n_atoms 3"]:
     """Unwrapped positions in the mean cell about the center of mass, open directions left out."""
     cell = trajectory.cells.mean(axis=0)
     masses = trajectory.atoms.get_masses()
@@ -113,13 +114,17 @@ def _positions_along_periodic(trajectory: Trajectory) -> np.ndarray:
     return scaled @ cell @ periodic_projector(cell, trajectory.atoms.pbc)
 
 
-def periodic_projector(cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
-    """Projector (3, 3) onto the space of the periodic lattice vectors."""
+def periodic_projector(
+    cell: Float[np.ndarray, "3 3"], pbc: Bool[np.ndarray, "3"]
+) -> Float[np.ndarray, "3 3"]:
+    """Return the projector onto the space of the periodic lattice vectors (rows, in Å)."""
     basis, _ = np.linalg.qr(cell[pbc].T)
     return basis @ basis.T
 
 
-def _displacement(positions: np.ndarray, n_lags: int) -> np.ndarray:
+def _displacement(
+    positions: Float[np.ndarray, "n_frames n_atoms 3"], n_lags: int
+) -> Float[np.ndarray, " n"]:
     """Mean squared displacement over atoms and all origins of time, for lags of 0 … n_lags frames.
 
     By ``|r(s+t) − r(s)|² = |r(s+t)|² + |r(s)|² − 2 r(s)·r(s+t)``, the last term by Fourier

@@ -1,6 +1,7 @@
 """The dipole moment along a trajectory, and the dielectric constant of its fluctuations."""
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from phicalc.analysis.blocks import Estimate, jackknife
 from phicalc.analysis.diffusion import periodic_projector
@@ -14,7 +15,7 @@ NEUTRAL = 0.05
 BOUND = 1.5
 
 
-def itinerant_dipole(trajectory: Trajectory) -> np.ndarray:
+def itinerant_dipole(trajectory: Trajectory) -> Float[np.ndarray, "n_frames 3"]:
     """Dipole moment of every frame in e Å, continuous in time, (n_frames, 3).
 
     .. math:: M = Σ_g [ Σ_{i∈g} q_i (r_i − R_g) + Q_g R_g ]
@@ -49,7 +50,7 @@ def itinerant_dipole(trajectory: Trajectory) -> np.ndarray:
     return (inside + between) @ projector + plain @ (np.eye(3) - projector)
 
 
-def group_charges(trajectory: Trajectory) -> np.ndarray:
+def group_charges(trajectory: Trajectory) -> Float[np.ndarray, " n_groups"]:
     """Charge of each group in e: mean over time and groups of the same elements, (n_groups,)."""
     assert trajectory.charges is not None  # callers have looked
     groups, numbers = trajectory.molecules.wholes, trajectory.atoms.numbers
@@ -61,19 +62,25 @@ def group_charges(trajectory: Trajectory) -> np.ndarray:
     return np.where(np.abs(mean) < NEUTRAL, 0.0, mean)
 
 
-def _sums(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+def _sums(
+    values: Float[np.ndarray, "n_frames n_atoms ..."], groups: Int[np.ndarray, " n_atoms"]
+) -> Float[np.ndarray, "n_frames n_groups ..."]:
     """Sum over the atoms (second axis) of each group."""
     order, starts = _blocks(groups)
     return np.add.reduceat(values[:, order], starts, axis=1)
 
 
-def _blocks(groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _blocks(
+    groups: Int[np.ndarray, " n_atoms"],
+) -> tuple[Int[np.ndarray, " n_atoms"], Int[np.ndarray, " n_groups"]]:
     """Order of the atoms by group, and where each group starts in it."""
     order = np.argsort(groups, kind="stable")
     return order, np.searchsorted(groups[order], np.arange(groups.max() + 1))
 
 
-def dielectric_constant(trajectory: Trajectory, dipole: np.ndarray, temperature: float) -> Estimate:
+def dielectric_constant(
+    trajectory: Trajectory, dipole: Float[np.ndarray, "n_frames 3"], temperature: float
+) -> Estimate:
     """Compute the static dielectric constant from the dipole's fluctuation, tin-foil boundaries.
 
     .. math:: ε = 1 + 4π k_e (⟨M²⟩ − ⟨M⟩²) / (3 V k_B T)
@@ -112,7 +119,7 @@ def dielectric_constant(trajectory: Trajectory, dipole: np.ndarray, temperature:
         4 * np.pi * COULOMB_CONSTANT / (3 * trajectory.volume * BOLTZMANN_CONSTANT * temperature)
     )
 
-    def constant(samples: np.ndarray) -> float:
+    def constant(samples: Int[np.ndarray, " n_chosen"]) -> float:
         return float(1 + factor * dipole[samples].var(axis=0).sum())
 
     return jackknife(constant, trajectory.n_frames)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from ase import Atoms
+from jaxtyping import Float
 
 from phicalc.analysis.blocks import mean_of_blocks
 from phicalc.neighbors import neighbor_list, pair_vectors_of_arrays
@@ -23,15 +24,15 @@ class PairDistribution(NamedTuple):
 
     pair: tuple[str, str]
     """Symbols of the two elements."""
-    radii: np.ndarray
+    radii: Float[np.ndarray, " n_bins"]
     """Centers of the bins, in Å."""
-    values: np.ndarray
+    values: Float[np.ndarray, " n_bins"]
     """g(r) where the structure is periodic in three directions, else a density of pairs in 1/Å."""
     normalized: bool
     """Whether `values` is g(r), which tends to 1."""
-    error: np.ndarray
+    error: Float[np.ndarray, " n_bins"]
     """Standard error of `values` over some blocks of the frames; NaN for a single frame."""
-    neighbors: np.ndarray
+    neighbors: Float[np.ndarray, " n_bins"]
     """Mean number of atoms of the second element around one of the first, up to the far end of
     each bin."""
 
@@ -154,7 +155,10 @@ def pair_distributions(
 
 
 def _distribution(
-    frames: Sequence[Atoms], pair: tuple[str, str], edges: np.ndarray, histogram: np.ndarray
+    frames: Sequence[Atoms],
+    pair: tuple[str, str],
+    edges: Float[np.ndarray, " n_edges"],
+    histogram: Float[np.ndarray, "n_frames n_bins"],
 ) -> PairDistribution:
     """Normalize a histogram of distances, shape (n_frames, n_bins)."""
     n_first, n_second = (int(np.sum(frames[0].symbols == symbol)) for symbol in pair)
@@ -172,7 +176,9 @@ def _distribution(
     return PairDistribution(pair, radii, values.mean(axis=0), normalized, error, neighbors)
 
 
-def _distances(atoms: Atoms, pairs: Sequence[tuple[str, str]], cutoff: float) -> list[np.ndarray]:
+def _distances(
+    atoms: Atoms, pairs: Sequence[tuple[str, str]], cutoff: float
+) -> list[Float[np.ndarray, " n"]]:
     """Distances (Å) from atoms of the first element to atoms and images of the second, by pair."""
     wanted = {symbol for pair in pairs for symbol in pair}
     part = atoms[[symbol in wanted for symbol in atoms.get_chemical_symbols()]]

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from phicalc.analysis.blocks import mean_of_blocks
 from phicalc.analysis.trajectory import Trajectory
@@ -23,11 +24,11 @@ FASTEST_WITH_HYDROGEN, FASTEST = 3900.0, 2400.0
 class Spectrum(NamedTuple):
     """A quantity against wavenumber."""
 
-    wavenumbers: np.ndarray
+    wavenumbers: Float[np.ndarray, " n"]
     """cm⁻¹, (n,)."""
-    values: np.ndarray
+    values: Float[np.ndarray, " n"]
     """(n,)."""
-    error: np.ndarray
+    error: Float[np.ndarray, " n"]
     """Standard error over segments of the run, (n,)."""
 
 
@@ -62,7 +63,9 @@ def vibrational_density(trajectory: Trajectory) -> dict[str, Spectrum]:
     }
 
 
-def infrared_spectrum(trajectory: Trajectory, dipole: np.ndarray, temperature: float) -> Spectrum:
+def infrared_spectrum(
+    trajectory: Trajectory, dipole: Float[np.ndarray, "n_frames 3"], temperature: float
+) -> Spectrum:
     """Infrared absorption from the autocorrelation of the dipole's time derivative.
 
     .. math:: α(ω) n(ω) = (4π k_e / 6 c V k_B T) ∫ ⟨Ṁ(0)·Ṁ(t)⟩ e^{−iωt} dt
@@ -113,13 +116,15 @@ def _segment(trajectory: Trajectory) -> int:
     return min(trajectory.n_frames // 3, round(LONGEST_SEGMENT / trajectory.interval))
 
 
-def _wavenumbers(trajectory: Trajectory) -> np.ndarray:
+def _wavenumbers(trajectory: Trajectory) -> Float[np.ndarray, " n"]:
     """cm⁻¹ of the entries of a spectrum."""
     frequencies = np.fft.rfftfreq(_segment(trajectory), trajectory.interval)
     return frequencies * WAVENUMBER_PER_INVERSE_FS
 
 
-def _power(series: np.ndarray, trajectory: Trajectory, differences: bool) -> np.ndarray:
+def _power(
+    series: Float[np.ndarray, "n_frames ..."], trajectory: Trajectory, differences: bool
+) -> Float[np.ndarray, "n_segments n"]:
     """One-sided spectral density, summed over all but the first axis, (n_segments, n_wavenumbers).
 
     By the theorem of Wiener and Khinchin that is the Fourier transform of the autocorrelation.

@@ -7,6 +7,7 @@ import numpy as np
 from ase import Atoms, units
 from ase.data import atomic_numbers
 from ase.geometry import complete_cell
+from jaxtyping import Float, Int, Shaped
 
 from phicalc.structures.molecules import Molecules, find_molecules
 
@@ -20,13 +21,13 @@ class Trajectory(NamedTuple):
     """Time of the first frame in fs."""
     interval: float
     """Time between frames in fs; NaN for a single frame."""
-    scaled: np.ndarray
+    scaled: Float[np.ndarray, "n_frames n_atoms 3"]
     """Fractional coordinates without jumps at boundaries, (n_frames, n_atoms, 3)."""
-    cells: np.ndarray
+    cells: Float[np.ndarray, "n_frames 3 3"]
     """Cells in Å, completed by unit vectors along axes without a vector, (n_frames, 3, 3)."""
-    velocities: np.ndarray | None
+    velocities: Float[np.ndarray, "n_frames n_atoms 3"] | None
     """Å/fs, (n_frames, n_atoms, 3); None where the frames have none."""
-    charges: np.ndarray | None
+    charges: Float[np.ndarray, "n_frames n_atoms"] | None
     """e, (n_frames, n_atoms); None where the frames have none."""
     molecules: Molecules
     """Molecules of the first frame; in every frame the finite ones are whole."""
@@ -42,7 +43,7 @@ class Trajectory(NamedTuple):
         return (self.n_frames - 1) * self.interval
 
     @property
-    def symbols(self) -> np.ndarray:
+    def symbols(self) -> Shaped[np.ndarray, " n_atoms"]:
         """Symbols of the atoms, (n_atoms,)."""
         return np.array(self.atoms.get_chemical_symbols())
 
@@ -52,7 +53,7 @@ class Trajectory(NamedTuple):
         return sorted(set(self.symbols), key=atomic_numbers.__getitem__)
 
     @property
-    def positions(self) -> np.ndarray:
+    def positions(self) -> Float[np.ndarray, "n_frames n_atoms 3"]:
         """Unwrapped positions in Å, each in the cell of its frame, (n_frames, n_atoms, 3)."""
         return self.scaled @ self.cells
 
@@ -129,7 +130,7 @@ def read_trajectory(frames: Iterable[Atoms]) -> Trajectory:
     )
 
 
-def _columns(frame: Atoms) -> dict[str, np.ndarray]:
+def _columns(frame: Atoms) -> dict[str, Float[np.ndarray, "..."]]:
     """Keep of a frame what is needed."""
     cell = complete_cell(frame.cell)
     found = {"scaled": np.linalg.solve(cell.T, frame.positions.T).T, "cells": cell}
@@ -140,7 +141,7 @@ def _columns(frame: Atoms) -> dict[str, np.ndarray]:
     return found
 
 
-def _grid(times: np.ndarray) -> tuple[float, np.ndarray]:
+def _grid(times: Float[np.ndarray, " n_times"]) -> tuple[float, Int[np.ndarray, " n_frames"]]:
     """Spacing of the frames in fs, and which of them lie on the grid it makes."""
     if len(times) < 2:
         return float("nan"), np.arange(len(times))
@@ -157,7 +158,9 @@ def _grid(times: np.ndarray) -> tuple[float, np.ndarray]:
     return float(interval), kept
 
 
-def _unwrapped(scaled: np.ndarray, first: Atoms, molecules: Molecules) -> np.ndarray:
+def _unwrapped(
+    scaled: Float[np.ndarray, "n_frames n_atoms 3"], first: Atoms, molecules: Molecules
+) -> Float[np.ndarray, "n_frames n_atoms 3"]:
     """Undo jumps by whole cells from frame to frame, and start from whole molecules."""
     jumps = np.cumsum(np.round(np.diff(scaled, axis=0)) * first.pbc, axis=0)
     scaled = scaled + molecules.images

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Shaped
 from numpy import ndarray
 from torch import Tensor
 
@@ -13,8 +13,14 @@ from phicalc.neighbors.record import Box
 
 def as_numpy(
     name: str, value: object, shape: tuple[int | None, ...], dtype: torch.dtype
-) -> ndarray:
-    """Return the values of a tensor after checking its shape (None: any size) and dtype."""
+) -> Shaped[ndarray, "..."]:
+    """Return the values of a tensor after checking its shape (None: any size) and dtype.
+
+    Raises
+    ------
+    ValueError
+        If it is no tensor, or of another shape or dtype.
+    """
     wanted = f"({', '.join('n_atoms' if n is None else str(n) for n in shape)})"
     message = f"`{name}` must be a tensor of shape {wanted} and dtype {dtype}, got "
     if not isinstance(value, Tensor):
@@ -29,7 +35,13 @@ def as_numpy(
 
 
 def check_finite(positions: Float64[ndarray, "n_atoms 3"], cell: Float64[ndarray, "3 3"]) -> None:
-    """Raise for NaN and infinity."""
+    """Raise for NaN and infinity; positions and cell are in Å.
+
+    Raises
+    ------
+    ValueError
+        With the atoms that are not at a finite place, or the cell.
+    """
     if not np.isfinite(positions).all():
         atoms = np.flatnonzero(~np.isfinite(positions).all(axis=1))
         shown = ", ".join(map(str, atoms[:10])) + (", …" if len(atoms) > 10 else "")
@@ -43,7 +55,13 @@ def check_finite(positions: Float64[ndarray, "n_atoms 3"], cell: Float64[ndarray
 
 
 def make_box(cell: Float64[ndarray, "3 3"], pbc: Bool[ndarray, "3"]) -> Box:
-    """Replace the vectors of open axes, which may be zero or anything, and invert."""
+    """Replace the vectors of open axes, which may be zero or anything, and invert (all in Å).
+
+    Raises
+    ------
+    ValueError
+        If the cell has no volume along its periodic axes.
+    """
     n_periodic = int(pbc.sum())
     _, sizes, axes = np.linalg.svd(cell[pbc])
     if n_periodic and sizes[-1] <= 1e-10 * sizes[0]:
@@ -58,7 +76,13 @@ def make_box(cell: Float64[ndarray, "3 3"], pbc: Bool[ndarray, "3"]) -> Box:
 
 
 def check_size(positions: Float64[ndarray, "n_atoms 3"], box: Box, cutoff: float) -> float:
-    """Refuse what would exhaust memory or integers; return a bound of the error of distances."""
+    """Return a bound of the error of distances, in Å; positions and cutoff are in Å, too.
+
+    Raises
+    ------
+    ValueError
+        If the structure would exhaust memory or integers: a tiny cell, atoms far away.
+    """
     n_images = math.prod(2 * math.ceil(cutoff / h) + 1 for h in box.heights[box.periodic])
     if n_images > 1_000_000:
         raise ValueError(

@@ -19,7 +19,7 @@ def enclose(
 
     Cell lists are made for periodic cells that are full of atoms: along open axes some become slow
     or wrong, in vacuum some fill the memory or divide by zero. Returns moved positions, such a cell
-    and a longer cutoff if the numbers of bins per axis would be among those the engine refuses.
+    and a longer cutoff (all in Å) if the engine refuses the numbers of bins per axis.
     """
     fractions = positions @ box.inverse
     closed = _close_gaps(fractions, box, 1.5 * cutoff)

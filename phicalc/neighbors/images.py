@@ -14,11 +14,15 @@ def among_images(
     positions: Float64[ndarray, "n_atoms 3"],
     box: Box,
     cutoff: float,
-    search: Callable[[ndarray, ndarray], tuple[ndarray, ndarray]],
+    search: Callable[
+        [Float64[ndarray, "n_atoms 3"], Float64[ndarray, "n_ghosts 3"]],
+        tuple[Int64[ndarray, " n"], Int64[ndarray, " n"]],
+    ],
 ) -> Pairs:
     """Add the images that matter as ghost atoms, and let `search` find pairs without periodicity.
 
-    `search` takes the wrapped atoms and the ghosts, and returns the two indices of every pair.
+    Positions and cutoff are in Å. `search` takes the wrapped atoms and the ghosts, and returns the
+    two indices of every pair.
     """
     fractions = positions @ box.inverse
     wraps = np.where(box.periodic, np.floor(fractions), 0.0)

@@ -11,7 +11,7 @@ from phicalc.neighbors.vectors import pair_vectors_of_arrays
 def within(
     pairs: Pairs, positions: Float64[ndarray, "n_atoms 3"], box: Box, cutoff: float, margin: float
 ) -> Pairs:
-    """Drop pairs beyond the cutoff, measuring those near it in the same way for every engine."""
+    """Drop pairs beyond the cutoff (Å), measured in the same way for every engine."""
     near = np.flatnonzero(pairs.distances > cutoff - margin)
     close = pairs.take(near)
     vectors = pair_vectors_of_arrays(

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float64, Int64, Shaped
 from numpy import ndarray
 from torch import Tensor
 
@@ -28,7 +28,7 @@ class Pairs(NamedTuple):
     shifts: Int64[ndarray, "n_edges 3"]
     distances: Float64[ndarray, " n_edges"]
 
-    def take(self, chosen: ndarray) -> "Pairs":
+    def take(self, chosen: Shaped[ndarray, " n"]) -> "Pairs":
         """Return the chosen pairs (a mask or indices)."""
         return Pairs(*(column[chosen] for column in self))
 

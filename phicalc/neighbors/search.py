@@ -5,6 +5,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import torch
+from jaxtyping import Shaped
 from torch import Tensor
 
 from phicalc.neighbors.checks import as_numpy, check_finite, check_size, make_box
@@ -19,9 +20,9 @@ def available_engines() -> tuple[str, ...]:
 
 
 def neighbor_list(
-    positions: Tensor,
-    cell: Tensor,
-    pbc: Tensor,
+    positions: Shaped[Tensor, "..."],
+    cell: Shaped[Tensor, "..."],
+    pbc: Shaped[Tensor, "..."],
     cutoff: float,
     *,
     engine: str = "auto",

@@ -7,6 +7,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 from ase.optimize import BFGS
 from ase.spacegroup.symmetrize import check_symmetry
+from jaxtyping import Float, Int
 
 from phicalc.hints import install_hint
 from phicalc.properties.start import need_crystal, prepare, warn_unrelaxed
@@ -17,9 +18,9 @@ from phicalc.units import GPA_PER_EV_PER_CUBIC_ANGSTROM
 class ElasticResult(NamedTuple):
     """Elastic constants and what follows from them, in GPa."""
 
-    stiffness: np.ndarray
+    stiffness: Float[np.ndarray, "6 6"]
     """Voigt order xx, yy, zz, yz, xz, xy; engineering shear strains, (6, 6)."""
-    error: np.ndarray
+    error: Float[np.ndarray, "6 6"]
     """Standard error of the fits, (6, 6)."""
     asymmetry: float
     """Largest change that averaging over the crystal's symmetry made."""
@@ -129,8 +130,11 @@ def _elasticity():  # type: ignore[no-untyped-def]  # a library without types
 
 
 def _averaged(  # type: ignore[no-untyped-def]
-    stiffness: np.ndarray, atoms: Atoms, rotations: np.ndarray, elasticity
-) -> np.ndarray:
+    stiffness: Float[np.ndarray, "6 6"],
+    atoms: Atoms,
+    rotations: Int[np.ndarray, "n 3 3"],
+    elasticity,
+) -> Float[np.ndarray, "6 6"]:
     """Average the tensor over rotations given for fractional coordinates."""
     columns = atoms.cell.array.T
     turned = [
@@ -143,7 +147,10 @@ def _averaged(  # type: ignore[no-untyped-def]
 
 
 def _moduli(
-    stiffness: np.ndarray, error: np.ndarray, asymmetry: float, space_group: str
+    stiffness: Float[np.ndarray, "6 6"],
+    error: Float[np.ndarray, "6 6"],
+    asymmetry: float,
+    space_group: str,
 ) -> ElasticResult:
     """Moduli of the polycrystal: bounds of Voigt (equal strain) and Reuss (equal stress)."""
     compliance = np.linalg.inv(stiffness)

@@ -8,6 +8,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 from ase.dft.kpoints import BandPath
+from jaxtyping import Float
 
 from phicalc.hints import install_hint
 from phicalc.pictures import BLUE, GREY, RED, new_figure
@@ -27,11 +28,11 @@ class PhononResult(NamedTuple):
 
     path: BandPath
     """The way through the Brillouin zone of the primitive cell."""
-    bands: np.ndarray
+    bands: Float[np.ndarray, "n_points n_bands"]
     """THz along the path, (n_points, n_bands)."""
-    frequencies: np.ndarray
+    frequencies: Float[np.ndarray, " n"]
     """THz, of the density of states, (n,)."""
-    density: np.ndarray
+    density: Float[np.ndarray, " n"]
     """Modes per THz and primitive cell, (n,)."""
     lowest: float
     """Lowest frequency on the path and the mesh, in THz: below −0.05 the crystal is unstable."""
@@ -162,7 +163,7 @@ def _engine(atoms: Atoms, supercell: tuple[int, int, int] | None) -> Any:
     return Phonopy(cell, supercell_matrix=np.diag(supercell), primitive_matrix=primitive)
 
 
-def _forces(cell: Any, atoms: Atoms) -> np.ndarray:
+def _forces(cell: Any, atoms: Atoms) -> Float[np.ndarray, "n_atoms 3"]:
     """Compute the forces on a displaced supercell, in eV/Å."""
     displaced = Atoms(
         cell.symbols, cell=cell.cell, scaled_positions=cell.scaled_positions, pbc=True,
@@ -184,6 +185,16 @@ def _primitive(engine: Any) -> Atoms:
     """Make the primitive cell that Phonopy found."""
     cell = engine.primitive
     return Atoms(cell.symbols, cell=cell.cell, scaled_positions=cell.scaled_positions, pbc=True)
+
+
+def _to_wavenumbers(frequencies: Any) -> Any:
+    """Frequencies in cm⁻¹ of those in THz, for the axis on the right."""
+    return frequencies * WAVENUMBER_PER_THZ
+
+
+def _from_wavenumbers(frequencies: Any) -> Any:
+    """Frequencies in THz of those in cm⁻¹."""
+    return frequencies / WAVENUMBER_PER_THZ
 
 
 def _draw(result: PhononResult, name: str, path: Path) -> None:
@@ -212,9 +223,7 @@ def _draw(result: PhononResult, name: str, path: Path) -> None:
         axes.axhline(0, color=RED if result.lowest < -NOISE else GREY, linewidth=0.9)
         axes.set_ylim(bottom, top)
     dos.tick_params(axis="y", labelleft=False)
-    right = dos.secondary_yaxis(
-        "right", functions=(lambda x: x * WAVENUMBER_PER_THZ, lambda x: x / WAVENUMBER_PER_THZ)
-    )
+    right = dos.secondary_yaxis("right", functions=(_to_wavenumbers, _from_wavenumbers))
     right.set_ylabel("wavenumber (cm⁻¹)")
     state = "stable" if result.stable else f"unstable: down to {result.lowest:.2f} THz"
     figure.suptitle(f"phonons of {name}: {state}", fontsize=12, fontweight="bold")

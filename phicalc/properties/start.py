@@ -1,4 +1,4 @@
-"""What every property starts from: atoms with a calculator, near a minimum, or an error."""
+"""Shared preparation and checks of all properties."""
 
 import warnings
 
@@ -33,7 +33,13 @@ def prepare(structure: Structure, calculator: Calculator | None, purpose: str) -
 
 
 def need_crystal(atoms: Atoms, purpose: str) -> None:
-    """Refuse structures that are not periodic in three directions."""
+    """Refuse structures that are not periodic in three directions.
+
+    Raises
+    ------
+    ValueError
+        If one is not.
+    """
     if not atoms.pbc.all():
         raise ValueError(
             f"{purpose} needs a structure periodic in three directions, "
@@ -55,7 +61,7 @@ def warn_unrelaxed(atoms: Atoms, purpose: str) -> float:
 
 
 def relax_positions(atoms: Atoms, fmax: float, purpose: str) -> None:
-    """Relax the positions at fixed cell.
+    """Relax the positions at fixed cell, until no force exceeds `fmax` (eV/Å).
 
     Raises
     ------

@@ -8,6 +8,7 @@ from ase import Atoms
 from ase.data import covalent_radii
 from ase.geometry import complete_cell
 from ase.neighborlist import neighbor_list
+from jaxtyping import Bool, Float, Int
 
 #: Atoms are bonded up to this multiple of the sum of their covalent radii.
 BOND_STRETCH = 1.25
@@ -20,17 +21,17 @@ IONS = (3, 11, 19, 37, 55, 12, 20, 38, 56)
 class Molecules(NamedTuple):
     """Molecules of a structure."""
 
-    labels: np.ndarray
+    labels: Int[np.ndarray, " n_atoms"]
     """Molecule of each atom, (n_atoms,)."""
-    finite: np.ndarray
+    finite: Bool[np.ndarray, " n_molecules"]
     """Whether each molecule ends; the network of bonds of a crystal does not, (n_molecules,)."""
-    bonds: np.ndarray
+    bonds: Int[np.ndarray, "n_bonds 2"]
     """Pairs of bonded atoms, (n_bonds, 2)."""
-    images: np.ndarray
+    images: Int[np.ndarray, "n_atoms 3"]
     """Cells to go from each atom to its place in its whole molecule, (n_atoms, 3) integers."""
 
     @property
-    def wholes(self) -> np.ndarray:
+    def wholes(self) -> Int[np.ndarray, " n_atoms"]:
         """Group of each atom: its molecule if that is finite, else the atom alone, (n_atoms,)."""
         alone = len(self.finite) + np.arange(len(self.labels))
         groups = np.where(self.finite[self.labels], self.labels, alone)
@@ -66,7 +67,11 @@ def find_molecules(atoms: Atoms) -> Molecules:
     return Molecules(labels, ends, bonds[bonds[:, 0] < bonds[:, 1]], images)
 
 
-def longest_stretch(molecules: Molecules, numbers: np.ndarray, positions: np.ndarray) -> float:
+def longest_stretch(
+    molecules: Molecules,
+    numbers: Int[np.ndarray, " n_atoms"],
+    positions: Float[np.ndarray, "n_frames n_atoms 3"],
+) -> float:
     """Largest bond over all frames, in sums of covalent radii, of bonds in finite molecules.
 
     Parameters
@@ -88,7 +93,9 @@ def longest_stretch(molecules: Molecules, numbers: np.ndarray, positions: np.nda
     )
 
 
-def _bonds(atoms: Atoms) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _bonds(
+    atoms: Atoms,
+) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"], Int[np.ndarray, "n 3"]]:
     """Both directions of every bond, and the cells it crosses."""
     boxed = atoms.copy()
     boxed.set_cell(complete_cell(atoms.cell))

@@ -7,6 +7,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 from ase.calculators.singlepoint import SinglePointCalculator
+from jaxtyping import Float
 
 from phicalc.structures.pymatgen import Structure, to_atoms
 
@@ -57,7 +58,7 @@ def snapshot(atoms: Atoms, **info: Any) -> Atoms:
     return copy
 
 
-def _add_spread(atoms: Atoms, spread: Mapping[str, np.ndarray]) -> None:
+def _add_spread(atoms: Atoms, spread: Mapping[str, Float[np.ndarray, "..."] | float]) -> None:
     """Note standard deviations: of atoms in arrays, others in ``info``."""
     for name, value in spread.items():
         if np.ndim(value):

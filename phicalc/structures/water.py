@@ -3,6 +3,7 @@
 import numpy as np
 from ase import Atoms
 from ase.build import molecule
+from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
 from phicalc.units import GRAM_PER_CC_PER_AMU_PER_CUBIC_ANGSTROM
@@ -64,10 +65,10 @@ def water_box(n_molecules: int = 64, density: float = 1.0, seed: int = 0) -> Ato
     return Atoms(symbols, positions.reshape(-1, 3), cell=[length] * 3, pbc=True)
 
 
-def _lattice_sites(n_sites: int) -> tuple[np.ndarray, float]:
+def _lattice_sites(n_sites: int) -> tuple[Float[np.ndarray, "n_found 3"], float]:
     """Sites in a unit cube (at least `n_sites`), and their spacing, of the roomiest lattice."""
 
-    def spacing_and_repeats(basis: np.ndarray, spacing: float) -> tuple[float, int]:
+    def spacing_and_repeats(basis: Float[np.ndarray, "n 3"], spacing: float) -> tuple[float, int]:
         repeats = int(np.ceil(round((n_sites / len(basis)) ** (1 / 3), 9)))
         return spacing / repeats, repeats
 
@@ -80,8 +81,11 @@ def _lattice_sites(n_sites: int) -> tuple[np.ndarray, float]:
 
 
 def _orient(
-    centers: np.ndarray, shape: np.ndarray, length: float, rng: np.random.Generator
-) -> np.ndarray:
+    centers: Float[np.ndarray, "n_molecules 3"],
+    shape: Float[np.ndarray, "n_atoms 3"],
+    length: float,
+    rng: np.random.Generator,
+) -> Float[np.ndarray, "n_molecules n_atoms 3"]:
     """Turn the molecules one by one to the orientation that keeps neighbors farthest apart."""
     n_trials, n_sweeps = 60, 2
     n_molecules = len(centers)

@@ -9,17 +9,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError
+from jaxtyping import Float
 
 
 class Evaluation(NamedTuple):
     """Everything a potential says about one structure, in eV, Å and e."""
 
     energy: float
-    forces: np.ndarray
+    forces: Float[np.ndarray, "n_atoms 3"]
     """(n_atoms, 3)"""
-    stress: np.ndarray | None = None
+    stress: Float[np.ndarray, "6"] | None = None
     """(3, 3), tension positive; None for structures without a three-dimensional cell."""
-    charges: np.ndarray | None = None
+    charges: Float[np.ndarray, " n_atoms"] | None = None
     """(n_atoms,)"""
 
 

@@ -63,7 +63,7 @@ def test_fast_displacements_are_those_of_the_definition(rng):
     ("atoms", "n_frames", "message"),
     [
         (Atoms("Ar2"), 100, "does not diffuse endlessly"),
-        (Atoms("Ar", cell=[5] * 3, pbc=True), 100, "its own centre of mass"),
+        (Atoms("Ar", cell=[5] * 3, pbc=True), 100, "its own center of mass"),
         (Atoms("Ar2", cell=[5] * 3, pbc=True), 10, "10 frames are too few"),
     ],
 )

@@ -11,7 +11,13 @@ from phicalc.neighbors.record import Box, Pairs
 
 
 def search(positions: Float64[ndarray, "n_atoms 3"], box: Box, cutoff: float) -> Pairs:
-    """Cell lists of matscipy (https://github.com/libAtoms/matscipy)."""
+    """Return the pairs within the cutoff; positions, cell and cutoff are in Å.
+
+    Raises
+    ------
+    ImportError
+        Without matscipy.
+    """
     try:
         from matscipy.neighbours import neighbour_list
     except ImportError as error:

@@ -11,7 +11,13 @@ from phicalc.neighbors.record import Box, Pairs
 
 
 def search(positions: Float64[ndarray, "n_atoms 3"], box: Box, cutoff: float) -> Pairs:
-    """Tree search of torch-cluster (https://github.com/rusty1s/pytorch_cluster) among images."""
+    """Return the pairs within the cutoff; positions, cell and cutoff are in Å.
+
+    Raises
+    ------
+    ImportError
+        Without torch-cluster.
+    """
     try:
         from torch_cluster import radius
     except (ImportError, OSError) as error:  # OSError: compiled against another torch

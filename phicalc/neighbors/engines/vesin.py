@@ -11,7 +11,7 @@ from phicalc.neighbors.record import Box, Pairs
 
 
 def search(positions: Float64[ndarray, "n_atoms 3"], box: Box, cutoff: float) -> Pairs:
-    """Cell lists of vesin (https://github.com/Luthaf/vesin)."""
+    """Return the pairs within the cutoff; positions, cell and cutoff are in Å."""
 
     def refuses(bins: ndarray) -> bool:
         # Version 0.6 shrinks more than 1e5 bins to that number and divides by zero in flat cells.
