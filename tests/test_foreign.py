@@ -6,6 +6,7 @@ phicalc knows their names.
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,9 @@ from ase import Atoms
 
 from phicalc.calculators.phicalculator import PhiCalculator
 from phicalc.checkpoint import load_model, read_card
+from phicalc.compiled import CompiledPredictor
+from phicalc.derivatives import predict
+from phicalc.graph import collate, from_ase
 from phicalc.md import MDConfig, run_md
 from phicalc.potential import Potential
 from phicalc.training.initialization import inherited_potential
@@ -144,3 +148,20 @@ def test_dynamics_of_foreign_models_continue_exactly(model, tmp_path):
     whole = run(10, "whole")
     run(5, "parts")
     np.testing.assert_array_equal(run(10, "parts", restart=True), whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ['"equalization:Equalization"'], indirect=True)
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler (g++)")
+def test_compiled_foreign_models_give_the_same_forces(model, tmp_path):
+    potential = loaded(model)
+    one, two = (from_ase(chain(n), potential.cutoff) for n in (0, 1))
+    compiled = CompiledPredictor(potential, True, tmp_path)
+    for graph in (potential.prepare(one), potential.prepare(collate([one, two]))):
+        found, expected = compiled(graph), predict(potential, graph)
+        for name in ("energy", "forces", "charges"):
+            torch.testing.assert_close(
+                getattr(found, name), getattr(expected, name), rtol=1e-9, atol=1e-9
+            )
+    assert [function is not None for function in compiled.functions.values()] == [True]
+    assert all(half is not None for half in compiled._hybrid.backbone.halves.values())

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from phicalc.electrostatics.head import Electrostatics, Head
 from torch import Tensor, nn
 
+from phicalc.electrostatics.head import Electrostatics, Head
 from phicalc.graph import AtomicGraph, mean_per_structure, sum_per_structure
 
 
