@@ -1,7 +1,7 @@
 """What is installed here and which models there are: for `phicalc info` and for bug reports."""
 
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from textwrap import shorten
@@ -103,20 +103,6 @@ def _periodicity(card: ModelCard) -> str:
     """Whether the training structures were molecules (0D) or crystals and liquids (3D)."""
     periodic = (card.data.get("domain") or {}).get("periodic")
     return "–" if periodic is None else "3D" if periodic else "0D"
-
-
-def models_with(elements: Iterable[str]) -> list[str]:
-    """Return the names of the shipped and registered models that know all of some elements."""
-    wanted = set(elements)
-    names = []
-    for name, folder in sorted(available_models().items()):
-        try:
-            known = read_card(folder).potential.get("elements", ())
-        except (OSError, ValueError):
-            continue
-        if wanted <= set(known):
-            names.append(name)
-    return names
 
 
 def _head_of(potential: Mapping[str, Any]) -> str:

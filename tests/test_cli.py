@@ -9,7 +9,7 @@ import sys
 import ase.io
 import numpy as np
 import pytest
-from ase import units
+from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 
@@ -300,8 +300,8 @@ def test_info_shows_versions_and_engines(capsys):
     assert run("info") == 0
     rows = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert rows["phicalc"] == __version__
-    assert {"torch", "ase", "neighbour", "device", "models"} <= set(rows)
-    assert "vesin" in rows["neighbour"]
+    assert {"torch", "ase", "neighbor", "device", "models"} <= set(rows)
+    assert "vesin" in rows["neighbor"]
 
 
 def test_info_shows_the_card_of_a_model(model, capsys):
@@ -416,3 +416,41 @@ def test_module_runs_as_a_program():
         [sys.executable, "-m", "phicalc.cli", "--version"], capture_output=True, text=True
     )
     assert done.stdout.strip() == f"phicalc {__version__}"
+
+
+def test_the_error_for_an_unknown_element_names_models_that_know_it(box, capsys):
+    ase.io.write("salt.xyz", Atoms("OHNa", [[0, 0, 0], [0, 0, 0.97], [0, 0, -2]]))
+    assert run("predict", "salt.xyz", "--model", "water-small") == 2
+    error = capsys.readouterr().err
+    assert "unknown elements Na" in error
+    assert error.rstrip().endswith("Models with all elements of this structure: organics")
+    ase.io.write("gold.xyz", Atoms("Au"))
+    assert run("predict", "gold.xyz", "--model", "water-small") == 2
+    assert "No shipped or registered model knows all elements" in capsys.readouterr().err
+
+
+def test_warnings_take_one_line(box, model):
+    command = [
+        sys.executable,
+        "-m",
+        "phicalc.cli",
+        "predict",
+        box,
+        "--model",
+        model,
+        "--charge",
+        "5",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0
+    (line,) = {line for line in done.stderr.splitlines() if "5 e" in line}
+    assert line.startswith("phicalc: warning: total charge 5 e")
+
+
+def test_a_reader_that_leaves_is_no_error():
+    command = [sys.executable, "-c", "from phicalc.cli import main; main(['info'])"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0  # of the program around

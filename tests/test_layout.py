@@ -52,6 +52,7 @@ LINE = (
     "registry",
     "upgrades",
     "checkpoint",
+    "suggest",
     "compiled",
     "inference",
     "calculators",

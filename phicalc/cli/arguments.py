@@ -30,9 +30,9 @@ def as_setting(text: str) -> Any:
 def add_structure(verb: argparse.ArgumentParser, index: str) -> None:
     """Arguments of the verbs that evaluate structures."""
     verb.add_argument("input", help="structure file: extxyz, CIF, POSCAR, …")
-    verb.add_argument("--index", default=index, help="which structures of the file, as in ASE")
+    verb.add_argument("--index", default=index, help="choose structures of the file, as in ASE")
     verb.add_argument(
-        "--model", default="water", help="name of a model, or folder: of a model or committee"
+        "--model", default="water", help="name of a model, or folder of a model or committee"
     )
     verb.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
     verb.add_argument("--dtype", default="float32", help="precision: float32 or float64")

@@ -31,6 +31,7 @@ from phicalc.inference.plausibility import (
 from phicalc.inference.workspace import Workspace
 from phicalc.potential import Potential
 from phicalc.structures import COINCIDENCE_DISTANCE, center_of_mass
+from phicalc.suggest import suggestion
 
 
 class Evaluation(NamedTuple):
@@ -209,7 +210,7 @@ def _check_atoms(potential: Potential, atoms: Atoms, total_charge: float) -> Non
         known = ", ".join(chemical_symbols[z] for z in potential.elements)
         raise CalculatorSetupError(
             f"unknown elements {', '.join(chemical_symbols[z] for z in unknown)} in "
-            f"{atoms.get_chemical_formula()}: this model knows {known}"
+            f"{atoms.get_chemical_formula()}: this model knows {known}. {suggestion(atoms.symbols)}"
         )
 
 
