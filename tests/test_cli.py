@@ -454,3 +454,15 @@ def test_a_reader_that_leaves_is_no_error():
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 0  # of the program around
+
+
+@pytest.mark.parametrize("verb", ["predict", "relax", "eos", "md"])
+def test_strict_refuses_what_is_outside_of_the_model(verb, box, model, capsys):
+    options = ("--index", "0", "--model", model, "--charge", "5", "--strict")
+    assert run(verb, box, *options) == 2
+    assert "total charge 5 e" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["elastic", "phonons", "vibrations", "serve"])
+def test_every_verb_that_computes_can_be_strict(verb):
+    assert make_parser().parse_args([verb, "x", "--strict"]).strict

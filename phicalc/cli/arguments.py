@@ -38,6 +38,11 @@ def add_structure(verb: argparse.ArgumentParser, index: str) -> None:
     verb.add_argument("--dtype", default="float32", help="precision: float32 or float64")
     verb.add_argument("--charge", type=float, help="total charge in e (default: of the file, or 0)")
     verb.add_argument(
+        "--strict",
+        action="store_true",
+        help="refuse structures outside of what the model was trained on, instead of a warning",
+    )
+    verb.add_argument(
         "--compile",
         default="auto",
         choices=tuple(COMPILE_MODES),
@@ -52,6 +57,7 @@ def calculator_settings(options: argparse.Namespace) -> dict[str, Any]:
         "device": options.device,
         "dtype": options.dtype,
         "total_charge": options.charge,
+        "strict": options.strict or None,
         "compile": None if options.compile is None else COMPILE_MODES[options.compile],
     }
     return {name: value for name, value in settings.items() if value is not None}
