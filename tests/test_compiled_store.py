@@ -146,9 +146,9 @@ def test_folders_that_others_can_write_are_not_loaded_from(folder, mode, caplog,
     (own,) = store._own_folders
     assert [path.name[:4] for path in own.iterdir()] == ["one."]
     assert own.stat().st_mode & 0o777 == 0o700
-    store._remove_own_folders(os.getpid() + 1)  # a fork
+    store._remove_folder(own, os.getpid() + 1)  # a fork
     assert own.is_dir()
-    store._remove_own_folders(os.getpid())
+    store._remove_folder(own, os.getpid())
     assert not own.exists()
 
 

@@ -204,16 +204,16 @@ def _folder_of_this_process() -> Path:
     """Return a folder that only this process uses."""
     with _lock:
         if not _own_folders:
-            _own_folders.append(Path(tempfile.mkdtemp(prefix="phicalc-compiled-")))
-            atexit.register(_remove_own_folders, os.getpid())
+            folder = Path(tempfile.mkdtemp(prefix="phicalc-compiled-"))
+            atexit.register(_remove_folder, folder, os.getpid())
+            _own_folders.append(folder)
         return _own_folders[0]
 
 
-def _remove_own_folders(owner: int) -> None:
-    """Remove the folder of this process, unless this is a fork of its owner."""
+def _remove_folder(folder: Path, owner: int) -> None:
+    """Remove the folder of a process, unless this is a fork of that process."""
     if os.getpid() == owner:
-        for folder in _own_folders:
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @atexit.register
