@@ -92,7 +92,11 @@ def warn_of_names(images: Sequence[Atoms], keys: KeysConfig, path: Path) -> None
         used = {getattr(keys, other) for other in (*LABELS, "total_charge", "virial")}
         found = {name for atoms in images for name in near_names(atoms, label)} - used
         if label == "total_charge":  # without a charge all count as neutral: 0 says nothing else
-            found = {name for name in found if any(np.any(find_value(a, name)) for a in images)}
+            found = {
+                name
+                for name in found
+                if any(np.any(np.asarray(find_value(a, name))) for a in images)
+            }
         if found:
             warnings.warn(_warning(label, names[0], sorted(found), path), stacklevel=3)
 

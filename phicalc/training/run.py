@@ -1,15 +1,15 @@
 """A whole training run: data → fitted configuration → training → model, metrics and pictures."""
 
 import json
+from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
 from phicalc.checkpoint import (
-    ModelCard,
     read_card,
     resolve_device,
     resolve_dtype,
@@ -18,11 +18,11 @@ from phicalc.checkpoint import (
 from phicalc.potential import Potential, PotentialConfig, build_potential
 from phicalc.state import State, write_atomically
 from phicalc.system import keep_freed_memory, thread_count
+from phicalc.training.card import card_of_run
 from phicalc.training.config import TrainingConfig, load_config
 from phicalc.training.dataset import (
     Sample,
     Splits,
-    charge_range,
     check_elements,
     check_labels_make_sense,
     load_splits,
@@ -30,9 +30,10 @@ from phicalc.training.dataset import (
     prepare_samples,
 )
 from phicalc.training.evaluate import evaluate_samples, table
+from phicalc.training.events import EpochDone, Event, Improved, Saved
 from phicalc.training.initialization import inherited_potential, initial_potential
-from phicalc.training.loss import UNITS
 from phicalc.training.plots import plot_curves, plot_parity
+from phicalc.training.progress import Position, describe_epoch
 from phicalc.training.run_folder import RunFolder
 from phicalc.training.team import Team, joined
 from phicalc.training.trainer import Trainer
@@ -227,29 +228,36 @@ class _Run:
             self.samples["valid"],
             self.config,
             report=self.report,
-            save=self._save,
-            append=self._append,
-            improved=lambda trainer, metrics: self._save_best(trainer, {"valid": metrics}),
             team=self.team,
         )
         if self.saved is not None:
             trainer.restore(self.saved)
             where = trainer.position
             self.report(f"continuing after {where.epoch} epochs and {where.batch} batches")
-        if self.team.leads:
+        with closing(trainer.run()) as events:
+            if not self.team.leads:  # trains with the others, and writes nothing
+                deque(events, maxlen=0)
+                return TrainingResult(self.folder.model, {})
             self.folder.cut_history(trainer.position.epoch)
-        trainer.run()
-        return self._finish(trainer) if self.team.leads else TrainingResult(self.folder.model, {})
+            for event in events:
+                self._take(event, trainer.position)
+        return self._finish(trainer)
 
-    def _append(self, row: dict[str, Any]) -> None:
-        """Add an epoch to the history."""
-        if self.team.leads:
-            self.folder.append(row)
+    def _take(self, event: Event, position: Position) -> None:
+        """Write and report what happened in training."""
+        match event:
+            case Saved(state):
+                self._save(state)
+            case Improved(metrics):
+                self._save_best({"valid": metrics}, position.best_epoch)
+            case EpochDone(row, stopped):
+                self.folder.append(row)
+                self.report(describe_epoch(row, self.config.max_epochs, position))
+                if stopped:
+                    self.report(f"stopped: {self.config.patience} validations without improvement")
 
     def _save(self, state: State) -> None:
-        """Save the state together with what it belongs to."""
-        if not self.team.leads:
-            return
+        """Save the state together with the settings and data that it belongs to."""
         document = {
             "config": self.config.to_dict(),
             "data": self.splits.record,
@@ -258,35 +266,10 @@ class _Run:
         }
         self.folder.save(State(state.tensors, {**state.document, **document}))
 
-    def _save_best(self, trainer: Trainer, metrics: dict[str, Any]) -> None:
-        """Write the potential, with the weights it has, as the run's model."""
-        if not self.team.leads:
-            return
-        card = self.config.card
-        settings = self.config.to_dict()
-        # names only: paths say something about a machine, not about the model
-        for role in ("train", "valid", "test"):
-            settings["data"][role] = [Path(name).name for name in settings["data"][role]]
-        del settings["output"], settings["card"], settings["init"]
-        save_model(
-            self.folder.model,
-            self.potential,
-            ModelCard(
-                name=card.name,
-                description=card.description,
-                level_of_theory=card.level_of_theory,
-                license=card.license,
-                charge_range=charge_range(self.splits.train),
-                limits=(*card.limits, *_limits_of(self.config.model)),
-                data={"source": card.data_source, **self.splits.record},
-                metrics={**metrics, "units": {name: unit for name, (_, unit) in UNITS.items()}},
-                training={
-                    "epoch": trainer.position.best_epoch,
-                    "config": settings,
-                    **({} if self.parent is None else {"parent": self.parent}),
-                },
-            ),
-        )
+    def _save_best(self, metrics: dict[str, Any], epoch: int) -> None:
+        """Write the potential, with its current weights, as the model of the run."""
+        card = card_of_run(self.config, self.splits, self.parent, metrics, epoch)
+        save_model(self.folder.model, self.potential, card)
 
     def _finish(self, trainer: Trainer) -> TrainingResult:
         """Evaluate the best model and write model, metrics and pictures."""
@@ -301,19 +284,10 @@ class _Run:
                     self.report(f"  {line}")
         plot_parity(evaluation.parity, self.folder.parity)
         plot_curves(self.folder.read_history(), self.folder.curves)
-        self._save_best(trainer, {role: found["metrics"] for role, found in metrics.items()})
+        best = {role: found["metrics"] for role, found in metrics.items()}
+        self._save_best(best, trainer.position.best_epoch)
         metrics["best_epoch"] = trainer.position.best_epoch
         metrics["seconds"] = round(trainer.position.seconds, 1)
         write_atomically(self.folder.metrics, (json.dumps(metrics, indent=2) + "\n").encode())
         self.report(f"the model is in {self.folder.model}")
         return TrainingResult(self.folder.model, metrics)
-
-
-def _limits_of(model: PotentialConfig) -> list[str]:
-    """Sentences about what this kind of potential leaves out."""
-    if not model.atomic_dipoles:
-        return []
-    return [
-        "Dipoles of the atoms add to the dipole moment and to Born charges; the energy contains "
-        "them in an external field only."
-    ]

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from phicalc.state import State
 from phicalc.training.config import TrainingConfig
 from phicalc.training.dataset import Sample, batch_plan, batches, join
 from phicalc.training.engine import Engine
+from phicalc.training.events import EpochDone, Event, Improved, Saved
 from phicalc.training.loss import ErrorSums, LossValue, errors, label_counts, loss_value
 from phicalc.training.objective import LossConfig
 from phicalc.training.optimization import MovingAverage, Schedule, copy_weights, make_optimizer
@@ -26,7 +27,7 @@ from phicalc.training.packing import (
     unpack_random_state,
 )
 from phicalc.training.penalties import penalized
-from phicalc.training.progress import Position, describe_epoch
+from phicalc.training.progress import Position
 from phicalc.training.team import Team
 
 
@@ -46,14 +47,7 @@ class Trainer:
     config
         Settings of the run.
     report
-        Receives messages.
-    save
-        Receives the state of the run when it is to be saved.
-    append
-        Receives one row of metrics after each epoch.
-    improved
-        Called after each validation that is the best so far, while the potential has the
-        (averaged) weights that were validated.
+        Receives messages about compilation.
     team
         The processes that share the work; all of them have the same samples.
     """
@@ -66,14 +60,10 @@ class Trainer:
         config: TrainingConfig,
         *,
         report: Callable[[str], None],
-        save: Callable[[State], None],
-        append: Callable[[dict[str, Any]], None],
-        improved: Callable[["Trainer", dict[str, float]], None],
         team: Team = Team(),  # noqa: B008 - frozen
     ):
         self.potential, self.config, self.team = potential, config, team
         self.train, self.valid = train, valid
-        self.report, self.save, self.append, self.improved = report, save, append, improved
         self.parameters = [p for p in potential.parameters() if p.requires_grad]
         self.device = self.parameters[0].device
         steps = len(batch_plan(len(train), config.batch_size))
@@ -91,8 +81,11 @@ class Trainer:
             report=report,
         )
 
-    def run(self) -> None:
-        """Train until the end, or until validation stops improving.
+    def run(self) -> Generator[Event, None, None]:
+        """Train until the end, or until validation stops improving, and yield what happens.
+
+        The potential has the (averaged) weights that were validated while `Improved` is handled.
+        Close the iterator if it is not exhausted: that restores torch's random numbers.
 
         Raises
         ------
@@ -106,10 +99,10 @@ class Trainer:
         with torch.random.fork_rng(), bar:
             self._seed()
             while position.epoch < self.config.max_epochs and not position.finished:
-                self._run_epoch(bar)
+                yield from self._run_epoch(bar)
                 position.finished |= position.epoch == self.config.max_epochs
                 if position.finished or _due(position.epoch, self.config.checkpoint.every_epochs):
-                    self.save(self.state())
+                    yield Saved(self.state())
         if position.best_loss is None:
             raise TrainingDiverged(
                 "no validation gave a finite loss, so there is no best model: look for wrong "
@@ -124,8 +117,8 @@ class Trainer:
         else:
             unpack_random_state(self.random_state)
 
-    def _run_epoch(self, bar: tqdm) -> None:
-        """Take the remaining steps of the present epoch, then validate."""
+    def _run_epoch(self, bar: tqdm) -> Iterator[Event]:
+        """Take the remaining steps of the current epoch, then validate."""
         config, position = self.config, self.position
         plan = batch_plan(len(self.train), config.batch_size, (config.seed, position.epoch))
         start = time.monotonic()
@@ -135,11 +128,13 @@ class Trainer:
             position.seconds += time.monotonic() - start
             start = time.monotonic()
             if _due(position.step, config.checkpoint.every_steps) and position.batch < len(plan):
-                self.save(self.state())
+                yield Saved(self.state())
         row = self._finish_epoch()
+        last = position.epoch == config.max_epochs
+        if validated := last or _due(position.epoch, config.validate_every):
+            yield from self._judge(row)
         position.seconds += time.monotonic() - start
-        self.append({**row, "seconds": round(position.seconds, 2)})
-        self.report(describe_epoch(row, config.max_epochs, position))
+        yield EpochDone({**row, "seconds": round(position.seconds, 2)}, validated and self._stops())
 
     def _step(self, samples: Sequence[Sample]) -> None:
         """Update the weights once."""
@@ -200,22 +195,15 @@ class Trainer:
         position.batch += 1
 
     def _finish_epoch(self) -> dict[str, Any]:
-        """Validate if it is time, and move on to the next epoch."""
-        position, config = self.position, self.config
-        train_loss = position.loss_sum / position.structures
+        """Return the errors of training in the epoch, and move on to the next."""
+        position = self.position
         row: dict[str, Any] = {"epoch": position.epoch + 1, "step": position.step}
         row["lr"] = self.schedule.rate(max(0, position.step - 1))
-        row["train_loss"] = train_loss
+        row["train_loss"] = position.loss_sum / position.structures
         row |= _prefixed("train", ErrorSums(position.error_sums).metrics())
         position.epoch += 1
         position.batch, position.structures, position.loss_sum = 0, 0, 0.0
         position.error_sums = {}
-        last = position.epoch == config.max_epochs
-        if last or _due(position.epoch, config.validate_every):
-            with self.average.applied():
-                metrics = self._validate() if self.valid else {}
-                row |= _prefixed("valid", metrics)
-                self._judge(metrics.get("loss", train_loss), metrics)
         return row
 
     def _validate(self) -> dict[str, float]:
@@ -233,27 +221,34 @@ class Trainer:
         together.add_numbers(error_sums)
         return {"loss": total, **together.metrics()}
 
-    def _judge(self, loss: float, metrics: dict[str, float]) -> None:
-        """Compare a validation with the best one.
+    def _judge(self, row: dict[str, Any]) -> Iterator[Event]:
+        """Validate, add the result to the row of the epoch, and compare it with the best one.
 
-        Before all terms of the loss have begun a validation, which has them all, says nothing about
-        what is learned: no patience is lost, and the rate stays.
+        Until every term is active the validation loss, which includes all of them, is not
+        comparable; patience and plateau are left alone.
         """
         position, all_begun = self.position, self._all_terms_count()
-        if all_begun:
-            self.schedule.observe(loss)
-        if math.isfinite(loss) and (position.best_loss is None or loss < position.best_loss):
-            position.best_loss, position.best_epoch = loss, position.epoch
-            position.bad_validations = 0
-            weights = self.potential.named_parameters()
-            self.best = {key: weight.detach().clone() for key, weight in weights}
-            self.improved(self, metrics)
-            return
+        with self.average.applied():
+            metrics = self._validate() if self.valid else {}
+            row |= _prefixed("valid", metrics)
+            loss = metrics.get("loss", row["train_loss"])
+            if all_begun:
+                self.schedule.observe(loss)
+            if math.isfinite(loss) and (position.best_loss is None or loss < position.best_loss):
+                position.best_loss, position.best_epoch = loss, position.epoch
+                position.bad_validations = 0
+                weights = self.potential.named_parameters()
+                self.best = {key: weight.detach().clone() for key, weight in weights}
+                yield Improved(metrics)
+                return
         position.bad_validations += all_begun
+
+    def _stops(self) -> bool:
+        """Whether validation has not improved for too long; the run is then finished."""
         patience = self.config.patience
-        if patience is not None and position.bad_validations >= patience:
-            position.finished = True
-            self.report(f"stopped: {patience} validations without improvement")
+        stops = patience is not None and self.position.bad_validations >= patience
+        self.position.finished |= stops
+        return stops
 
     def _all_terms_count(self) -> bool:
         """Whether every term that counts at the end of the run counts by now."""
