@@ -44,7 +44,7 @@ def test_config_survives_plain_types() -> None:
         ({"head": "none", "atomic_dipoles": True}, "need a head with charges"),
         ({"head": {"name": "latent", "hardness": "environment"}}, "unknown key 'head.hardness'"),
         ({"head": {"name": "dirichlet", "trained_smearing": True}}, "unknown key 'head.trained_sm"),
-        ({"head": "QEq"}, "got 'QEq'. Did you mean 'qeq'"),
+        ({"head": "QEq"}, "unknown head 'QEq'. Did you mean 'qeq'"),
         ({"head": {"name": "qeq", "energy": "QEq"}}, "Did you mean 'qeq'"),
         ({"feedback": "netwrok"}, "Did you mean 'network'"),
         ({"backbone": {"name": "nequip", "layers": 1.5}}, "must be a whole number"),
