@@ -13,7 +13,8 @@ from ase.build import bulk, molecule
 from ase.calculators.calculator import CalculationFailed, InputError
 
 from phicalc import CommitteeCalculator, PhiCalculator
-from phicalc.checkpoint import ModelCard, save_model
+from phicalc.checkpoint import ModelCard, load_model, save_model
+from phicalc.derivatives import predict
 from phicalc.graph import from_ase
 from phicalc.inference.concerns import DomainError, DomainWarning, ImplausibleResultError
 from phicalc.inference.domain import domain_of
@@ -210,6 +211,22 @@ def test_far_fragments_with_fractions_of_a_charge_warn(name: str) -> None:
     pair.info["fragment_charges"] = [0.0, 0.0]
     calc = PhiCalculator(name, device="cpu")
     assert calc.get_charges(pair)[-3:].sum() == pytest.approx(0, abs=1e-6)  # and no warning
+
+
+@pytest.mark.parametrize("length", [2.0, 2.2, 2.5])
+@pytest.mark.parametrize("charge", [0.0, -1.0])
+def test_charges_keep_their_sum_in_tiny_cells(length: float, charge: float) -> None:
+    """The features there are so far from training that all shares of the charge underflow."""
+    model, _ = load_model("water-phi", device="cpu", dtype="float64")
+    atoms = Atoms("O", cell=[length] * 3, pbc=True)
+    graph = model.prepare(from_ase(atoms, model.cutoff, total_charge=charge))
+    assert float(predict(model, graph).charges.sum()) == pytest.approx(charge, abs=1e-6)
+
+
+def test_tiny_cells_give_no_number_in_silence() -> None:
+    calc = PhiCalculator("water-phi", device="cpu")
+    with pytest.raises(ImplausibleResultError, match="no result is given"):
+        calc.get_potential_energy(Atoms("O", cell=[2.0] * 3, pbc=True))
 
 
 def test_connected_parts() -> None:

@@ -22,6 +22,8 @@ PhiMode = Literal["spectral", "dirichlet", "solve", "random"]
 
 #: Hidden units of the networks that read charges, potentials and amplitudes from the features.
 _WIDTH = 32
+#: Smallest weight of an atom among those that share the charge that is missing.
+_SMALLEST_SHARE = 1e-12
 
 
 class Field(NamedTuple):
@@ -190,9 +192,10 @@ class Screened(nn.Module):
     ) -> Float64[Tensor, "n_atoms channels"]:
         raw = self.readout(features).double()
         constraints = ChargeConstraints(graph)
-        share = softplus(self.share(features).double().squeeze(1))
+        # Above zero, however far the features are from those of training: the sum must hold.
+        share = softplus(self.share(features).double().squeeze(1)) + _SMALLEST_SHARE
         missing = constraints.net_charge - constraints.total(raw[:, 0])
-        each = missing / constraints.total(share).clamp(min=1e-12)
+        each = missing / constraints.total(share).clamp(min=_SMALLEST_SHARE)
         first = raw[:, 0] + share * constraints.at_atoms(each)
         return torch.cat([first[:, None], raw[:, 1:]], dim=1)
 
