@@ -12,7 +12,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.calculator import CalculationFailed, InputError
 
-from phicalc import CommitteeCalculator, PhiCalculator
+from phicalc import CommitteeCalculator, PhiCalculator, available_models
 from phicalc.checkpoint import ModelCard, load_model, save_model
 from phicalc.derivatives import predict
 from phicalc.graph import from_ase
@@ -211,6 +211,30 @@ def test_far_fragments_with_fractions_of_a_charge_warn(name: str) -> None:
     pair.info["fragment_charges"] = [0.0, 0.0]
     calc = PhiCalculator(name, device="cpu")
     assert calc.get_charges(pair)[-3:].sum() == pytest.approx(0, abs=1e-6)  # and no warning
+
+
+SHIPPED = {
+    "radical": ("water", lambda: molecule("OH"), "odd number of electrons"),
+    "crystal": ("organics", lambda: bulk("NaCl", "rocksalt", a=5.6), "isolated structures alone"),
+    "charge": ("dipeptides", lambda: Atoms("O", info={"charge": -2}), "total charge -2 e"),
+    "near": (
+        "water-small", lambda: Atoms("O2", [[0, 0, 0], [0, 0, 1.9]], info={"charge": 0}),
+        r"are 1\.9 Å apart, closer than 2\.12 Å",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", SHIPPED)
+def test_cards_of_shipped_models_tell_their_domain(kind: str) -> None:
+    name, make, reason = SHIPPED[kind]
+    with pytest.raises(DomainError, match=reason):
+        PhiCalculator(name, device="cpu", strict=True).get_potential_energy(make())
+
+
+def test_open_shells_of_a_model_that_knows_them_are_silent() -> None:
+    card = load_model("nacl-clusters")[1]
+    assert domain_of(card).closed_shell is False
+    assert all(domain_of(load_model(name)[1]).periodic is not None for name in available_models())
 
 
 @pytest.mark.parametrize("length", [2.0, 2.2, 2.5])
