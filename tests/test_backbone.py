@@ -203,7 +203,9 @@ def test_what_is_no_backbone_is_refused() -> None:
     }.items():
         with pytest.raises(ValueError, match=f"'{path}' is no backbone: {reason}"):
             backbone_class(path, allow_import=True)
-    with pytest.raises(ValueError, match="Linear is no backbone: it lacks Settings, input_width, from_settings"):
+    with pytest.raises(
+        ValueError, match="Linear is no backbone: it lacks Settings, input_width, from_settings"
+    ):
         check_backbone(torch.nn.Linear(1, 1))
 
 

@@ -66,7 +66,7 @@ def _has_size_of(value: object, label: str, n_atoms: int) -> bool:
         "charges": (n_atoms,),
         "dipole": (3,),
     }
-    return label not in sizes or np.size(value) in sizes[label]
+    return label not in sizes or np.asarray(value, dtype=object).size in sizes[label]
 
 
 def suggestion(atoms: Atoms, label: str) -> str:

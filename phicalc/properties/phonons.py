@@ -218,7 +218,7 @@ def _draw(result: PhononResult, name: str, path: Path) -> None:
     dos.plot(result.density, result.frequencies, color=BLUE, linewidth=1.3)
     dos.set_xlim(left=0)
     dos.set_xlabel("modes per THz")
-    top, bottom = 1.06 * result.bands.max(), min(1.06 * result.lowest, 0.0)
+    top, bottom = 1.06 * float(np.max(result.bands)), min(1.06 * result.lowest, 0.0)
     for axes in (bands, dos):
         axes.axhline(0, color=RED if result.lowest < -NOISE else GREY, linewidth=0.9)
         axes.set_ylim(bottom, top)

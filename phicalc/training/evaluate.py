@@ -102,7 +102,7 @@ def evaluate_members(
 
 def _mean(predictions: Sequence[Prediction]) -> Prediction:
     """Return the mean of predictions for one batch, of everything that all of them have."""
-    means = {}
+    means: dict[str, Any] = {}
     for name in ("energy", "atomic_energies", "forces", "stress", "charges", "atomic_dipoles"):
         values = [getattr(prediction, name) for prediction in predictions]
         means[name] = None if any(v is None for v in values) else torch.stack(values).mean(0)
@@ -235,8 +235,8 @@ def evaluate_model(
     ValueError
         For data without labels, without structures, or with elements the model does not know.
     """
-    several = not isinstance(model, str | Path | Potential)
-    members = [_resolve(one, device, dtype) for one in (model if several else [model])]
+    models = [model] if isinstance(model, str | Path | Potential) else list(model)
+    members = [_resolve(one, device, dtype) for one in models]
     potential = members[0]
     if isinstance(data, str | Path):
         frames = read_frames(find_data_file(data), keys)
@@ -259,7 +259,7 @@ def evaluate_model(
             )
     prepared = [prepare_samples(make_samples(frames, member.cutoff), member) for member in members]
     evaluation = evaluate_members(members, prepared, batch_size)
-    if not several:
+    if len(members) == 1:
         born = born_charge_errors(potential, prepared[0], frames, keys)
         evaluation.metrics.update(born)
     if not evaluation.metrics:

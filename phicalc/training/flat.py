@@ -45,7 +45,7 @@ def _move(key: str, model: Mapping[str, Any]) -> str:
     if section == "head" and chosen in HEAD_OPTIONS and chosen not in places:
         owners = " or ".join(map(repr, places))
         return f"'model.{key}' is an option of the head {owners}, not of {chosen!r}: remove it"
-    place = places.get(chosen, next(iter(places.values())))
+    place = places.get(str(chosen), next(iter(places.values())))
     note = ""
     if key == "smearing":
         note = " (true where it was 'trained', false where it was 'fixed')"

@@ -14,9 +14,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from ase import Atoms
+from phicalc.integrations.dask import LOCAL, map_structures
 
 from phicalc import PhiCalculator
-from phicalc.integrations.dask import LOCAL, map_structures
 from phicalc.structures import evaluate_structures, water_box
 from phicalc.system import keep_freed_memory
 
