@@ -2,8 +2,8 @@
 
 A solver takes the matrix as a constant: its solution is a linear function of the right-hand sides,
 and the gradient with respect to them is the solution of the adjoint system. `refine` adds the
-derivatives of the matrix. Vectors have one or several axes; what belongs to one structure of a
-batch is told by the sums that a system comes with.
+derivatives of the matrix. Vectors have one or several axes; sums over the structures of a
+batch come with each system.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ Vector = Float[Tensor, "n *channels"]
 """One number per unknown, in one or several channels."""
 Scalars = Float[Tensor, "n_structures *channels"]
 """One number per structure and channel."""
-Solve = Callable[..., tuple[Tensor, ...]]
+Solve = Callable[..., tuple[Float[Tensor, "..."], ...]]
 """Takes right-hand sides, returns as many solutions; shapes are those of the system."""
 
 
@@ -177,9 +177,9 @@ class _Solution(Function):
 
 
 def refine(
-    solve: Callable[..., Tensor],
+    solve: Callable[..., Float[Tensor, "..."]],
     right: tuple[Float[Tensor, "..."], ...],
-    residual: Callable[[Tensor], tuple[Tensor, ...]],
+    residual: Callable[[Float[Tensor, "..."]], tuple[Float[Tensor, "..."], ...]],
     derivatives: int,
 ) -> Float[Tensor, "..."]:
     """Return the solution of a linear system with exact derivatives, those of the matrix included.

@@ -49,7 +49,8 @@ class ChargeConstraints:
         """Return the number of atoms of each fragment."""
         return self._sum(torch.ones_like(self.row, dtype=self.fixed.dtype))
 
-    def _sum(self, values: Tensor) -> Tensor:
+    def _sum(self, values: Float64[Tensor, " n_atoms"]) -> Float64[Tensor, "s f"]:
+        """Sum over each fragment."""
         sums = values.new_zeros(self.fixed.numel()).index_add(0, self.row, values)
         return sums.reshape(self.fixed.shape)
 

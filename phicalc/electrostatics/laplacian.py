@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64, Int64, Shaped
 from torch import Tensor
 
 from phicalc.graph import AtomicGraph, edge_vectors, sum_per_structure
@@ -45,11 +45,11 @@ class Laplacian:
         return torch.zeros_like(values).index_add(0, self.index[0], flow)
 
     def atomic_energies(self, values: Float64[Tensor, "n_atoms c"]) -> Float64[Tensor, "n_atoms c"]:
-        """Share of each atom in ``½ φᵀLφ = ¼ Σ W_ij (φ_i − φ_j)²``, which is never negative."""
+        """Share (e²Å) of each atom in ``½ φᵀLφ = ¼ Σ W_ij (φ_i − φ_j)²``; never negative."""
         energies = 0.25 * self.weights[:, None] * self._steps(values) ** 2
         return torch.zeros_like(values).index_add(0, self.index[0], energies)
 
-    def _steps(self, values: Tensor) -> Tensor:
+    def _steps(self, values: Float64[Tensor, "n_atoms c"]) -> Float64[Tensor, "n_links c"]:
         """Differences ``φ_i − φ_j`` along the links."""
         first, second = self.index
         return values.index_select(0, first) - values.index_select(0, second)
@@ -95,7 +95,7 @@ def graph_laplacian(graph: AtomicGraph, cutoff: float) -> Laplacian:
 
 
 def random_laplacian(graph: AtomicGraph, cutoff: float, links: int) -> Laplacian:
-    """Control: the Laplacian of a random graph, which knows nothing of the structure.
+    """Control: the Laplacian of a random graph of links up to `cutoff` (Å), blind to the structure.
 
     Every atom is linked to about so many others, drawn from hashes of the numbers of atoms, with
     weights of the size that those of `graph_laplacian` have. What a network gains by this operator
@@ -118,12 +118,12 @@ def random_laplacian(graph: AtomicGraph, cutoff: float, links: int) -> Laplacian
     return Laplacian(graph, torch.cat([both, both.flip(0)], dim=1), torch.cat([weights, weights]))
 
 
-def _weights(lengths: Tensor, cutoff: float) -> Tensor:
+def _weights(lengths: Float64[Tensor, " n_links"], cutoff: float) -> Float64[Tensor, " n_links"]:
     """Weight of links of these lengths in Å."""
     return envelope(lengths / cutoff) / lengths
 
 
-def _hash(number: Tensor, draw: Tensor) -> Tensor:
+def _hash(number: Shaped[Tensor, "*n"], draw: Shaped[Tensor, "*m"]) -> Float64[Tensor, "*k"]:
     """Numbers between 0 and 1 that look random and are always the same, on every device."""
     angle = 12.9898 * (number.double() + 1) + 78.233 * draw.double()
     return torch.frac(torch.sin(angle) * 43758.5453).abs()

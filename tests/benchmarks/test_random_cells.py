@@ -7,6 +7,7 @@ the promise, what is far below it is work done for nothing.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from ase.geometry import cellpar_to_cell
 from torch import Tensor
 
 from phicalc.electrostatics import CoulombSettings, CoulombSum, plan_coulomb
@@ -21,6 +23,7 @@ from phicalc.electrostatics.sums.settings import Method
 from phicalc.graph import from_ase
 
 CASES = 50
+ADVERSARIAL_CASES = 400
 ACCURACIES = (1e-3, 1e-5, 1e-7)
 METHODS: tuple[Method, ...] = ("ewald", "mesh")
 #: Ions per Å³, and the least distance in Å of opposite faces of a cell.
@@ -103,3 +106,51 @@ def test_random_cells_are_as_accurate_as_asked() -> None:
     ]
     if missed:
         pytest.fail("larger errors than asked for: " + "; ".join(missed))
+
+
+def adversarial_case(number: int) -> tuple[Case, float, Method]:
+    """Return what sums find hardest, with an accuracy in eV/Å and a method.
+
+    Cells of aspect up to 30:1 with angles of 20 to 150 degrees, ions in planes, clumps and pairs,
+    like charges, widths of 0.05 to 3 Å.
+    """
+    rng = np.random.default_rng([20261128, number])
+    n_ions = round(math.exp(rng.uniform(math.log(2), math.log(60))))
+    aspect = math.exp(rng.uniform(0, math.log(30)))
+    cell = np.zeros((3, 3))
+    while not np.isfinite(cell).all() or abs(np.linalg.det(cell)) < 1e-3:
+        angles = rng.choice([20.0, 35.0, 60.0, 90.0, 120.0, 150.0], 3)
+        with np.errstate(invalid="ignore"), contextlib.suppress(AssertionError):
+            cell = cellpar_to_cell([1.0, rng.choice([1.0, aspect]), aspect, *angles])
+    density = math.exp(rng.uniform(math.log(0.005), math.log(0.1)))
+    cell *= (n_ions / density / abs(np.linalg.det(cell))) ** (1 / 3)
+    positions = rng.random((n_ions, 3)) * [1.0, 1.0, rng.choice([1.0, 0.02])] @ cell
+    if rng.random() < 0.5:  # pairs
+        positions[: n_ions // 2] = positions[-(n_ions // 2) :] + 0.6 * rng.normal(size=3)
+    charges = (
+        rng.normal(size=n_ions) ** rng.choice([1, 3]) if rng.random() < 0.5 else np.ones(n_ions)
+    )
+    if rng.random() < 0.3:
+        charges = charges * (-1.0) ** np.arange(n_ions)
+    widths = np.exp(rng.uniform(math.log(0.05), math.log(3.0), rng.choice([1, n_ions])))
+    pbc = np.ones(3, dtype=bool) if number % 2 else rng.random(3) < 0.6
+    atoms = Atoms(f"H{n_ions}", cell=cell, pbc=pbc, positions=positions)
+    case = Case(atoms, torch.as_tensor(charges), torch.as_tensor(widths * np.ones(n_ions)))
+    return case, float(rng.choice([1e-1, 1e-2, 1e-3, 1e-4])), rng.choice(METHODS)
+
+
+def test_adversarial_cells_are_as_accurate_as_asked() -> None:
+    ratios, largest = [], []
+    for number in range(ADVERSARIAL_CASES):
+        case, accuracy, method = adversarial_case(number)
+        exact = forces(case, CoulombSettings(1e-4 * accuracy, "ewald"))
+        difference = forces(case, CoulombSettings(accuracy, str(method))) - exact
+        ratios.append(float(difference.square().sum(1).mean().sqrt()) / accuracy)
+        largest.append(float(difference.abs().max()) / accuracy)
+        if ratios[-1] > 0.5:
+            print(f"{number:4d} {case} {method} {accuracy:.0e}: {ratios[-1]:.2f}", flush=True)
+    print(
+        f"\n{len(ratios)} adversarial cells, rms error as a part of the accuracy asked for: median "
+        f"{np.median(ratios):.3f}, largest {max(ratios):.3f}; largest component {max(largest):.2f}"
+    )
+    assert max(ratios) < 1

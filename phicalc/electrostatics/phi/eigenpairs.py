@@ -86,7 +86,7 @@ def _by_iteration(laplacian: Laplacian, k: int) -> Float64[Tensor, "n_atoms k"]:
     return torch.from_numpy(result).to(device)
 
 
-def _oriented(vectors: Tensor, axis: int) -> Tensor:
+def _oriented(vectors: Float64[Tensor, "*s m k"], axis: int) -> Float64[Tensor, "*s m k"]:
     """Make the component of largest magnitude positive."""
     if vectors.shape[axis] == 0:
         return vectors

@@ -143,8 +143,8 @@ def survey(
 
 
 def _sums(
-    cell: Tensor,
-    pbc: Tensor,
+    cell: Float64[Tensor, "3 3"],
+    pbc: Bool[Tensor, "3"],
     ions: Ions,
     splitting: float,
     cutoff: float,
@@ -236,7 +236,9 @@ def _splittings(
         yield splitting, cutoff
 
 
-def _open_extent(positions: Tensor, cell: Tensor, pbc: Tensor) -> float:
+def _open_extent(
+    positions: Float64[Tensor, "n 3"], cell: Float64[Tensor, "3 3"], pbc: Bool[Tensor, "3"]
+) -> float:
     """Upper bound in Å of the distance of two atoms measured along the open axes only."""
     if bool(pbc.all()) or len(positions) == 0:
         return 0.0
@@ -255,14 +257,14 @@ def least_open_length(ions: Ions, splitting: float, error: float) -> float:
     return 2 * (ions.extent + reach)
 
 
-def measures(box: Tensor) -> tuple[tuple[float, float, float], float]:
+def measures(box: Float64[Tensor, "3 3"]) -> tuple[tuple[float, float, float], float]:
     """Lengths of the edges in Å and volume in Å³ of a box."""
     a, b, c = box.norm(dim=1).tolist()
     return (a, b, c), float(torch.linalg.det(box).abs())
 
 
 def estimate(
-    parameters: SumParameters, ions: Ions, box: Tensor, stretch: float = 1.0
+    parameters: SumParameters, ions: Ions, box: Float64[Tensor, "3 3"], stretch: float = 1.0
 ) -> dict[str, float]:
     """Estimated force errors in eV/Å of a sum, by part.
 

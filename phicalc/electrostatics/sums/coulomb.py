@@ -37,6 +37,11 @@ class CoulombSum:
     smearing
         Gaussian width σ of each atom in Å.
 
+    Raises
+    ------
+    ValueError
+        If the graph has no Coulomb plan.
+
     References
     ----------
     P. P. Ewald, Ann. Phys. 369, 253 (1921); for Gaussian charges and the background of charged
@@ -103,7 +108,9 @@ class CoulombSum:
             factors.append(factor)
         return torch.stack(factors)
 
-    def _background(self, volume: Float64[Tensor, " s"]) -> tuple[Tensor, Tensor]:
+    def _background(
+        self, volume: Float64[Tensor, " s"]
+    ) -> tuple[Float64[Tensor, " s"], Float64[Tensor, " s"]]:
         """Terms (a, b) of the interaction ``a − b (σ_i² + σ_j²)`` of every pair with k = 0.
 
         In three dimensions that of the neutralising background, else the mean of the kernel.
@@ -118,7 +125,7 @@ class CoulombSum:
         constant = torch.where(open_axes, COULOMB_CONSTANT * means / volume, constant)
         return constant, torch.where(open_axes, 0.0, per_square)
 
-    def _meshes(self) -> Iterator[tuple[Tensor, MeshSum]]:
+    def _meshes(self) -> Iterator[tuple[Int64[Tensor, " n"], MeshSum]]:
         """Atoms and mesh of every structure that has one."""
         assert self.plan.mesh is not None
         for structure, (a, b, c, order) in enumerate(self.plan.mesh.tolist()):
@@ -170,13 +177,13 @@ class CoulombSum:
         return potential
 
     def potential_of_pairs(self, charges: Float64[Tensor, " n"]) -> Float64[Tensor, " n"]:
-        """Part of `potential` that is summed pair by pair."""
+        """Part of `potential` in eV/e, for charges in e, that is summed pair by pair."""
         first, second = self.plan.pair_index
         potential = torch.zeros_like(charges).index_add(0, first, self.pair * charges[second])
         return potential.index_add(0, second, self.pair * charges[first])
 
     def potential_of_waves(self, charges: Float64[Tensor, " n"]) -> Float64[Tensor, " n"]:
-        """Part of `potential` due to k vectors, to the mean, and to each charge itself."""
+        """Part of `potential` in eV/e due to k vectors, the mean, and each charge (e) itself."""
         local = self.diagonal * charges + self._background_potential(charges)
         if self.waves is None:
             return local
@@ -211,7 +218,7 @@ class CoulombSum:
     def atomic_energies(
         self, charges: Float64[Tensor, " n_atoms"]
     ) -> tuple[Float64[Tensor, " n_atoms"], Float64[Tensor, " n_atoms"]]:
-        """Return the potential φ at each atom, a constant, and the energies ½qφ.
+        """Return the potential φ at each atom in eV/e, a constant, and the energies ½qφ in eV.
 
         The sum of the energies over a structure is differentiable, not each of them: derivatives of
         one `energy` cost less than those of many potentials.
@@ -221,7 +228,10 @@ class CoulombSum:
         n_atoms = self.total(torch.ones_like(values)).clamp(min=1)
         return potential, values + ((energy - energy.detach()) / n_atoms)[self.graph.batch]
 
-    def _background_potential(self, charges: Tensor) -> Tensor:
+    def _background_potential(
+        self, charges: Float64[Tensor, " n_atoms"]
+    ) -> Float64[Tensor, " n_atoms"]:
+        """Potential in eV/e of the terms with k = 0."""
         constant, per_square = (term[self.graph.batch] for term in self.background)
         total = self.total(charges)[self.graph.batch]
         spread = self.total(charges * self.smearing**2)[self.graph.batch]

@@ -4,7 +4,7 @@ import math
 from functools import lru_cache
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from phicalc.electrostatics.sums import splines
@@ -21,7 +21,11 @@ def multiplicity(shape: tuple[int, int, int]) -> Float64[Tensor, " c"]:
 
 
 def interaction(
-    box: Tensor, pbc: Tensor, shape: tuple[int, int, int], order: int, splitting: float
+    box: Float64[Tensor, "3 3"],
+    pbc: Bool[Tensor, "3"],
+    shape: tuple[int, int, int],
+    order: int,
+    splitting: float,
 ) -> tuple[Float64[Tensor, "a b c"], Float64[Tensor, "3"]]:
     """Influence function and heights of the ripple; of the last boxes they are remembered.
 
@@ -42,7 +46,7 @@ def _remembered_interaction(
     order: int,
     splitting: float,
     device: torch.device,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Float64[Tensor, "a b c"], Float64[Tensor, "3"]]:
     """`_interaction` of a box without derivatives, given by plain numbers."""
     box = torch.tensor(edges, dtype=torch.float64, device=device).reshape(3, 3)
     influence = _influence(box, torch.tensor(axes, device=device), shape, order, splitting)
@@ -50,7 +54,7 @@ def _remembered_interaction(
 
 
 def _ripple_heights(
-    influence: Tensor, shape: tuple[int, int, int], order: int
+    influence: Float64[Tensor, "a b c"], shape: tuple[int, int, int], order: int
 ) -> Float64[Tensor, "3"]:
     """Interaction of a unit charge with itself, as far as it depends on its place in the mesh.
 
@@ -71,7 +75,11 @@ def _ripple_heights(
 
 
 def _influence(
-    box: Tensor, pbc: Tensor, shape: tuple[int, int, int], order: int, splitting: float
+    box: Float64[Tensor, "3 3"],
+    pbc: Bool[Tensor, "3"],
+    shape: tuple[int, int, int],
+    order: int,
+    splitting: float,
 ) -> Float64[Tensor, "a b c"]:
     """Interaction ``4π k_e exp(−k²/4α²)/k²V``, corrected for the splines; zero at k = 0."""
     device, (a, b, c) = box.device, shape
@@ -91,7 +99,9 @@ def _influence(
     return weight * nonzero
 
 
-def _squares(integers: list[Tensor], edges: Tensor) -> Float64[Tensor, "a b c"]:
+def _squares(
+    integers: list[Int64[Tensor, "_"]], edges: Float64[Tensor, "3 3"]
+) -> Float64[Tensor, "a b c"]:
     """k² for all combinations of integers along three reciprocal vectors."""
     metric = edges @ edges.T
     x, y, z = (n.to(edges) for n in integers)
@@ -101,7 +111,9 @@ def _squares(integers: list[Tensor], edges: Tensor) -> Float64[Tensor, "a b c"]:
     return plane[:, :, None] + slope[:, :, None] * z + metric[2, 2] * (z * z)
 
 
-def _truncation(box: Tensor, pbc: Tensor, integers: list[Tensor]) -> Float64[Tensor, "a b c"]:
+def _truncation(
+    box: Float64[Tensor, "3 3"], pbc: Bool[Tensor, "3"], integers: list[Int64[Tensor, "_"]]
+) -> Float64[Tensor, "a b c"]:
     """Factors of the kernel that is cut off along open axes; arbitrary at k = 0."""
     millers = torch.stack(torch.meshgrid(*integers, indexing="ij"), dim=-1).reshape(-1, 3)
     k = millers.to(box) @ (2 * math.pi * torch.linalg.inv(box).T)

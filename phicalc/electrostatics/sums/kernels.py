@@ -32,7 +32,9 @@ def pair_interaction(
     return COULOMB_CONSTANT * _Screened.apply(squared, *decays, 0, None)
 
 
-def _split(distance: Tensor, decays: tuple[Tensor, Tensor]) -> Tensor:
+def _split(
+    distance: Float64[Tensor, " n"], decays: tuple[Float64[Tensor, " n"], Float64[Tensor, "#n"]]
+) -> Float64[Tensor, " n"]:
     """``[erf(ar) − erf(br)]/r``, where both are almost one."""
     a, b = decays
     return (torch.erfc(b * distance) - torch.erfc(a * distance)) / distance
@@ -49,8 +51,13 @@ class _Screened(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, s: Tensor, a: Tensor, b: Tensor, n: int, previous: Tensor | None
-    ) -> Tensor:
+        ctx: Any,
+        s: Float64[Tensor, " n"],
+        a: Float64[Tensor, " n"],
+        b: Float64[Tensor, "#n"],
+        n: int,
+        previous: Float64[Tensor, " n"] | None,
+    ) -> Float64[Tensor, " n"]:
         if previous is None:
             value = _split(s.sqrt(), (a, b))
         else:
@@ -60,14 +67,16 @@ class _Screened(Function):
         return value
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: Any, gradient: Float64[Tensor, " n"]) -> tuple[Any, ...]:
         s, a, b, value = ctx.saved_tensors
         slope = _Screened.apply(s, a, b, ctx.n + 1, value.detach())
         of_decay = gradient * _gaussian(a, s, ctx.n + 1) / a if ctx.needs_input_grad[1] else None
         return -0.5 * gradient * slope, of_decay, None, None, None
 
 
-def _gaussian(decay: Tensor, s: Tensor, n: int) -> Tensor:
+def _gaussian(
+    decay: Float64[Tensor, "#n"], s: Float64[Tensor, " n"], n: int
+) -> Float64[Tensor, " n"]:
     """Term ``g_n−1`` of `_Screened` that belongs to one of its Gaussians."""
     square = decay * decay
     return (2 / math.sqrt(math.pi)) * decay * (2 * square) ** (n - 1) * torch.exp(-square * s)
@@ -76,7 +85,10 @@ def _gaussian(decay: Tensor, s: Tensor, n: int) -> Tensor:
 def self_interaction(
     smearing: Float64[Tensor, " n"], splitting: Float64[Tensor, " n"]
 ) -> Float64[Tensor, " n"]:
-    """Interaction of a unit charge with itself, less its own screening cloud."""
+    """Interaction in eV/e² of a unit charge with itself, less its screening cloud.
+
+    The Gaussian width `smearing` is in Å, the Ewald parameter `splitting` in 1/Å.
+    """
     return COULOMB_CONSTANT * (1 / smearing - 2 * splitting) / math.sqrt(math.pi)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Bool, Complex, Float, Float64, Int64
 from torch import Tensor
 from torch.autograd import Function
 
@@ -77,26 +77,30 @@ class MeshSum:
         rows = (x * self.shape[1])[:, None] + y
         return ((rows * self.shape[2])[:, :, None] + z).reshape(-1)
 
-    def shares(self, charges: Float[Tensor, " n"]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Nodes and what each charge gives to them, (p, p, p, n) flattened, part by part."""
+    def shares(
+        self, charges: Float[Tensor, " n"]
+    ) -> Iterator[tuple[Int64[Tensor, " m"], Float[Tensor, " m"]]]:
+        """Yield nodes and the charge in e that each atom gives to them, (p, p, p, n) flattened."""
         weights = splines.spline_weights(self.offset, self.order)
         for atoms, nodes in self.parts():
             x, y, z = weights[:, :, atoms].unbind(1)  # (p, n) each
             yield nodes, (((charges[atoms] * x)[:, None] * y)[:, :, None] * z).reshape(-1)
 
     def spread(self, charges: Float[Tensor, " n"]) -> Float[Tensor, "a b c"]:
-        """Charge at every point of the mesh."""
+        """Return the charge in e at every point of the mesh, for charges in e."""
         return _Spread.apply(self, self.offset, charges)
 
     def smooth(self, mesh: Float[Tensor, "a b c"]) -> Float[Tensor, "a b c"]:
-        """Potential on the mesh of charges on the mesh."""
+        """Return the potential in eV/e on the mesh of charges in e on the mesh."""
         return _Smooth.apply(self, mesh, self.influence)
 
     def gather(self, mesh: Float[Tensor, "a b c"]) -> Float[Tensor, " n"]:
         """Values of a function on the mesh at the charges (the transpose of `spread`)."""
         return _Gather.apply(self, self.offset, mesh)
 
-    def gather_slopes(self, mesh: Float[Tensor, "a b c"]) -> tuple[Tensor, Float[Tensor, "3 n"]]:
+    def gather_slopes(
+        self, mesh: Float[Tensor, "a b c"]
+    ) -> tuple[Float[Tensor, " n"], Float[Tensor, "3 n"]]:
         """Values at the charges, and their derivatives with respect to `offset`."""
         weights = splines.spline_weights(self.offset, self.order)
         slopes = splines.spline_slopes(self.offset, self.order)
@@ -113,7 +117,9 @@ class MeshSum:
         values = torch.cat(felt, dim=1)
         return values[0], values[1:]
 
-    def near(self, points: Tensor, nodes: Tensor) -> Float[Tensor, "p p p m"]:
+    def near(
+        self, points: Float[Tensor, " n_points"], nodes: Int64[Tensor, " k"]
+    ) -> Float[Tensor, "p p p m"]:
         """Values of a flat mesh at the nodes of some charges."""
         return points.index_select(0, nodes).reshape(*[self.order] * 3, -1)
 
@@ -121,7 +127,7 @@ class MeshSum:
         """Long-range potential of the charges at the charges in eV/e."""
         return self.gather(self.smooth(self.spread(charges))) - self.ripple * charges
 
-    def energy(self, charges: Float[Tensor, " n"]) -> tuple[Tensor, Float[Tensor, " n"]]:
+    def energy(self, charges: Float[Tensor, " n"]) -> tuple[Float[Tensor, ""], Float[Tensor, " n"]]:
         """Half of Σ q φ in eV, and φ in eV/e as a constant.
 
         Derivatives of the energy cost less than those of `potential`.
@@ -136,7 +142,9 @@ class _Spread(Function):
     """Charges and their places → mesh."""
 
     @staticmethod
-    def forward(ctx: Any, mesh: MeshSum, offset: Tensor, charges: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, mesh: MeshSum, offset: Float[Tensor, "3 n"], charges: Float[Tensor, " n"]
+    ) -> Float[Tensor, "a b c"]:
         ctx.mesh = mesh
         ctx.save_for_backward(charges)
         points = charges.new_zeros(math.prod(mesh.shape))
@@ -145,7 +153,7 @@ class _Spread(Function):
         return points.reshape(mesh.shape)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: Any, gradient: Float[Tensor, "a b c"]) -> tuple[Any, ...]:
         (charges,) = ctx.saved_tensors
         values, slopes = ctx.mesh.gather_slopes(gradient)
         return None, charges * slopes, values
@@ -155,7 +163,9 @@ class _Gather(Function):
     """Mesh → values at the charges: the transpose of `_Spread`."""
 
     @staticmethod
-    def forward(ctx: Any, mesh: MeshSum, offset: Tensor, points: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, mesh: MeshSum, offset: Float[Tensor, "3 n"], points: Float[Tensor, "a b c"]
+    ) -> Float[Tensor, " n"]:
         ctx.mesh = mesh
         ctx.save_for_backward(points)
         weights = splines.spline_weights(mesh.offset, mesh.order)
@@ -166,7 +176,7 @@ class _Gather(Function):
         return torch.cat(values)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: Any, gradient: Float[Tensor, " n"]) -> tuple[Any, ...]:
         (points,) = ctx.saved_tensors
         slopes = ctx.mesh.gather_slopes(points)[1] if ctx.needs_input_grad[1] else None
         of_offset = None if slopes is None else gradient * slopes
@@ -177,13 +187,15 @@ class _Smooth(Function):
     """Convolution with the interaction, which is its own transpose."""
 
     @staticmethod
-    def forward(ctx: Any, mesh: MeshSum, points: Tensor, influence: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, mesh: MeshSum, points: Float[Tensor, "a b c"], influence: Float64[Tensor, "a b h"]
+    ) -> Float[Tensor, "a b c"]:
         ctx.mesh = mesh
         ctx.save_for_backward(points)
         return _convolve(points, influence)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: Any, gradient: Float[Tensor, "a b c"]) -> tuple[Any, ...]:
         (points,) = ctx.saved_tensors
         of_influence = None
         if ctx.needs_input_grad[2]:
@@ -196,8 +208,8 @@ class _Energy(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, mesh: MeshSum, points: Tensor, influence: Tensor
-    ) -> tuple[Tensor, Tensor]:
+        ctx: Any, mesh: MeshSum, points: Float[Tensor, "a b c"], influence: Float64[Tensor, "a b h"]
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, "a b c"]]:
         ctx.mesh = mesh
         ctx.potential = _convolve(points, influence)
         ctx.save_for_backward(points)
@@ -205,7 +217,9 @@ class _Energy(Function):
         return 0.5 * torch.dot(points.reshape(-1), ctx.potential.reshape(-1)), ctx.potential
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Any, ...]:
+    def backward(
+        ctx: Any, gradient: Float[Tensor, ""], _: Float[Tensor, "a b c"]
+    ) -> tuple[Any, ...]:
         (points,) = ctx.saved_tensors
         # A gradient that is to be differentiated must depend on the charges.
         potential = ctx.mesh.smooth(points) if torch.is_grad_enabled() else ctx.potential
@@ -216,12 +230,17 @@ class _Energy(Function):
         return None, gradient * potential, of_influence
 
 
-def _convolve(points: Tensor, influence: Tensor) -> Tensor:
+def _convolve(
+    points: Float[Tensor, "a b c"], influence: Float64[Tensor, "a b h"]
+) -> Float[Tensor, "a b c"]:
+    """Multiply by the influence function in Fourier space."""
     waves = torch.fft.rfftn(points) * influence
     return torch.fft.irfftn(waves, s=points.shape, norm="forward")
 
 
-def _products(first: Tensor, second: Tensor, mesh: MeshSum) -> Float[Tensor, "a b c"]:
+def _products(
+    first: Complex[Tensor, "a b h"], second: Complex[Tensor, "a b h"], mesh: MeshSum
+) -> Float[Tensor, "a b h"]:
     """``Re(a* b)`` of two transforms, with the waves that real transforms leave out."""
     product = first.real * second.real + first.imag * second.imag
     return multiplicity(mesh.shape).to(product) * product

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import torch
 from ase.geometry import minkowski_reduce
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from phicalc.electrostatics.sums.boundary import complete_box
@@ -97,7 +97,15 @@ class CoulombPlanner:
         smearing: Float64[Tensor, " n_atoms"],
         charges: Float64[Tensor, " n_atoms"] | None = None,
     ) -> AtomicGraph:
-        """Return `graph` with the plan of its electrostatic sums (see `plan_coulomb`)."""
+        """Return `graph` with the plan of its electrostatic sums (see `plan_coulomb`).
+
+        Gaussian widths are in Å, charges in e.
+
+        Raises
+        ------
+        ValueError
+            For widths that are not positive, or charges that are not finite.
+        """
         if not bool((smearing > 0).all()) or not bool(smearing.isfinite().all()):
             raise ValueError(
                 "smearing must be positive for every atom: it is a Gaussian width in Å"
@@ -118,13 +126,18 @@ class CoulombPlanner:
         return graph._replace(coulomb=collate(plans).coulomb)
 
     def underrated(self, charges: Float64[Tensor, " n_atoms"]) -> bool:
-        """Whether these charges are larger than the last plan can bear.
+        """Whether these charges (e) are larger than the last plan can bear.
 
         The margin in its parameters makes up for charges of twice the size.
         """
         return len(charges) > 0 and _mean_size(charges) > 2 * self._charge
 
-    def _charge_scale(self, graph: AtomicGraph, charges: Tensor | None, atoms: Tensor) -> float:
+    def _charge_scale(
+        self,
+        graph: AtomicGraph,
+        charges: Float64[Tensor, " n_atoms"] | None,
+        atoms: Bool[Tensor, " n_atoms"],
+    ) -> float:
         """Root mean square charge by which errors are judged, in e."""
         if charges is not None:
             return _mean_size(charges[atoms])
@@ -133,7 +146,9 @@ class CoulombPlanner:
         # A little more than the charges of the last step: they may have grown meanwhile.
         return max(self.settings.charge_scale, 1.1 * _mean_size(graph.charge_guess[atoms]))
 
-    def _plan_structure(self, graph: AtomicGraph, smearing: Tensor, charge: float) -> CoulombPlan:
+    def _plan_structure(
+        self, graph: AtomicGraph, smearing: Float64[Tensor, " n"], charge: float
+    ) -> CoulombPlan:
         """Plan one structure."""
         cell, pbc = graph.cell[0], graph.pbc[0]
         self._charge = charge
@@ -144,7 +159,12 @@ class CoulombPlanner:
         return self._periodic_plan(graph, parameters)
 
     def _choose(
-        self, positions: Tensor, cell: Tensor, pbc: Tensor, smearing: Tensor, charge: float
+        self,
+        positions: Float64[Tensor, "n 3"],
+        cell: Float64[Tensor, "3 3"],
+        pbc: Bool[Tensor, "3"],
+        smearing: Float64[Tensor, " n"],
+        charge: float,
     ) -> SumParameters:
         """Choose parameters and remember what for."""
         settings = self.settings
@@ -167,7 +187,12 @@ class CoulombPlanner:
         return parameters
 
     def _still_good(
-        self, positions: Tensor, cell: Tensor, pbc: Tensor, smearing: Tensor, charge: float
+        self,
+        positions: Float64[Tensor, "n 3"],
+        cell: Float64[Tensor, "3 3"],
+        pbc: Bool[Tensor, "3"],
+        smearing: Float64[Tensor, " n"],
+        charge: float,
     ) -> SumParameters | None:
         """Return the parameters of the last structure if they serve this one."""
         parameters = self.parameters
@@ -226,7 +251,7 @@ class CoulombPlanner:
         )
 
 
-def _single(graph: AtomicGraph, structure: int, atoms: Tensor) -> AtomicGraph:
+def _single(graph: AtomicGraph, structure: int, atoms: Bool[Tensor, " n_atoms"]) -> AtomicGraph:
     """Take one structure out of a batch, without its edges and derivatives."""
     return AtomicGraph(
         positions=graph.positions[atoms].detach(),
@@ -240,7 +265,7 @@ def _single(graph: AtomicGraph, structure: int, atoms: Tensor) -> AtomicGraph:
     )
 
 
-def _mean_size(charges: Tensor) -> float:
+def _mean_size(charges: Float64[Tensor, " n"]) -> float:
     """Root mean square of charges in e."""
     return float(charges.detach().square().mean().sqrt())
 
@@ -256,7 +281,9 @@ def _direct_plan(graph: AtomicGraph) -> CoulombPlan:
     return CoulombPlan(pairs, shifts, kvectors, a, b, c, alpha)
 
 
-def _ranges(kvectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _ranges(
+    kvectors: Int64[Tensor, "n_k 3"],
+) -> tuple[Int64[Tensor, " a"], Int64[Tensor, " b"], Int64[Tensor, " c"]]:
     """All indices along each axis: from 0 along the first, symmetric along the others."""
     if not len(kvectors):
         none = kvectors.new_zeros(0)
@@ -265,12 +292,12 @@ def _ranges(kvectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return last[0], _mirrored(last[1]), _mirrored(last[2])
 
 
-def _mirrored(indices: Tensor) -> Tensor:
+def _mirrored(indices: Int64[Tensor, " n"]) -> Int64[Tensor, " m"]:
     """0, 1, … n → −n, … n."""
     return torch.cat([-indices[1:].flip(0), indices])
 
 
-def _short_basis(cell: Tensor, pbc: Tensor) -> Tensor:
+def _short_basis(cell: Float64[Tensor, "3 3"], pbc: Bool[Tensor, "3"]) -> Int64[Tensor, "3 3"]:
     """Integers that turn lattice vectors into the shortest ones of the same lattice.
 
     A mesh in a skewed cell would be fine along the edges and coarse across them.
@@ -282,7 +309,7 @@ def _short_basis(cell: Tensor, pbc: Tensor) -> Tensor:
     return torch.as_tensor(operation, dtype=torch.int64)
 
 
-def _half_sphere(box: np.ndarray, k_cutoff: float) -> np.ndarray:
+def _half_sphere(box: Float64[np.ndarray, "3 3"], k_cutoff: float) -> Int64[np.ndarray, "n_k 3"]:
     """Miller indices of the k vectors with 0 < |k| ≤ `k_cutoff`, one of each ±k."""
     limits = np.floor(k_cutoff * np.linalg.norm(box, axis=1) / (2 * np.pi)).astype(int)
     h = np.arange(0, limits[0] + 1)

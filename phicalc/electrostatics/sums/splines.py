@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 @cache
-def _pieces(order: int) -> np.ndarray:
+def _pieces(order: int) -> Float64[np.ndarray, "p p"]:
     """Polynomials of the B-spline M_p: row j holds the coefficients (by power of t) of M_p(t + j).
 
     From the recursion ``(p−1) M_p(x) = x M_{p−1}(x) + (p − x) M_{p−1}(x − 1)``, M_1 = 1 on [0, 1).
@@ -43,7 +43,9 @@ def spline_slopes(offset: Float[Tensor, "3 n"], order: int) -> Float[Tensor, "p 
     return _polynomials(offset, pieces[:, 1:] * np.arange(1, order))
 
 
-def _polynomials(x: Float[Tensor, "3 n"], coefficients: np.ndarray) -> Float[Tensor, "p 3 n"]:
+def _polynomials(
+    x: Float[Tensor, "3 n"], coefficients: Float64[np.ndarray, "p q"]
+) -> Float[Tensor, "p 3 n"]:
     """Values of polynomials; coefficients by rows, from the constant upwards."""
     powers = [torch.ones_like(x)]
     for _ in range(coefficients.shape[1] - 1):
@@ -83,7 +85,13 @@ def deconvolution(points: int, order: int) -> Float64[np.ndarray, " n"]:
 
 
 def smooth_size(at_least: float) -> int:
-    """Smallest even number of mesh points without prime factors beyond 5."""
+    """Return the smallest even number of mesh points without prime factors beyond 5.
+
+    Raises
+    ------
+    ValueError
+        If no such number is large enough.
+    """
     sizes = _smooth_numbers()
     if not at_least <= sizes[-1]:
         raise ValueError(

@@ -49,8 +49,10 @@ class WaveSum:
         self.plane = torch.cat(_product(first, second), dim=2)
         self.line = torch.cat(third, dim=2)
 
-    def structure_factor(self, charges: Float64[Tensor, "s m"]) -> tuple[Tensor, Tensor]:
-        """Real and imaginary part of ``Σ q exp(ik·r)``, each (s, n_k)."""
+    def structure_factor(
+        self, charges: Float64[Tensor, "s m"]
+    ) -> tuple[Float64[Tensor, "s n_k"], Float64[Tensor, "s n_k"]]:
+        """Real and imaginary part of ``Σ q exp(ik·r)`` in e."""
         n_plane, n_line = self.sizes[0] * self.sizes[1], self.sizes[2]
         grid = self.plane.transpose(1, 2) @ (charges[:, :, None] * self.line)
         upper, lower = grid.split([n_plane, n_plane], dim=1)
@@ -86,7 +88,10 @@ class WaveSum:
         return terms[0] + terms[1]
 
 
-def _product(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+def _product(
+    first: tuple[Float64[Tensor, "s m a"], Float64[Tensor, "s m a"]],
+    second: tuple[Float64[Tensor, "s m b"], Float64[Tensor, "s m b"]],
+) -> tuple[Float64[Tensor, "s m ab"], Float64[Tensor, "s m ab"]]:
     """Complex product of the waves along two axes, for every pair of indices."""
     (a, b), (c, d) = (
         (first[0][..., None], first[1][..., None]),
