@@ -221,7 +221,7 @@ def _finish_interrupted_save(folder: Path) -> None:
 def _read_json(path: Path) -> dict[str, Any]:
     """Read a card's raw entries."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except ValueError as error:
         raise ValueError(
             f"{path} is not valid JSON ({error}): the file is incomplete or was edited; copy the "
@@ -236,6 +236,11 @@ def _read_json(path: Path) -> dict[str, Any]:
                 f"{values.get(name)!r}; copy the model again"
             )
     return values
+
+
+def _refuse_constant(name: str) -> None:
+    """Refuse NaN and infinities, which Python would read though JSON has none."""
+    raise ValueError(f"it holds {name}, which is no number of JSON")
 
 
 def _upgrade_steps(values: dict[str, Any], folder: Path) -> list[UpgradeStep]:

@@ -173,7 +173,8 @@ def test_page_and_exit_code(carbon_chain, tmp_path, images, capsys):
 
 def test_keys_and_nothing(carbon_chain):
     lines: list[str] = []
-    found = inspect_files([carbon_chain], keys=KeysConfig(charges="none"), report=lines.append)
+    with pytest.warns(UserWarning, match="no structure has charges under the key 'none'"):
+        found = inspect_files([carbon_chain], keys=KeysConfig(charges="none"), report=lines.append)
     assert found.table["charges (e)"] == "none"
     assert any(line.startswith("frames ") for line in lines)
     with pytest.raises(ValueError, match="no frames to inspect"):

@@ -15,7 +15,7 @@ import yaml
 
 from phicalc.cli import main
 from tools.fuzz.inputs import INPUTS, Input, write_input
-from tools.fuzz.models import scratch, tiny_model
+from tools.fuzz.models import TINY_BACKBONE, scratch, tiny_model
 from tools.fuzz.verdicts import Case, Refusal, Unforgivable, Unsound
 
 COUNT = 700
@@ -48,8 +48,7 @@ def _train(path: Path) -> list[str]:
     config = path.parent / "train.yaml"
     settings = {
         "data": {"train": [str(path)], "valid_count": 1},
-        "model": {"elements": ["H", "O"], "cutoff": 3.0, "layers": 1, "channels": 4, "l_max": 1,
-                  "correlation": 1},
+        "model": {"elements": ["H", "O"], "cutoff": 3.0, "backbone": TINY_BACKBONE},
         "max_epochs": 1, "device": "cpu", "compile": False, "output": "run",
     }  # fmt: skip
     config.write_text(yaml.safe_dump(settings))

@@ -171,7 +171,7 @@ def _train(folder: Path, stop_at: Callable[[str], bool]) -> list[str]:
         if stop_at(line):
             raise Stopped
 
-    kept = ("cutoff", "layers", "channels", "l_max", "correlation", "head")
+    kept = ("cutoff", "backbone", "head")
     network = config_of("none").to_dict()
     model = {key: network[key] for key in kept}
     settings = {

@@ -16,15 +16,17 @@ from phicalc.potential import PotentialConfig, build_potential
 from tools.fuzz.verdicts import Unsound
 
 ELEMENTS = ("H", "O", "Na", "Cl")
+TINY_BACKBONE = {
+    "name": "nequip", "layers": 1, "channels": 4, "l_max": 1, "correlation": 1, "radial_basis": 4,
+}  # fmt: skip
 _TINY = {
-    "elements": ELEMENTS, "cutoff": 3.0, "layers": 1, "channels": 4, "l_max": 1,
-    "correlation": 1, "radial_basis": 4, "average_neighbors": 6.0,
+    "elements": ELEMENTS, "cutoff": 3.0, "average_neighbors": 6.0, "backbone": TINY_BACKBONE,
 }  # fmt: skip
 TINY: dict[str, dict[str, Any]] = {
     "none": {"head": "none"},
     "qeq": {"head": "qeq"},
-    "qeq-feedback": {"head": "qeq", "charge_feedback": "embedding"},
-    "qeq-network": {"head": "qeq", "charge_feedback": "network", "total_charge_embedding": True},
+    "qeq-feedback": {"head": "qeq", "feedback": "embedding"},
+    "qeq-network": {"head": "qeq", "feedback": "network", "total_charge_embedding": True},
     "latent": {"head": "latent", "atomic_dipoles": True},
     "spectral": {"head": "spectral"},
     "dirichlet": {"head": "dirichlet"},

@@ -11,12 +11,14 @@ import numpy as np
 import yaml
 
 from phicalc import PhiCalculator, load_model
+from phicalc.backbone import NequIPSettings
 from phicalc.checkpoint import ModelCard
-from phicalc.electrostatics import CoulombSettings
+from phicalc.electrostatics import ChargeEquilibration, CoulombSettings
+from phicalc.feedback import ChargeNetwork
 from phicalc.md import MDConfig
 from phicalc.potential import PotentialConfig, build_potential
 from phicalc.training import TrainingConfig, config_from_dict, load_config
-from tools.fuzz.models import check_results, scratch, tiny_model, water
+from tools.fuzz.models import TINY_BACKBONE, check_results, scratch, tiny_model, water
 from tools.fuzz.verdicts import Case, Unsound
 
 COUNT = 1500
@@ -28,6 +30,14 @@ _POSITIVE = {
     "max_force", "max_temperature", "thermostat_time", "barostat_time", "batch_size", "lr",
     "max_epochs", "force_accuracy", "charge_scale", "splitting", "real_cutoff", "delta",
 }  # fmt: skip
+
+
+#: Options of the sections that name a class, for the classes that `_NETWORK` names.
+_TAGGED = {
+    "backbone": NequIPSettings,
+    "head": ChargeEquilibration.Settings,
+    "feedback": ChargeNetwork.Settings,
+}
 
 
 class Change(NamedTuple):
@@ -93,17 +103,21 @@ def _misspelt(
     if name.endswith("yaml") and rng.random() < 0.3:
         settings[3 if rng.random() < 0.5 else (1, 2)] = 1
     run = lambda: target.give(settings)  # noqa: E731
-    return Case(f"{name}: unknown key", f"{name}: {wrong!r}", run, True, (wrong, "key", "overrid"))
+    # A card with another digest is refused whatever is wrong with it.
+    names = () if name.startswith("card.json") else (wrong, "key", "overrid")
+    return Case(f"{name}: unknown key", f"{name}: {wrong!r}", run, True, names)
 
 
 def _valid_network(rng: np.random.Generator) -> Case:
     """Make a case of settings that are in range: a network must come out, or an error."""
     hints = get_type_hints(PotentialConfig)
     settings: dict[str, Any] = dict(_NETWORK)
-    skip = {"elements", "reference_energies", "charge_range", "cutoff", "channels"}
-    names = [name for name in hints if name not in skip]
-    for name in rng.choice(names, size=3, replace=False):
+    skip = {"elements", "reference_energies", "cutoff", *_TAGGED}
+    for name in rng.choice([n for n in hints if n not in skip], size=2, replace=False):
         settings[str(name)] = _valid(hints[name], rng)
+    hints = get_type_hints(NequIPSettings)
+    for name in rng.choice([n for n in hints if n != "channels"], size=2, replace=False):
+        settings["backbone"] = {**settings["backbone"], str(name): _valid(hints[name], rng)}
     text = ", ".join(f"{k}={v!r}" for k, v in settings.items() if _NETWORK.get(k) != v)
     return Case("potential: valid", f"potential: {text}", lambda: _use_network(settings))
 
@@ -121,6 +135,7 @@ def _section(target: Target, rng: np.random.Generator) -> tuple[type, list[str]]
     cls, path = target.cls, []
     while True:
         hints = get_type_hints(cls)
+        hints |= {name: _TAGGED[name] for name in hints if name in _TAGGED}
         nested = [n for n, hint in hints.items() if dataclasses.is_dataclass(hint)]
         if not nested or (rng.random() < 0.35 and path):
             return cls, path
@@ -220,8 +235,8 @@ def _main_type(hint: Any) -> Any:
 
 
 _NETWORK: dict[str, Any] = {
-    "elements": ("H", "O"), "cutoff": 3.0, "layers": 1, "channels": 4, "l_max": 1,
-    "correlation": 1, "radial_basis": 4,
+    "elements": ("H", "O"), "cutoff": 3.0, "backbone": TINY_BACKBONE, "head": {"name": "qeq"},
+    "feedback": {"name": "network"},
 }  # fmt: skip
 _TRAINING: dict[str, Any] = {
     "data": {"train": ["none.xyz"]},
@@ -243,7 +258,9 @@ def _from_python(settings: dict[str, Any], cls: type = TrainingConfig) -> Any:
     hints = get_type_hints(cls)
     made = {
         key: _from_python(value, hints[key])
-        if dataclasses.is_dataclass(hints.get(key)) and isinstance(value, dict)
+        if dataclasses.is_dataclass(hints.get(key))
+        and key not in _TAGGED
+        and isinstance(value, dict)
         else tuple(value) if isinstance(value, list) and key in ("train", "elements") else value
         for key, value in settings.items()
     }  # fmt: skip
