@@ -1,6 +1,7 @@
 """Backbones: networks that turn a graph into invariant features of every atom."""
 
-from phicalc.backbone.nequip import EdgeFeatures, NequIP, NequIPSettings, edge_features
+from phicalc.backbone.interaction import EdgeFeatures, edge_features
+from phicalc.backbone.nequip import NequIP, NequIPSettings
 from phicalc.backbone.protocol import (
     BACKBONES,
     Backbone,

@@ -1,29 +1,21 @@
 """NequIP-type backbone: equivariant message passing with an optional product at the nodes."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, NamedTuple
+from typing import Annotated, ClassVar
 
 import torch
-from jaxtyping import Float, Float64, Int64, Shaped
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
-from phicalc.backbone.products import NodeProduct
+from phicalc.backbone.interaction import Interaction, edge_features
 from phicalc.backbone.tables import RadialTable
 from phicalc.graph import AtomicGraph, edge_vectors
 from phicalc.nn import (
-    MLP,
-    ElementLinear,
     EquivariantLinear,
-    Gate,
     Linear,
     RadialBasis,
     block,
-    coupling,
-    couplings,
-    spherical_harmonics,
 )
 from phicalc.schema import AtLeast, Between, checked, settings
 
@@ -60,157 +52,6 @@ class NequIPSettings:
             raise ValueError(
                 f"hidden_l_max must be 0 to l_max={self.l_max}, got {self.hidden_l_max}"
             )
-
-
-class EdgeFeatures(NamedTuple):
-    """What the network sees of the edges, as a padded table for each centre; zeros are padding."""
-
-    neighbor: Int64[Tensor, "n_atoms n_slots"]
-    harmonics: Float[Tensor, "n_atoms n_slots components"]
-    lengths: Float64[Tensor, "n_atoms n_slots"]
-    """In Å; for table look-up."""
-    radial: Float[Tensor, "n_atoms n_slots n_basis"]
-
-
-def edge_features(
-    vectors: Float64[Tensor, "n_edges 3"],
-    neighbor: Int64[Tensor, " n_edges"],
-    edge_of_slot: Int64[Tensor, "n_atoms n_slots"],
-    basis: RadialBasis,
-    l_max: int,
-) -> EdgeFeatures:
-    """Directions as spherical harmonics and lengths in a radial basis, in the network's dtype."""
-    lengths = vectors.norm(dim=1)
-    dtype = basis.frequencies.dtype
-    harmonics = spherical_harmonics((vectors / lengths[:, None]).to(dtype), l_max)
-    columns = (neighbor, harmonics, lengths, basis(lengths.to(dtype)))
-    return EdgeFeatures(*(_to_slots(column, edge_of_slot) for column in columns))
-
-
-def _to_slots(
-    values: Shaped[Tensor, "n_edges ..."], edge_of_slot: Int64[Tensor, "n_atoms n_slots"]
-) -> Shaped[Tensor, "n_atoms n_slots ..."]:
-    """Lay what belongs to edges out as a table, zero in empty slots."""
-    padded = torch.cat([values, values.new_zeros(1, *values.shape[1:])])
-    chosen = padded.index_select(0, edge_of_slot.reshape(-1))
-    return chosen.reshape(*edge_of_slot.shape, *values.shape[1:])
-
-
-class Convolution(nn.Module):
-    """Sends ``R(r) · (Y(r̂) ⊗ h_j)`` along every edge and sums at the centre.
-
-    The sum over neighbours is a matrix product for each centre, and harmonics are coupled to
-    features after it: nothing of the size of edges times components times channels is ever made.
-
-    Parameters
-    ----------
-    l_in, l_max
-        Highest degree of the features, and of harmonics and messages.
-    n_in, channels, n_basis
-        Channels of the features and of the messages, functions of the radial basis.
-    average_neighbors
-        Mean number of edges per atom; half of it divides the sum.
-    """
-
-    def __init__(
-        self,
-        l_in: int,
-        l_max: int,
-        n_in: int,
-        channels: int,
-        n_basis: int,
-        average_neighbors: float,
-    ):
-        super().__init__()
-        self.l_max, self.channels = l_max, channels
-        self.paths = couplings(l_in, l_max, l_max)
-        self.linear = EquivariantLinear(l_in, n_in, channels)
-        self.radial = MLP(n_basis, 32, len(self.paths) * channels)
-        self.table: RadialTable | None = None  # stands in for `radial`, see `specialize`
-        # Neighbours add up coherently in l = 0, and the envelope hides about half of them.
-        self.scale = 2 / average_neighbors
-        for l1, l2, l3 in self.paths:
-            table = torch.from_numpy(coupling(l1, l2, l3))
-            self.register_buffer(f"coupling_{l1}{l2}{l3}", table, persistent=False)
-
-    def forward(
-        self, features: Float[Tensor, "n m n_in"], edges: EdgeFeatures
-    ) -> Float[Tensor, "n m_out c"]:
-        """Aggregate the messages of all neighbours."""
-        sent = self.linear(features)
-        neighbors = sent.index_select(0, edges.neighbor.reshape(-1))
-        neighbors = neighbors.reshape(*edges.neighbor.shape, *sent.shape[1:])  # (n, slots, m, c)
-        radial = self.table(edges.lengths) if self.table else self.radial(edges.radial)
-        radial = radial.unflatten(2, (len(self.paths), self.channels))
-        messages = [
-            self._message(neighbors, radial, edges, degree) for degree in range(self.l_max + 1)
-        ]
-        return self.scale * torch.cat(messages, dim=1)
-
-    def _message(
-        self, neighbors: Tensor, radial: Tensor, edges: EdgeFeatures, degree: int
-    ) -> Float[Tensor, "n m c"]:
-        """Sum of the messages of one degree, over all paths that lead to it."""
-        terms = []
-        for path, (l1, l2, l3) in enumerate(self.paths):
-            if l3 != degree:
-                continue
-            weighted = neighbors[:, :, block(l1)] * radial[:, :, path, None]
-            direction = edges.harmonics[:, :, block(l2)]
-            if l2 == 0:  # products with one row are slow
-                total = (direction * weighted.flatten(2)).sum(1, keepdim=True)
-            else:
-                total = direction.transpose(1, 2) @ weighted.flatten(2)  # (n, 2l2+1, (2l1+1) c)
-            if l1 == 0:  # the coupling is the identity
-                terms.append(total)
-            else:
-                table = getattr(self, f"coupling_{l1}{l2}{l3}").to(direction)
-                pairs = total.unflatten(2, (2 * l1 + 1, self.channels))
-                terms.append(torch.einsum("nbac,abk->nkc", pairs, table))
-        return torch.stack(terms).sum(0) / math.sqrt(len(terms))
-
-
-class Interaction(nn.Module):
-    """One layer: convolution, product at the nodes, gate, and per-element self-connection.
-
-    Without `gated` the product is the only non-linearity, as in MACE.
-    """
-
-    def __init__(
-        self,
-        l_in: int,
-        l_max: int,
-        l_out: int,
-        channels: int,
-        edge_channels: int,
-        n_basis: int,
-        n_elements: int,
-        correlation: int,
-        average_neighbors: float,
-        gated: bool,
-    ):
-        super().__init__()
-        self.missing = (l_out + 1) ** 2 - (l_in + 1) ** 2
-        self.convolution = Convolution(
-            l_in, l_max, channels, edge_channels, n_basis, average_neighbors
-        )
-        self.mix = EquivariantLinear(l_max, edge_channels, channels)
-        self.product = NodeProduct(l_max, l_out, correlation, channels, n_elements)
-        self.linear = EquivariantLinear(l_out, channels, channels)
-        self.gate = Gate(l_out, channels) if gated else nn.Identity()
-        self.self_connection = ElementLinear(min(l_in, l_out), channels, channels, n_elements)
-
-    def forward(
-        self,
-        features: Float[Tensor, "n m c"],
-        element: Int64[Tensor, " n"],
-        edges: EdgeFeatures,
-    ) -> Float[Tensor, "n m_out c"]:
-        """Update the features of every atom."""
-        density = self.mix(self.convolution(features, edges))
-        update = self.gate(self.linear(self.product(density, element)))
-        kept = pad(self.self_connection(features, element), (0, 0, 0, max(self.missing, 0)))
-        return (kept + update) / math.sqrt(2)
 
 
 class NequIP(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from ase import Atoms
 from ase.build import molecule
 
-from phicalc.backbone.nequip import Interaction
+from phicalc.backbone.interaction import Interaction
 from phicalc.data.composition import fit_reference_energies
 from phicalc.data.config import KeysConfig
 from phicalc.data.files import read_frames
