@@ -61,7 +61,7 @@ def test_label_rattles(crystal):
     [
         (("--calculator", "GFN2"), "import path package.module:Class, got 'GFN2'"),
         ((*EMT, "--charge", "1"), "Cu4 has the total charge 1 e"),
-        ((*EMT, "--sample", "md", "--frames", "0"), "frames must be positive"),
+        ((*EMT, "--sample", "md", "--frames", "0"), "'frames' must be ≥ 1"),
         (("--calculator", "no.where:Class"), "Install it, or set PYTHONPATH"),
     ],
 )

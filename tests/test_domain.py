@@ -184,7 +184,7 @@ def test_water_stays_silent(name: str) -> None:
     atoms = water_box(64, seed=1)
     calc = PhiCalculator(name, device="cpu")
     for _ in range(2):
-        atoms.rattle(0.03, seed=3)
+        atoms.rattle(0.01, seed=3)
         calc.get_forces(atoms)  # warnings are errors here
 
 
