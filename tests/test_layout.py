@@ -74,7 +74,7 @@ BRANCHES = {
 FOR_THE_COMMAND_LINE = {
     "doctor", "info", "integrations", "labelling", "properties", "relax", "training",
 }  # fmt: skip
-MAX_LINES = 400
+MAX_LINES = 350
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 

@@ -87,7 +87,7 @@ def test_other_settings_do_not_continue_a_run(structures, tmp_path, monkeypatch)
     def kill(*_):
         raise Killed
 
-    monkeypatch.setattr(run_module, "_write", kill)
+    monkeypatch.setattr(run_module, "write_result", kill)
     with pytest.raises(Killed):
         run(structures, tmp_path / "data.extxyz")
     monkeypatch.undo()

@@ -412,8 +412,15 @@ def test_checkpoint_keeps_every_bit(tmp_path):
         assert np.array_equal(value, second.integrator[key])
 
 
+def listen_to(request: pytest.FixtureRequest, number: signal.Signals) -> None:
+    """Stop ignoring a signal until the end of the test."""
+    if signal.getsignal(number) is signal.SIG_IGN:
+        before = signal.signal(number, signal.SIG_DFL)
+        request.addfinalizer(lambda: signal.signal(number, before))
+
+
 @pytest.mark.parametrize("number", STOP_SIGNALS, ids=lambda number: number.name)
-def test_signals_stop_after_the_step_and_the_run_goes_on(number, tmp_path):
+def test_signals_stop_after_the_step_and_the_run_goes_on(number, tmp_path, request):
     """Without a memory of the calculator a signal costs no bit either."""
 
     class Signalling(Springs):
@@ -423,6 +430,8 @@ def test_signals_stop_after_the_step_and_the_run_goes_on(number, tmp_path):
                 signal.raise_signal(number)
 
     Signalling.__name__ = "Springs"
+    # The tests themselves may run under nohup, where SIGHUP is ignored.
+    listen_to(request, number)
     handlers = [signal.getsignal(stop) for stop in STOP_SIGNALS]
     whole, atoms, config = cluster(Springs(0.0)), cluster(Springs(0.0)), settings()
     run_md(whole, config, tmp_path / "whole")
