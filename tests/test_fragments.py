@@ -44,7 +44,7 @@ def make_potential(**settings: object) -> Potential:
         "force_accuracy": 1e-10,
     }
     potential = build_potential(flat_config(**{**defaults, **settings}), seed=1).double()
-    if potential.head.has_charges:
+    if hasattr(potential.head, "readout"):
         with torch.no_grad():
             potential.head.readout.weight.mul_(0.2)
     return potential.eval().requires_grad_(False)
