@@ -131,7 +131,7 @@ def test_poissons_equation_stays_outside_of_large_functions(folder):
     assert [function is not None for function in compiled.functions.values()] == [True]
     large = prepared(potential, salt(1, 1, 101))
     assert kind_of(large, False) is not None
-    assert kind_of(large, False, potential.largest_dense) is None
+    assert kind_of(large, False, potential.head.dense_atoms) is None
 
 
 def test_calculator_is_the_same_compiled(potential, folder, monkeypatch):

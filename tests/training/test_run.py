@@ -31,6 +31,8 @@ from phicalc.training.optimization import MovingAverage
 from phicalc.training.run_folder import RunFolder
 from phicalc.training.trainer import Trainer
 
+from .conftest import TINY_MODEL
+
 
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch):
@@ -368,7 +370,6 @@ from phicalc.training.dataset import join, make_samples, prepare_samples
 from phicalc.training.engine import Engine
 from phicalc.data.files import read_frames
 
-from .conftest import TINY_MODEL
 config = load_config({str(Path(config.output) / "config.yaml")!r})
 potential = build_potential(config.model, seed=1).double()
 frames = read_frames({str(carbon_chain)!r}, config.data.keys)
