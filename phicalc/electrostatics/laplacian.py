@@ -118,7 +118,7 @@ def random_laplacian(graph: AtomicGraph, cutoff: float, links: int) -> Laplacian
     return Laplacian(graph, torch.cat([both, both.flip(0)], dim=1), torch.cat([weights, weights]))
 
 
-def _weights(lengths: Float64[Tensor, " n_links"], cutoff: float) -> Float64[Tensor, " n_links"]:
+def _weights(lengths: Float64[Tensor, "*links"], cutoff: float) -> Float64[Tensor, "*links"]:
     """Weight of links of these lengths in Å."""
     return envelope(lengths / cutoff) / lengths
 
