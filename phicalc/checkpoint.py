@@ -175,9 +175,8 @@ def _digest(weights: bytes, potential: Mapping[str, Any], dtype: str) -> str:
 
 def _check_settings_describe(potential: Potential) -> None:
     """Refuse a potential that could not be rebuilt from its settings."""
-    rebuilt = build_potential(potential.config)
-    if _outline(potential) != _outline(rebuilt):
-        different = sorted(_outline(potential) ^ _outline(rebuilt))
+    different = sorted(_outline(potential) ^ _outline(build_potential(potential.config)))
+    if different:
         raise ValueError(
             "the settings of this potential do not describe its modules, so it could not be loaded "
             f"again: {'; '.join(different[:3])} differ. Name the class of a module of your own in "

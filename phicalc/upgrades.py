@@ -41,7 +41,7 @@ FEEDBACK_OPTIONS: dict[str, dict[str, str]] = {
         "charge_range": "charge_range",
     },
 }
-#: Names of flat options that no head or feedback in use has: they meant nothing.
+#: Names of all flat options. Those that the head and feedback in use lack had no meaning.
 _FLAT = {
     *BACKBONE_OPTIONS,
     *(name for options in HEAD_OPTIONS.values() for name in options),
