@@ -169,7 +169,8 @@ class NoElectrostatics(Head):
         derivatives: int = 2,
     ) -> Electrostatics:
         """Return zeros: no charges in e, no energies in eV."""
-        nothing = node_features.new_zeros(len(element)).double()
+        # `len` would fix the number of atoms of compiled functions.
+        nothing = node_features.new_zeros(element.shape[0]).double()
         return Electrostatics(nothing, nothing, nothing)
 
 

@@ -2,29 +2,32 @@
 
 Boxes of 64 waters with `water`, one thread for each process. The numbers must be the same to the
 last bit. Once with workers that are running and have the model, as in a long campaign; once with
-starting them, as ``phicalc predict --scheduler local --workers 2`` does.
+starting them, as ``phicalc predict --workers 2`` does.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 from ase import Atoms
-from phicalc.integrations.dask import LOCAL, map_structures
+from ase.calculators.calculator import Calculator
 
 from phicalc import PhiCalculator
+from phicalc.many import map_structures
 from phicalc.structures import evaluate_structures, water_box
 from phicalc.system import keep_freed_memory
 
 WORKERS, BOXES, ROUNDS = 2, 100, 3
 
 
-def evaluate(index: int, atoms: Atoms) -> Atoms:
-    return evaluate_structures([atoms], atoms.calc)[0]
+def evaluate(
+    indices: Sequence[int], frames: Sequence[Atoms], calculator: Calculator
+) -> list[Atoms]:
+    return list(evaluate_structures(frames, calculator))
 
 
 def timed(work: Callable[[], list[Atoms]]) -> tuple[float, list[Atoms]]:
@@ -55,7 +58,7 @@ def test_dask(record) -> None:
         serial(), spread()  # warm
         rounds = [(timed(serial), timed(spread)) for _ in range(ROUNDS)]
     started, there = timed(
-        lambda: map_structures(evaluate, frames, calculator, scheduler=LOCAL, workers=WORKERS)
+        lambda: map_structures(evaluate, frames, calculator, workers=WORKERS)
     )
     here = rounds[0][0][1]
     for found in (there, *(spread for _, (_, spread) in rounds)):

@@ -13,17 +13,15 @@ import pytest
 from ase.calculators.calculator import register_calculator_class
 
 from phicalc import PhiCalculator
-from phicalc.potential import build_potential
-
-from ..tiny import flat_config
+from phicalc.potential import PotentialConfig, build_potential
 
 NAME = "phicalc"
 ELEMENTS = ("H", "C", "N", "O", "Al", "Ni", "Cu", "Pd", "Ag", "Pt", "Au")
 POTENTIAL = build_potential(
-    flat_config(
-        elements=ELEMENTS, cutoff=3.0, layers=1, channels=4, l_max=1, correlation=1,
-        force_accuracy=1e-10,
-    ),
+    PotentialConfig.from_dict({
+        "elements": ELEMENTS, "cutoff": 3.0, "force_accuracy": 1e-10,
+        "backbone": {"name": "nequip", "layers": 1, "channels": 4, "l_max": 1, "correlation": 1},
+    }),
     seed=1,
 )  # fmt: skip
 
