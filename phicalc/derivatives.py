@@ -115,7 +115,9 @@ def _per_volume(
     return torch.where(volume > 0, divided, float("nan"))
 
 
-def _or_zero(gradient: Tensor | None, like: Tensor) -> Tensor:
+def _or_zero(
+    gradient: Float64[Tensor, "*n"] | None, like: Float64[Tensor, "*n"]
+) -> Float64[Tensor, "*n"]:
     """Gradient, or zeros where the energy does not depend on the input (an isolated atom)."""
     return torch.zeros_like(like) if gradient is None else gradient
 

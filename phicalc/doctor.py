@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from ase import Atoms
+from jaxtyping import Float64
 from packaging.markers import UndefinedEnvironmentName
 from packaging.requirements import Requirement
 
@@ -248,7 +249,7 @@ def _compile() -> str:
     """Compile, load and run a small function, as models are."""
     inputs = [torch.linspace(0, 1, 8, dtype=torch.float64)]
 
-    def function(x: torch.Tensor) -> list[torch.Tensor]:
+    def function(x: Float64[torch.Tensor, " n"]) -> list[Float64[torch.Tensor, " n"]]:
         return [x.sin() + 1]
 
     with tempfile.TemporaryDirectory() as folder:

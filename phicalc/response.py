@@ -251,7 +251,7 @@ def _refuse_rigid_charges(potential: Potential) -> None:
         )
 
 
-def _derivative(value: Tensor, of: Tensor) -> Tensor:
+def _derivative(value: Float64[Tensor, ""], of: Float64[Tensor, "*n"]) -> Float64[Tensor, "*n"]:
     """Gradient that is zero where the value does not depend on the input."""
     if not value.requires_grad:
         return torch.zeros_like(of)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
+from jaxtyping import Shaped
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -29,7 +30,7 @@ _MARK = b'"sha256":"'
 class State(NamedTuple):
     """Everything a run needs to continue."""
 
-    tensors: dict[str, Tensor]
+    tensors: dict[str, Shaped[Tensor, "..."]]
     """Arrays of any shape: weights and moments of an optimizer, positions and momenta of atoms."""
     document: dict[str, Any]
     """Counters, configuration and everything else; JSON types and NumPy's numbers only."""

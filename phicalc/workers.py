@@ -98,6 +98,11 @@ def interruptible() -> Iterator[None]:
     """Let Ctrl-C end the task inside the block; an idle worker process ignores it.
 
     Processes that were not started here are left alone.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        On Ctrl-C in the block, as one that can be sent back from the worker.
     """
     if not _is_worker:
         yield

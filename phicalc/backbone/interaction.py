@@ -109,7 +109,11 @@ class Convolution(nn.Module):
         return self.scale * torch.cat(messages, dim=1)
 
     def _message(
-        self, neighbors: Tensor, radial: Tensor, edges: EdgeFeatures, degree: int
+        self,
+        neighbors: Float[Tensor, "n n_slots m_in c"],
+        radial: Float[Tensor, "n n_slots n_paths c"],
+        edges: EdgeFeatures,
+        degree: int,
     ) -> Float[Tensor, "n m c"]:
         """Sum of the messages of one degree, over all paths that lead to it."""
         terms = []

@@ -26,7 +26,13 @@ DENSITY, UPDATE = 0.5, 0.5
 @settings
 @dataclass(frozen=True)
 class NequIPSettings:
-    """Hyper-parameters of `NequIP`: what a configuration says beside elements and cutoff."""
+    """Hyper-parameters of `NequIP`: what a configuration says beside elements and cutoff.
+
+    Raises
+    ------
+    ValueError
+        For a number out of its range, and for `hidden_l_max` above `l_max`.
+    """
 
     layers: Annotated[int, AtLeast(1)] = 2
     """Number of interactions; the features have ``layers · channels`` columns."""

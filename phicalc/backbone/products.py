@@ -5,7 +5,7 @@ from typing import cast
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 
 from phicalc.nn import block, coupling, couplings, degrees
@@ -52,7 +52,7 @@ class ElementCoupling(nn.Module):
         self._buffer("path_of_row", np.array([path for path, _ in rows]))
         self._buffer("gather", gather)
 
-    def _buffer(self, name: str, values: np.ndarray) -> None:
+    def _buffer(self, name: str, values: Shaped[np.ndarray, "..."]) -> None:
         """Keep a constant: it moves with the module but is not part of its weights."""
         self.register_buffer(name, torch.from_numpy(values), persistent=False)
 

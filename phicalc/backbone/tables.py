@@ -4,7 +4,7 @@ import copy
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
@@ -62,7 +62,12 @@ class _Cubic(Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, t: Tensor, interval: Tensor, coefficients: Tensor) -> Tensor:
+    def forward(
+        ctx: Any,
+        t: Float[Tensor, "n_atoms n_slots"],
+        interval: Int64[Tensor, "n_atoms n_slots"],
+        coefficients: Float[Tensor, "n_intervals 4 c"],
+    ) -> Float[Tensor, "n_atoms n_slots c"]:
         ctx.save_for_backward(t, interval, coefficients)
         a, b, c, d = _Cubic.look_up(interval, coefficients)
         t = t[:, :, None]
@@ -70,7 +75,9 @@ class _Cubic(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+    def backward(
+        ctx: Any, gradient: Float[Tensor, "n_atoms n_slots c"]
+    ) -> tuple[Float[Tensor, "n_atoms n_slots"], None, None]:
         t, interval, coefficients = ctx.saved_tensors
         _, b, c, d = _Cubic.look_up(interval, coefficients)
         t = t[:, :, None]
@@ -78,7 +85,10 @@ class _Cubic(Function):
         return (gradient * slope).sum(2), None, None
 
     @staticmethod
-    def look_up(interval: Tensor, coefficients: Tensor) -> tuple[Tensor, ...]:
-        """Coefficients of each power, (n_atoms, n_slots, c) each."""
+    def look_up(
+        interval: Int64[Tensor, "n_atoms n_slots"],
+        coefficients: Float[Tensor, "n_intervals 4 c"],
+    ) -> tuple[Float[Tensor, "n_atoms n_slots c"], ...]:
+        """Coefficients of each power."""
         rows = coefficients.index_select(0, interval.reshape(-1))
         return rows.reshape(*interval.shape, 4, -1).unbind(2)

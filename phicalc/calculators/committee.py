@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import InputError, ReadError, all_changes
+from ase.calculators.calculator import InputError, all_changes
 from jaxtyping import Float64
 
 from phicalc.calculators.loading import Source
@@ -94,19 +94,9 @@ class CommitteeCalculator(LockedCalculator):
             atoms.calc = self
 
     @property
-    def committee_results(self) -> dict[str, np.ndarray]:
+    def committee_results(self) -> dict[str, Float64[np.ndarray, "..."]]:
         """Standard deviations over the members by name; empty before the first calculation."""
         return dict(self._spread)
-
-    def read(self, label: str) -> None:
-        """Refuse ``restart=``: there is nothing to restart from.
-
-        Raises
-        ------
-        ase.calculators.calculator.ReadError
-            Always.
-        """
-        raise ReadError(f"CommitteeCalculator writes no restart files: leave out restart={label!r}")
 
     @locked
     def reset(self) -> None:
@@ -185,7 +175,7 @@ class CommitteeCalculator(LockedCalculator):
 
     def _mean_and_spread(
         self, found: Sequence[dict[str, Any]]
-    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    ) -> tuple[dict[str, Any], dict[str, Float64[np.ndarray, "..."]]]:
         """Return mean results of the members, and their standard deviations."""
         shared = [name for name in self.implemented_properties if all(name in r for r in found)]
         values = {name: np.array([results[name] for results in found]) for name in shared}

@@ -1,4 +1,4 @@
-"""Calculators that several threads may share."""
+"""Calculators that several threads may share, and that write no restart files."""
 
 import threading
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from functools import wraps
 from typing import Any, TypeVar, cast
 
 from ase import Atoms
-from ase.calculators.calculator import Calculator
+from ase.calculators.calculator import Calculator, ReadError
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -42,6 +42,17 @@ class LockedCalculator(Calculator):
         """Take a state up with a new lock."""
         self.__dict__.update(state)
         self.lock = threading.RLock()
+
+    def read(self, label: str) -> None:
+        """Refuse ``restart=``: there is nothing to restart from.
+
+        Raises
+        ------
+        ase.calculators.calculator.ReadError
+            Always.
+        """
+        name = type(self).__name__
+        raise ReadError(f"{name} writes no restart files: leave out restart={label!r}")
 
     @locked
     def get_property(

@@ -7,12 +7,8 @@ from typing import Any, SupportsFloat
 import numpy as np
 import torch
 from ase import Atoms
-from ase.calculators.calculator import (
-    InputError,
-    PropertyNotImplementedError,
-    ReadError,
-    all_changes,
-)
+from ase.calculators.calculator import InputError, PropertyNotImplementedError, all_changes
+from jaxtyping import Shaped
 
 from phicalc.calculators.loading import LoadedModel, Source, load, record_of_model
 from phicalc.calculators.locking import locked
@@ -156,7 +152,7 @@ class PhiCalculator(ResponsiveCalculator):
         total_charge: SupportsFloat | None = None,
         neighbors: str = "auto",
         force_accuracy: SupportsFloat | None = None,
-        external_field: Sequence[SupportsFloat] | np.ndarray | None = None,
+        external_field: Sequence[SupportsFloat] | Shaped[np.ndarray, "..."] | None = None,
         electrode_potential: SupportsFloat | None = None,
         compile: Mode = "auto",
         strict: bool = False,
@@ -236,10 +232,6 @@ class PhiCalculator(ResponsiveCalculator):
         self._conditions_used: Conditions | None = None
         self._stress_wanted = False
         self._workspace: Workspace | None = None
-
-    def read(self, label: str) -> None:
-        """Refuse ``restart=``: there is nothing to restart from."""
-        raise ReadError(f"PhiCalculator writes no restart files: leave out restart={label!r}")
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """Return what changed since the last calculation, total charge and field included."""

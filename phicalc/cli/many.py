@@ -39,7 +39,13 @@ def _predict(
 
 
 def relax_each(frames: Sequence[Atoms], options: argparse.Namespace) -> list[Any]:
-    """Relax structures one by one."""
+    """Relax structures one by one.
+
+    Raises
+    ------
+    ValueError
+        For a trajectory of several structures.
+    """
     if options.trajectory and len(frames) > 1:
         raise ValueError(
             f"--trajectory is for one structure, got {len(frames)}: choose it with --index"
@@ -91,7 +97,15 @@ def map_with_options(
 
 
 def raise_failures(outcomes: Sequence[Any]) -> None:
-    """Report structures that failed, once the others have been dealt with."""
+    """Report structures that failed, once the others have been dealt with.
+
+    Raises
+    ------
+    Exception
+        What went wrong, if there was one structure only.
+    RuntimeError
+        If some of several structures failed, naming them.
+    """
     failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
     if len(failures) == 1 == len(outcomes):
         raise failures[0].error

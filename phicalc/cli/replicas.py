@@ -20,7 +20,17 @@ def run_each(
     calculator: Calculator,
     options: argparse.Namespace,
 ) -> None:
-    """Run the dynamics of all structures, each in a sub-folder and with a different seed."""
+    """Run the dynamics of all structures, each in a sub-folder and with a different seed.
+
+    Raises
+    ------
+    ValueError
+        If the number of replicas is not positive.
+    Exception
+        What went wrong, if there was one run only.
+    RuntimeError
+        If some of several runs failed, once the others have ended.
+    """
     if options.replicas < 1:
         raise ValueError(f"--replicas must be positive, got {options.replicas}")
     frames = [atoms for atoms in frames for _ in range(options.replicas)]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 from torch.autograd.function import Function, once_differentiable
 
@@ -104,7 +104,7 @@ class CompiledNetwork(nn.Module):
         features: Tensor = _Compiled.apply(halves, *inputs)
         return features
 
-    def _prepare(self, inputs: list[Tensor], kind: bool) -> "_Halves | None":
+    def _prepare(self, inputs: list[Shaped[Tensor, "..."]], kind: bool) -> "_Halves | None":
         """Load both functions, or compile them if that is wanted; None if there are none."""
         name = f"{self.name}-embedding" if kind else self.name
         wanted = (_EMBEDDING, _VECTORS) if kind else (_VECTORS,)
@@ -140,7 +140,9 @@ class _Compiled(Function):
     """The network as an operation that can be differentiated once."""
 
     @staticmethod
-    def forward(ctx: Any, halves: _Halves, *inputs: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, halves: _Halves, *inputs: Shaped[Tensor, "..."]
+    ) -> Float[Tensor, "n_atoms n_columns"]:
         features, *kept = halves.forward(*inputs)
         ctx.halves = halves
         ctx.save_for_backward(*inputs, *kept)
@@ -148,7 +150,9 @@ class _Compiled(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, cotangent: Float[Tensor, "n_atoms n_columns"]
+    ) -> tuple[Float[Tensor, "..."] | None, ...]:
         gradients: list[Tensor | None] = [None] * (1 + len(_AXES))
         found = ctx.halves.backward(*ctx.saved_tensors, cotangent.contiguous())
         for index, gradient in zip(ctx.halves.wanted, found, strict=True):
@@ -156,7 +160,9 @@ class _Compiled(Function):
         return tuple(gradients)
 
 
-def _excerpt(inputs: list[Tensor], n_atoms: int = 400) -> list[Tensor]:
+def _excerpt(
+    inputs: list[Shaped[Tensor, "..."]], n_atoms: int = 400
+) -> list[Shaped[Tensor, "..."]]:
     """Take the first atoms and the edges among them: enough to compile and to compare."""
     embedding, element, vectors, neighbor, edge_of_slot = inputs
     table = edge_of_slot[:n_atoms]
@@ -170,14 +176,19 @@ def _excerpt(inputs: list[Tensor], n_atoms: int = 400) -> list[Tensor]:
     return [embedding[:n_atoms], element[:n_atoms], vectors[kept], neighbor[kept], slots]
 
 
-def _propagate(network: nn.Module, *inputs: Tensor) -> Float[Tensor, "n_atoms n_columns"]:
+def _propagate(
+    network: nn.Module, *inputs: Shaped[Tensor, "..."]
+) -> Float[Tensor, "n_atoms n_columns"]:
     """Features of a network, from the vectors of the edges."""
     assert isinstance(network, FromEdges)
     return network.propagate(*inputs)
 
 
 def _compile(
-    network: nn.Module, inputs: list[Tensor], wanted: tuple[int, ...], paths: Sequence[Path]
+    network: nn.Module,
+    inputs: list[Shaped[Tensor, "..."]],
+    wanted: tuple[int, ...],
+    paths: Sequence[Path],
 ) -> None:
     """Trace forward and backward together, cut between them, and compile both parts."""
     with torch.no_grad():
@@ -194,7 +205,9 @@ def _compile(
     )
 
 
-def _with_gradients(network: nn.Module, wanted: tuple[int, ...], *tensors: Tensor) -> list[Tensor]:
+def _with_gradients(
+    network: nn.Module, wanted: tuple[int, ...], *tensors: Shaped[Tensor, "..."]
+) -> list[Float[Tensor, "..."]]:
     """Features, and derivatives of their product with the last of `tensors`."""
     *inputs, cotangent = tensors
     with torch.enable_grad():
@@ -206,7 +219,10 @@ def _with_gradients(network: nn.Module, wanted: tuple[int, ...], *tensors: Tenso
 
 
 def _compare(
-    halves: _Halves, network: nn.Module, inputs: Sequence[Tensor], wanted: tuple[int, ...]
+    halves: _Halves,
+    network: nn.Module,
+    inputs: Sequence[Shaped[Tensor, "..."]],
+    wanted: tuple[int, ...],
 ) -> None:
     """Refuse functions that are not the network, computed in double precision.
 

@@ -32,10 +32,16 @@ class LoadedFunction:
     """
 
     def __init__(self, path: Path):
-        self.function: Callable[..., list[Tensor]] | None = load_function(path)
+        self.function: Callable[..., list[Shaped[Tensor, ...]]] | None = load_function(path)
 
-    def __call__(self, *inputs: Shaped[Tensor, "..."]) -> list[Tensor]:
-        """Call the function."""
+    def __call__(self, *inputs: Shaped[Tensor, "..."]) -> list[Shaped[Tensor, "..."]]:
+        """Call the function.
+
+        Raises
+        ------
+        RuntimeError
+            While Python shuts down.
+        """
         if self.function is None:
             raise RuntimeError("compiled functions cannot be called while Python shuts down")
         return self.function(*inputs)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jaxtyping
 import torch
+from jaxtyping import Shaped
 from torch import Tensor
 from torch.export import Dim, export
 from torch.fx import GraphModule
@@ -20,12 +21,14 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from phicalc.backbone import Specializable, backbones_of
 from phicalc.potential import Potential
 
-Function = Callable[..., Sequence[Tensor]]
+Function = Callable[..., Sequence[Shaped[Tensor, "..."]]]
 #: Largest difference between compiled and plain results, relative to the largest number.
 AGREEMENT = {torch.float32: 1e-5, torch.float64: 1e-10}
 
 
-def trace(function: Function, inputs: Sequence[Tensor], *, in_place: bool = True) -> GraphModule:
+def trace(
+    function: Function, inputs: Sequence[Shaped[Tensor, "..."]], *, in_place: bool = True
+) -> GraphModule:
     """Record every operation, those of derivatives included, with symbols for all sizes.
 
     Two sizes that are equal by chance are not taken for one. Without `in_place`, operations that
@@ -40,7 +43,9 @@ def trace(function: Function, inputs: Sequence[Tensor], *, in_place: bool = True
 
 
 def compile_functions(
-    functions: Mapping[Path, tuple[GraphModule, Sequence[Tensor], Sequence[Sequence[int]]]],
+    functions: Mapping[
+        Path, tuple[GraphModule, Sequence[Shaped[Tensor, "..."]], Sequence[Sequence[int]]]
+    ],
 ) -> None:
     """Compile traced functions to files, which appear when all of them are complete.
 
@@ -60,7 +65,7 @@ def compile_functions(
             os.replace(os.path.join(unfinished, path.name), path)
 
 
-def load_function(path: Path) -> Callable[..., list[Tensor]]:
+def load_function(path: Path) -> Callable[..., list[Shaped[Tensor, "..."]]]:
     """Load a compiled function."""
     package = torch._inductor.aoti_load_package(str(path))
     return lambda *inputs: list(package(*inputs))

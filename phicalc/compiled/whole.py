@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from phicalc.compiled.tracing import (
@@ -99,7 +100,7 @@ def compile_whole(potential: Potential, kind: Kind, graph: AtomicGraph, path: Pa
     """Compile for this kind of structure."""
     potential = specialized(potential)
 
-    def run(*tensors: Tensor) -> Sequence[Tensor]:
+    def run(*tensors: Shaped[Tensor, "..."]) -> Sequence[Float[Tensor, "..."]]:
         inputs = dict(zip(kind.present, tensors, strict=True))
         result = predict(potential, _graph_of(inputs), stress=kind.stress)
         terms = torch.stack(list(result.terms.values()))
@@ -135,7 +136,7 @@ def compare(compiled: Prediction, plain: Prediction, dtype: torch.dtype) -> None
             raise ArithmeticError(f"compiled {name} differ by {error:.1e} from uncompiled ones")
 
 
-def _inputs(graph: AtomicGraph) -> dict[str, Tensor]:
+def _inputs(graph: AtomicGraph) -> dict[str, Shaped[Tensor, "..."]]:
     """Tensors that a prediction depends on, by name."""
     found = {name: value for name, value in graph._asdict().items() if isinstance(value, Tensor)}
     found.pop("charge_guess", None)  # for iterations only
@@ -145,7 +146,7 @@ def _inputs(graph: AtomicGraph) -> dict[str, Tensor]:
     return found
 
 
-def _graph_of(inputs: dict[str, Tensor]) -> AtomicGraph:
+def _graph_of(inputs: dict[str, Shaped[Tensor, "..."]]) -> AtomicGraph:
     """Inverse of `_inputs`."""
     own = {name: value for name, value in inputs.items() if not name.startswith(_COULOMB)}
     parts = {

@@ -52,6 +52,8 @@ _STRESS_SLOPES = {
     0.1 / GPA_PER_EV_PER_CUBIC_ANGSTROM: "stresses are in kbar",
     -0.1 / GPA_PER_EV_PER_CUBIC_ANGSTROM: "stresses are in kbar with the other sign",
 }
+#: Numbers of each frame, by name.
+Series = dict[str, Float64[np.ndarray, " n_frames"]]
 
 
 class Finding(NamedTuple):
@@ -70,8 +72,8 @@ class Inspection(NamedTuple):
     table: dict[str, str]
     """Rows for people: sizes, elements, label statistics."""
     findings: list[Finding]
-    series: dict[str, Float64[np.ndarray, " n_frames"]]
-    """Numbers of each frame for pictures; NaN where undefined."""
+    series: Series
+    """For pictures; NaN where undefined."""
     pairs: list[Pair]
 
     @property
@@ -120,7 +122,7 @@ def _column(frames: Sequence[LabelledAtoms], measure: Any) -> Float64[np.ndarray
     return np.array([measure(frame) for frame in frames], dtype=float)
 
 
-def _largest(vectors: np.ndarray) -> float:
+def _largest(vectors: Float64[np.ndarray, "n 3"]) -> float:
     return float(np.linalg.norm(vectors, axis=1).max())
 
 
@@ -195,7 +197,7 @@ def _duplicates(frames: Sequence[LabelledAtoms], pairs: Sequence[Pair]) -> Itera
         yield Finding(False, text, near)
 
 
-def _outliers(frames: Sequence[LabelledAtoms], series: dict[str, np.ndarray]) -> Iterator[Finding]:
+def _outliers(frames: Sequence[LabelledAtoms], series: Series) -> Iterator[Finding]:
     """Energies and forces far from those of the rest."""
     residuals = series["energy"]
     far = np.abs(_deviation(residuals, 0.005))
@@ -212,7 +214,9 @@ def _outliers(frames: Sequence[LabelledAtoms], series: dict[str, np.ndarray]) ->
     )  # fmt: skip
 
 
-def _deviation(values: np.ndarray, smallest: float) -> np.ndarray:
+def _deviation(
+    values: Float64[np.ndarray, " n_frames"], smallest: float
+) -> Float64[np.ndarray, " n_frames"]:
     """Deviations from the median over the robust standard deviation, of at least `smallest`."""
     if not np.isfinite(values).any():
         return np.zeros(len(values))
@@ -222,7 +226,7 @@ def _deviation(values: np.ndarray, smallest: float) -> np.ndarray:
 
 def _worst(
     frames: Sequence[LabelledAtoms],
-    values: np.ndarray,
+    values: Float64[np.ndarray, " n_frames"],
     limit: float,
     text: str,
     describe: Any,
@@ -235,7 +239,7 @@ def _worst(
         yield Finding(True, f"{len(chosen)} {text}", origins)
 
 
-def _sums(frames: Sequence[LabelledAtoms], series: dict[str, np.ndarray]) -> Iterator[Finding]:
+def _sums(frames: Sequence[LabelledAtoms], series: Series) -> Iterator[Finding]:
     """Charges and forces that do not add up."""
     charges = series["charge_sum"]
     yield from _worst(
@@ -253,7 +257,9 @@ def _sums(frames: Sequence[LabelledAtoms], series: dict[str, np.ndarray]) -> Ite
     )  # fmt: skip
 
 
-def _overlaps(frames: Sequence[LabelledAtoms], closeness: np.ndarray) -> Iterator[Finding]:
+def _overlaps(
+    frames: Sequence[LabelledAtoms], closeness: Float64[np.ndarray, " n_frames"]
+) -> Iterator[Finding]:
     yield from _worst(
         frames, -closeness, -OVERLAP,
         f"frames have atoms nearer than {OVERLAP} of the sum of their covalent radii",

@@ -5,6 +5,7 @@ from html import escape
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float64, Int
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -102,7 +103,9 @@ def draw(found: Inspection, path: Path) -> Path:
     return path
 
 
-def _dots(axis: Axes, x: np.ndarray, y: np.ndarray, label: str) -> None:
+def _dots(
+    axis: Axes, x: Int[np.ndarray, " n_frames"], y: Float64[np.ndarray, " n_frames"], label: str
+) -> None:
     """Draw a number of each frame in the order of the files."""
     axis.plot(x, y, ".", markersize=3)
     axis.set_xlabel("frame")

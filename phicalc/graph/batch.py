@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -91,7 +92,9 @@ def _collate_fragments(graphs: Sequence[AtomicGraph]) -> Fragments | None:
     )
 
 
-def _join(parts: Sequence[Tensor | None], shapes: Sequence[tuple[int, ...]]) -> Tensor | None:
+def _join(
+    parts: Sequence[Shaped[Tensor, "_ ..."] | None], shapes: Sequence[tuple[int, ...]]
+) -> Shaped[Tensor, "_ ..."] | None:
     """Concatenate what is there, with zeros of a given shape in place of what is not."""
     present = [part for part in parts if part is not None]
     if not present:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.calculator import InputError
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64, Int64, Shaped
 
 from phicalc.graph.record import AtomicGraph, Fragments
 
@@ -160,7 +160,7 @@ def as_field(value: Any, name: str) -> list[float]:
     return [float(component) for component in array]
 
 
-def _as_array(value: Any) -> np.ndarray:
+def _as_array(value: Any) -> Shaped[np.ndarray, "..."]:
     """Return an array; an empty one of objects if NumPy makes none of the value."""
     try:
         return np.asarray(value)
@@ -291,7 +291,7 @@ def _numbers(atoms: Atoms, n_fragments: int) -> Int64[np.ndarray, " n_atoms"]:
     return np.asarray(number, dtype=np.int64)
 
 
-def _described(number: np.ndarray | None) -> str:
+def _described(number: Shaped[np.ndarray, "..."] | None) -> str:
     """Say what came in place of the numbers of fragments."""
     if number is None:
         return "nothing"

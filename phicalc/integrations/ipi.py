@@ -16,7 +16,7 @@ from ase.calculators.socketio import (
     actualunixsocketname,
 )
 from ase.parallel import world
-from jaxtyping import Float64
+from jaxtyping import Float64, Shaped
 
 #: Seconds between two attempts to reach a server that is not there yet.
 _RETRY_INTERVAL = 0.1
@@ -136,14 +136,20 @@ class _Protocol(IPIProtocol):
         positions = self._receive((n_atoms, 3), np.float64)
         return cell * units.Bohr, inverse / units.Bohr, positions * units.Bohr
 
-    def _receive(self, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    def _receive(self, shape: tuple[int, ...], dtype: type) -> Shaped[np.ndarray, "..."]:
         """Receive finite numbers."""
         try:
             return super().recv(shape, dtype)
         except AssertionError as error:
             raise _broken("it sent numbers that are not finite") from error
 
-    def sendforce(self, energy: float, forces: np.ndarray, virial: np.ndarray, *_: Any) -> None:
+    def sendforce(
+        self,
+        energy: float,
+        forces: Float64[np.ndarray, "n_atoms 3"],
+        virial: Float64[np.ndarray, "3 3"],
+        *_: Any,
+    ) -> None:
         extra = np.frombuffer(json.dumps(_beyond_forces(self.atoms)).encode(), np.byte)
         super().sendforce(energy, forces, virial, extra)
 

@@ -8,6 +8,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 from ase.data import atomic_numbers
+from jaxtyping import Float64, Int
 
 #: Fix through which LAMMPS asks for forces.
 FIX = "phicalc"
@@ -110,7 +111,10 @@ def _check_engine(engine: Any, elements: Sequence[str], charges: bool) -> None:
 
 
 def _structure(
-    engine: Any, elements: Sequence[str], positions: np.ndarray, order: np.ndarray
+    engine: Any,
+    elements: Sequence[str],
+    positions: Float64[np.ndarray, "n_atoms 3"],
+    order: Int[np.ndarray, " n_atoms"],
 ) -> Atoms:
     """Present state of LAMMPS, its atoms in the given order."""
     low, high, xy, yz, xz, periodicity, _ = engine.extract_box()

@@ -47,7 +47,13 @@ def write_result(
     entries: dict[tuple[int, int], dict[str, Any]],
     settings: dict[str, Any],
 ) -> LabellingResult:
-    """Write frames in the order of the chains, and where they come from."""
+    """Write frames in the order of the chains, and where they come from.
+
+    Raises
+    ------
+    RuntimeError
+        If every frame failed.
+    """
     frames, failures = [], []
     for (number, index), entry in sorted(entries.items()):
         chain = chains[number]

@@ -8,6 +8,7 @@ import numpy as np
 from ase import Atoms
 from ase.constraints import FixConstraint
 from ase.io.jsonio import encode
+from jaxtyping import Float
 
 from phicalc.structures.comparison import plain
 
@@ -29,7 +30,7 @@ def check_constraint(constraint: FixConstraint, atoms: Atoms) -> None:
     constraint.get_removed_dof(atoms)
 
 
-def constraint_state(atoms: Atoms) -> dict[str, np.ndarray]:
+def constraint_state(atoms: Atoms) -> dict[str, Float[np.ndarray, "..."]]:
     """Return the numbers that constraints hold, by position in the list and name.
 
     Some are set at the first step, such as the lengths that `ase.constraints.FixBondLengths` keeps:
@@ -43,7 +44,7 @@ def constraint_state(atoms: Atoms) -> dict[str, np.ndarray]:
     }
 
 
-def restore_constraints(atoms: Atoms, state: Mapping[str, np.ndarray]) -> None:
+def restore_constraints(atoms: Atoms, state: Mapping[str, Float[np.ndarray, "..."]]) -> None:
     """Give constraints back the numbers that `constraint_state` took."""
     for key, value in state.items():
         number, _, name = key.partition(".")

@@ -117,7 +117,7 @@ class MDLog:
         self._file.append(line.getvalue().encode())
 
 
-def read_log(path: str | Path) -> dict[str, np.ndarray]:
+def read_log(path: str | Path) -> dict[str, Float64[np.ndarray, " n_lines"]]:
     """Return a log as one float array of shape (n_lines,) per column; units are in the names.
 
     A last line that was cut off (by a kill) is left out.
@@ -146,7 +146,7 @@ def late_average(values: Float64[np.ndarray, " n"]) -> Estimate:
     return block_average(values[len(values) // 5 :])
 
 
-def drift(log: Mapping[str, np.ndarray], n_atoms: int) -> float:
+def drift(log: Mapping[str, Float64[np.ndarray, " n_lines"]], n_atoms: int) -> float:
     """Return the slope of the conserved energy in meV/atom/ps; NaN for fewer than three lines.
 
     Parameters

@@ -24,6 +24,7 @@ from ase import Atoms
 from ase.calculators.calculator import BaseCalculator, Calculator
 from ase.calculators.mixing import LinearCombinationCalculator
 from ase.io.jsonio import encode
+from jaxtyping import Float, Float64, Shaped
 
 from phicalc._version import __version__
 from phicalc.calculators.committee import CommitteeCalculator
@@ -50,9 +51,9 @@ class Checkpoint(NamedTuple):
     """The state of a run at one step."""
 
     step: int
-    motion: dict[str, np.ndarray]
+    motion: dict[str, Float64[np.ndarray, "_ 3"]]
     """Positions (Å), momenta (ASE's units) and cell (Å)."""
-    integrator: dict[str, np.ndarray]
+    integrator: dict[str, Shaped[np.ndarray, "..."]]
     """Of `Integrator.state`."""
     random_state: dict[str, Any]
     """Of the bit generator of the noise."""
@@ -65,7 +66,7 @@ class Checkpoint(NamedTuple):
     """Size of the trajectory: bytes or frames (see `phicalc.md.output`)."""
     wall_time: float
     """Seconds that the run has taken so far."""
-    constraints: dict[str, np.ndarray] = {}
+    constraints: dict[str, Float[np.ndarray, "..."]] = {}
     """Of `phicalc.md.constraints.constraint_state`."""
     start: str = ""
     """Digest of the structure that the run started from (see `digest_of`)."""
@@ -184,8 +185,8 @@ class Checkpoint(NamedTuple):
         return {**MDConfig().to_dict(), **self.settings}
 
 
-def take_motion(atoms: Atoms) -> dict[str, np.ndarray]:
-    """Copy positions, momenta and cell."""
+def take_motion(atoms: Atoms) -> dict[str, Float64[np.ndarray, "_ 3"]]:
+    """Return copies of positions (Å), momenta (ASE's units) and cell (Å)."""
     return {
         "positions": atoms.get_positions(),
         "momenta": atoms.get_momenta(),

@@ -31,7 +31,13 @@ def check_keys(given: Iterable[Any], known: Iterable[str], where: str) -> None:
 def check_names(
     fields: list[dataclasses.Field], given: Iterable[Any], where: str, besides: Iterable[str] = ()
 ) -> None:
-    """Refuse unknown names, and say which are missing; those `besides` are given by position."""
+    """Refuse unknown names, and say which are missing; those `besides` are given by position.
+
+    Raises
+    ------
+    ValueError
+        For the first unknown name, and for all that are missing.
+    """
     check_keys(given, [field.name for field in fields], where)
     there = {*given, *besides}
     missing = [join(where, f.name) for f in fields if _is_required(f) and f.name not in there]

@@ -7,6 +7,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import all_properties
 from ase.spacegroup import Spacegroup
+from jaxtyping import Num, Shaped
 
 #: Rounding of extended XYZ: absolute for numbers in columns, relative for all others.
 COLUMN_ERROR, RELATIVE_ERROR = 6e-9, 1e-12
@@ -77,7 +78,7 @@ def _same(one: Any, other: Any) -> bool:
     )
 
 
-def _as_array(value: Any) -> np.ndarray:
+def _as_array(value: Any) -> Shaped[np.ndarray, "..."]:
     """Return an array; lists of unequal length become objects."""
     try:
         return np.asarray(value)
@@ -87,7 +88,7 @@ def _as_array(value: Any) -> np.ndarray:
         return ragged
 
 
-def _same_numbers(one: np.ndarray, other: np.ndarray) -> bool:
+def _same_numbers(one: Num[np.ndarray, "..."], other: Num[np.ndarray, "..."]) -> bool:
     """Whether numbers agree within the digits of a file; columns may lose an axis of length 1."""
     if one.ndim == 2 and one.shape[1] == 1:
         one = one[:, 0]

@@ -20,6 +20,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms, FixCartesian
 from ase.spacegroup import Spacegroup
+from jaxtyping import Shaped
 
 from phicalc.structures.comparison import differences, entries_of, plain
 
@@ -248,7 +249,9 @@ def _info_value(value: Any, encoded: bool) -> Any:
     return _JSON + json.dumps(plain(value)).replace("\\", "\\\\")
 
 
-def _array_value(value: np.ndarray, encoded: bool) -> np.ndarray:
+def _array_value(
+    value: Shaped[np.ndarray, "n_atoms ..."], encoded: bool
+) -> Shaped[np.ndarray, "n_atoms ..."]:
     """Return an array as it is written; numbers and texts in object arrays get a plain type."""
     if not encoded:
         return value.copy()

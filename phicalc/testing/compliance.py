@@ -40,7 +40,14 @@ PRECISIONS = {"double": Precision(1e-8, 1e-4, 1e-4), "single": Precision(1e-4, 2
 
 @cache
 def structures(config: pytest.Config) -> dict[str, Atoms]:
-    """Structures of the options, by name."""
+    """Structures of the options, by name.
+
+    Raises
+    ------
+    pytest.UsageError
+        If the file cannot be read, there are no structures of these elements, or ``atoms.info``
+        is not given as a JSON object.
+    """
     file, elements = config.getoption("ase_structures"), config.getoption("ase_elements")
     info = _json(config, "ase_info")
     try:
@@ -80,7 +87,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def make(pytestconfig: pytest.Config) -> Make:
-    """Make new calculators as the options say."""
+    """Make new calculators as the options say.
+
+    Raises
+    ------
+    pytest.UsageError
+        If the class cannot be imported, or its arguments are not a JSON object.
+    """
     name = pytestconfig.getoption("ase_calculator")
     module, _, attribute = name.partition(":")
     try:

@@ -54,7 +54,13 @@ def compare_results(found: dict[str, Any], expected: dict[str, Any], tolerance: 
 
 @contextmanager
 def assert_undefined(what: str) -> Iterator[None]:
-    """Check that asking for something raises ASE's error, and no other."""
+    """Check that asking for something raises ASE's error, and no other.
+
+    Raises
+    ------
+    AssertionError
+        If it gives a value or raises something else.
+    """
     try:
         yield
     except PropertyNotImplementedError:
@@ -204,7 +210,13 @@ def check_field(make: Make, atoms: Atoms, tolerance: float = 1e-6) -> None:
 
 
 def check_files(make: Make, atoms: Atoms, tolerance: float = 0.0) -> None:
-    """Check that results survive in ASE's trajectories, extended XYZ and JSON."""
+    """Check that results survive in ASE's trajectories, extended XYZ and JSON.
+
+    Raises
+    ------
+    AssertionError
+        If a file cannot be written and read, or holds other numbers.
+    """
     atoms = with_calculator(make, atoms)
     results = results_of(atoms)
     names = [name for name in ("energy", "forces", "stress") if name in results]

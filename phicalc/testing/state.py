@@ -87,7 +87,13 @@ _CHANGES: tuple[Callable[[Atoms], None], ...] = (
 
 
 def check_changes(make: Make, atoms: Atoms, tolerance: float = 1e-10) -> None:
-    """Check that changes in place are noticed: positions, cell, pbc, elements, number of atoms."""
+    """Check that changes in place are noticed: positions, cell, pbc, elements, number of atoms.
+
+    Raises
+    ------
+    AssertionError
+        After the first change that is missed.
+    """
     for change in _CHANGES:
         changed = atoms.copy()
         change(changed)

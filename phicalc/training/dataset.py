@@ -122,7 +122,13 @@ def _read_roles(
 
 
 def split_indices(config: DataConfig, pool: Sequence[LabelledAtoms]) -> tuple[list[int], list[int]]:
-    """Return the indices in `pool` of the frames kept for validation and for test."""
+    """Return the indices in `pool` of the frames kept for validation and for test.
+
+    Raises
+    ------
+    ValueError
+        If no frame has the key by which the data are split.
+    """
     if config.split == "files":
         return [], []
     if config.split == "key":
@@ -186,10 +192,15 @@ def _counts(frame: LabelledAtoms, loss: LossConfig, name: str) -> bool:
 def check_elements(
     frames: Sequence[LabelledAtoms], elements: Sequence[str], *, all_present: bool = True
 ) -> None:
-    """Raise a `ValueError` unless frames and model have the same elements.
+    """Refuse frames whose elements are not those of the model.
 
-    A model that is trained already, and frames for validation and test, may hold only a part of the
-    elements (not `all_present`).
+    Frames for validation and test, and those for a trained model, may lack some of its elements
+    (not `all_present`).
+
+    Raises
+    ------
+    ValueError
+        For elements that the model or the frames lack.
     """
     found: dict[str, str] = {}
     for frame in frames:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.data import chemical_symbols
+from jaxtyping import Float64, Shaped
 
 from phicalc.checkpoint import load_model, resolve_device, resolve_dtype
 from phicalc.data.config import KeysConfig
@@ -41,7 +42,7 @@ class Evaluation(NamedTuple):
     """In meV/Å."""
     charges_by_element: dict[str, dict[str, float]]
     """Mean, standard deviation, smallest and largest predicted charge in e."""
-    parity: dict[str, tuple[np.ndarray, np.ndarray]]
+    parity: dict[str, tuple[Float64[np.ndarray, "_"], Float64[np.ndarray, "_"]]]
     """Labels and predictions for a parity plot (eV/atom about the mean, eV/Å, e)."""
 
     def to_dict(self) -> dict[str, Any]:
@@ -133,7 +134,7 @@ def _has_stress(sample: Sample) -> bool:
     return bool(sample.graph.pbc.all()) and bool(sample.labels.stress.isfinite().all())
 
 
-def _points(prediction: Prediction, batch: Sample) -> dict[str, np.ndarray]:
+def _points(prediction: Prediction, batch: Sample) -> dict[str, Shaped[np.ndarray, "..."]]:
     """Labels and predictions of a batch as arrays."""
     n_atoms = atoms_per_structure(batch.graph)
     charges = prediction.charges
@@ -148,7 +149,7 @@ def _points(prediction: Prediction, batch: Sample) -> dict[str, np.ndarray]:
     return {key: tensor.cpu().numpy() for key, tensor in tensors.items()}
 
 
-def _forces_by_element(points: dict[str, np.ndarray]) -> dict[str, float]:
+def _forces_by_element(points: dict[str, Shaped[np.ndarray, "..."]]) -> dict[str, float]:
     """Root mean square force error of each element in meV/Å."""
     result = {}
     difference = points["forces"][:, 1] - points["forces"][:, 0]
@@ -161,7 +162,7 @@ def _forces_by_element(points: dict[str, np.ndarray]) -> dict[str, float]:
     return result
 
 
-def _charges(points: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
+def _charges(points: dict[str, Shaped[np.ndarray, "..."]]) -> dict[str, dict[str, float]]:
     """Statistics of the predicted charges of each element in e."""
     result = {}
     charges = points["charges"][:, 1]
@@ -176,7 +177,9 @@ def _charges(points: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
     return result
 
 
-def _parity(points: dict[str, np.ndarray]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _parity(
+    points: dict[str, Shaped[np.ndarray, "..."]],
+) -> dict[str, tuple[Float64[np.ndarray, "_"], Float64[np.ndarray, "_"]]]:
     """Finite pairs of label and prediction; energies about their mean label."""
     result = {}
     for name in ("energy", "forces", "charges"):

@@ -72,7 +72,9 @@ def errors(
     return found
 
 
-def _difference(prediction: Tensor, label: Tensor) -> Tensor:
+def _difference(
+    prediction: Float64[Tensor, "*n"], label: Float64[Tensor, "*n"]
+) -> Float64[Tensor, "*n"]:
     """Prediction minus label: NaN without a label, infinite without a number to compare with it."""
     difference = prediction - label
     return torch.where(difference.isnan() & ~label.isnan(), float("inf"), difference)
@@ -161,7 +163,9 @@ def label_counts(samples: Sequence[Sample]) -> dict[str, int]:
     return counts
 
 
-def _scaled(name: str, error: Tensor, graph: AtomicGraph, scale: float) -> Tensor:
+def _scaled(
+    name: str, error: Float64[Tensor, "rows columns"], graph: AtomicGraph, scale: float
+) -> Float64[Tensor, "rows columns"]:
     """Errors in the dimensionless units of the loss (charges and dipoles stay as they are)."""
     if name == "stress":
         volume = torch.linalg.det(graph.cell).abs() / atoms_per_structure(graph)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from phicalc.training.config import OptimizerConfig, ScheduleConfig
@@ -118,7 +119,7 @@ class MovingAverage:
 
 
 @torch.no_grad()
-def copy_weights(weights: dict[str, Tensor], model: nn.Module) -> None:
+def copy_weights(weights: dict[str, Shaped[Tensor, "..."]], model: nn.Module) -> None:
     """Copy named weights into a model's parameters, in place."""
     for name, parameter in model.named_parameters():
         parameter.copy_(weights[name])

@@ -3,10 +3,13 @@
 from typing import Any
 
 import torch
+from jaxtyping import Shaped, UInt8
 from torch import Tensor
 
 
-def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], list[Any]]:
+def pack_optimizer(
+    optimizer: torch.optim.Optimizer,
+) -> tuple[dict[str, Shaped[Tensor, "..."]], list[Any]]:
     """Split an optimizer's state into named tensors and a JSON list of its groups."""
     state = optimizer.state_dict()
     tensors = {
@@ -18,7 +21,7 @@ def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor],
 
 
 def unpack_optimizer(
-    optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], groups: list[Any]
+    optimizer: torch.optim.Optimizer, tensors: dict[str, Shaped[Tensor, "..."]], groups: list[Any]
 ) -> None:
     """Give an optimizer back the state that `pack_optimizer` took from it."""
     entries: dict[int, dict[str, Tensor]] = {}
@@ -28,7 +31,7 @@ def unpack_optimizer(
     optimizer.load_state_dict({"state": entries, "param_groups": groups})
 
 
-def pack_random_state() -> dict[str, Tensor]:
+def pack_random_state() -> dict[str, UInt8[Tensor, " n_bytes"]]:
     """Return the states of torch's random generators."""
     states = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
@@ -36,7 +39,7 @@ def pack_random_state() -> dict[str, Tensor]:
     return states
 
 
-def unpack_random_state(states: dict[str, Tensor]) -> None:
+def unpack_random_state(states: dict[str, UInt8[Tensor, " n_bytes"]]) -> None:
     """Set torch's random generators to saved states."""
     torch.set_rng_state(states["cpu"])
     for index in range(torch.cuda.device_count()):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float64
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -26,7 +27,9 @@ _CURVES = {
 _POINTS_DRAWN = 20_000
 
 
-def plot_parity(parity: dict[str, tuple[np.ndarray, np.ndarray]], path: Path) -> Path:
+def plot_parity(
+    parity: dict[str, tuple[Float64[np.ndarray, "_"], Float64[np.ndarray, "_"]]], path: Path
+) -> Path:
     """Draw predictions against labels, one panel for each quantity, as a PNG file.
 
     Parameters

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 
@@ -59,7 +60,7 @@ class SOAP(torch.optim.Optimizer):
                 if any(weight.grad is not None for weight in weights):
                     self._change(weights, group)
 
-    def _change(self, weights: list[Tensor], group: dict[str, Any]) -> None:
+    def _change(self, weights: list[Float[Tensor, "..."]], group: dict[str, Any]) -> None:
         """Make one step with weights of one shape; the first of them has the state of all."""
         gradient = torch.cat([_as_matrices(_gradient(weight)) for weight in weights])
         state = self.state[weights[0]]
@@ -84,7 +85,7 @@ class SOAP(torch.optim.Optimizer):
             self._turn(state)
 
     @staticmethod
-    def _begin(state: dict[str, Any], gradient: Tensor) -> None:
+    def _begin(state: dict[str, Any], gradient: Float[Tensor, "count rows columns"]) -> None:
         """Start the state from the first gradient."""
         state["step"] = torch.tensor(0.0)
         state["mean"], state["square"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
@@ -106,17 +107,19 @@ class SOAP(torch.optim.Optimizer):
             state["square"] = square.gather(dim, index.expand_as(square))
 
 
-def _gradient(weight: Tensor) -> Tensor:
+def _gradient(weight: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     """Gradient of a weight, zero where it has none in this step."""
     return torch.zeros_like(weight) if weight.grad is None else weight.grad
 
 
-def _as_matrices(weight: Tensor) -> Tensor:
-    """View a weight as matrices (count, rows, columns)."""
+def _as_matrices(weight: Float[Tensor, "..."]) -> Float[Tensor, "count rows columns"]:
+    """View a weight as matrices."""
     return weight.reshape(-1, *weight.shape[-2:]) if weight.ndim > 1 else weight.reshape(1, 1, -1)
 
 
-def _of_one_shape(weights: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+def _of_one_shape(
+    weights: Iterable[Float[Tensor, "..."]],
+) -> Iterator[list[Float[Tensor, "..."]]]:
     """Weights whose matrices have one shape, together."""
     buckets: dict[tuple[int, ...], list[Tensor]] = {}
     for weight in weights:

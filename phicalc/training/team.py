@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+from jaxtyping import Float
 from torch import Tensor
 
 T = TypeVar("T")
@@ -41,7 +42,7 @@ class Team:
         """Return what is for this process to do; there may be nothing left for it."""
         return items[self.rank :: self.size]
 
-    def add_gradients(self, parameters: Sequence[Tensor]) -> None:
+    def add_gradients(self, parameters: Sequence[Float[Tensor, "..."]]) -> None:
         """Give every process the sum of the gradients of all."""
         if self.size == 1:
             return

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from jaxtyping import Float64
 from tqdm import tqdm
 
 from phicalc.data.labels import LABELS
@@ -175,7 +176,7 @@ class Trainer:
 
     def _loss(
         self, batch: Sample, loss: LossConfig, counts: dict[str, int] | None
-    ) -> tuple[LossValue, dict[str, torch.Tensor]]:
+    ) -> tuple[LossValue, dict[str, Float64[torch.Tensor, "..."]]]:
         """Loss (differentiable with respect to the weights) and errors of a batch."""
         prediction = self.engine(batch.graph)
         found = errors(prediction, batch.labels, batch.graph)

@@ -12,6 +12,7 @@ from ase import Atoms
 from ase.constraints import FixAtoms, FixCartesian, FixCom
 from ase.md.nptberendsen import Inhomogeneous_NPTBerendsen, NPTBerendsen
 from ase.md.nvtberendsen import NVTBerendsen
+from jaxtyping import Float64
 
 from phicalc.md.ensembles.kind import Ensemble, Integrator, Motion, counting, keeps_centre
 
@@ -33,8 +34,10 @@ class IsotropicBerendsen(NPTBerendsen):
 
     transferred_energy = 0.0
 
-    def step(self, forces: np.ndarray | None = None) -> np.ndarray:
-        """Advance one step, and remember the energy before it (eV)."""
+    def step(
+        self, forces: Float64[np.ndarray, "n_atoms 3"] | None = None
+    ) -> Float64[np.ndarray, "n_atoms 3"]:
+        """Advance one step, remember the energy before it (eV) and return the forces (eV/Å)."""
         self._before = self.atoms.get_total_energy()
         return super().step(forces)
 
@@ -83,7 +86,13 @@ class BerendsenBarostat(Ensemble):
     scales_velocities = True
 
     def check(self, atoms: Atoms, motion: Motion) -> None:
-        """Refuse skewed cells whose axes are to move apart (see `Ensemble.check`)."""
+        """Refuse skewed cells whose axes are to move apart (see `Ensemble.check`).
+
+        Raises
+        ------
+        ValueError
+            For these, and whatever else does not suit it.
+        """
         super().check(atoms, motion)
         aligned = not np.any(atoms.cell.array - np.diag(np.diag(atoms.cell.array)))
         if motion.cell_motion == "axes" and not aligned:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import numpy as np
 from ase import Atoms, units
 from ase.md.md import MolecularDynamics
+from jaxtyping import Shaped
 
 
 class Motion(NamedTuple):
@@ -64,12 +65,12 @@ class Integrator:
         self.start_at(temperature, pressure)
         self.work += float(self.energy() - before)
 
-    def state(self) -> dict[str, np.ndarray]:
+    def state(self) -> dict[str, Shaped[np.ndarray, "..."]]:
         """Return copies of the variables in `state_names`."""
         state = {name: np.array(attrgetter(name)(self.dynamics)) for name in self.state_names}
         return {**state, "work": np.array(self.work)}
 
-    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+    def restore(self, state: Mapping[str, Shaped[np.ndarray, "..."]]) -> None:
         """Take over variables that `state` returned.
 
         Raises

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Float, Float64
 from matplotlib.axes import Axes
 
 from phicalc.analysis import (
@@ -175,7 +176,7 @@ def dipole(run: RecordedRun) -> Section:
     )
 
 
-def _moment(run: RecordedRun, moments: np.ndarray) -> Section:
+def _moment(run: RecordedRun, moments: Float[np.ndarray, "n_frames 3"]) -> Section:
     shown = moments - moments.mean(axis=0) if run.atoms.pbc.any() else moments
     size = block_average(np.linalg.norm(shown, axis=1))
     label = "dipole, less its mean (e Å)" if run.atoms.pbc.any() else "dipole (e Å)"
@@ -194,7 +195,7 @@ def _moment(run: RecordedRun, moments: np.ndarray) -> Section:
     return Section([mean], [Panel(f"dipole: mean size {with_error(*size[:2])} e Å", draw)])
 
 
-def _dielectric(run: RecordedRun, moments: np.ndarray) -> Section:
+def _dielectric(run: RecordedRun, moments: Float[np.ndarray, "n_frames 3"]) -> Section:
     name = "dielectric constant"
     try:
         found = dielectric_constant(run.trajectory, moments, run.temperature)
@@ -219,7 +220,7 @@ def _dielectric(run: RecordedRun, moments: np.ndarray) -> Section:
     return Section([row(name, found, "", note)], [Panel(title, draw)])
 
 
-def _infrared(run: RecordedRun, moments: np.ndarray) -> Section:
+def _infrared(run: RecordedRun, moments: Float[np.ndarray, "n_frames 3"]) -> Section:
     name = "infrared spectrum"
     try:
         found = infrared_spectrum(run.trajectory, moments, run.temperature)
@@ -277,7 +278,7 @@ def _draw_spectra(spectra: dict[str, Spectrum], label: str) -> Callable[[Axes], 
     return draw
 
 
-def _picoseconds(run: RecordedRun) -> np.ndarray:
+def _picoseconds(run: RecordedRun) -> Float64[np.ndarray, " n_frames"]:
     """Return the times of the frames, in ps since the start of the run."""
     trajectory = run.trajectory
     return (trajectory.start + np.arange(trajectory.n_frames) * trajectory.interval) / 1000

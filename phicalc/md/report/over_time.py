@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Float64, Int
 from matplotlib.axes import Axes
 
 from phicalc.analysis import Estimate, jackknife
@@ -65,7 +66,7 @@ def conserved_energy(run: RecordedRun) -> Section:
         return Section([Row("drift of the conserved energy", None, None, unit, reason)],
                        [Panel(title, draw)])  # fmt: skip
 
-    def slope(samples: np.ndarray) -> float:
+    def slope(samples: Int[np.ndarray, " n_chosen"]) -> float:
         return float(np.polyfit(times[samples], late[samples], 1)[0])
 
     drift = jackknife(slope, len(late))
@@ -103,7 +104,7 @@ def not_applicable(quantity: str, reason: str) -> Section:
 
 def _against_time(
     run: RecordedRun,
-    values: np.ndarray,
+    values: Float64[np.ndarray, " n_lines"],
     label: str,
     mean: Estimate | None = None,
     target: float | None = None,

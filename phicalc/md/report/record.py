@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import ase.io
 import numpy as np
 from ase import Atoms
+from jaxtyping import Float64
 from matplotlib.axes import Axes
 
 from phicalc.analysis import Estimate, Trajectory, block_average, read_trajectory
@@ -45,7 +46,7 @@ class RecordedRun(NamedTuple):
     """Settings, log and trajectory of a run."""
 
     config: dict[str, Any]
-    log: dict[str, np.ndarray]
+    log: dict[str, Float64[np.ndarray, " n_lines"]]
     trajectory: Trajectory
     """Without the part that is discarded."""
     discard: float
@@ -57,7 +58,7 @@ class RecordedRun(NamedTuple):
         return self.trajectory.atoms
 
     @property
-    def times(self) -> np.ndarray:
+    def times(self) -> Float64[np.ndarray, " n_lines"]:
         """Times of the lines of the log, in ps."""
         return self.log["time_ps"]
 
@@ -79,7 +80,7 @@ class RecordedRun(NamedTuple):
         duration = f"{picoseconds:.3g} ps" if long else f"{picoseconds * 1000:.3g} fs"
         return f"{formula_of(self.atoms)} ({len(self.atoms)} atoms) · {conditions} · {duration}"
 
-    def late(self, values: np.ndarray) -> np.ndarray:
+    def late(self, values: Float64[np.ndarray, " n_lines"]) -> Float64[np.ndarray, " n_late"]:
         """Return values of the log without the start."""
         return values[int(self.discard * len(values)) :]
 

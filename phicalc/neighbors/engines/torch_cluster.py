@@ -1,7 +1,7 @@
 """Tree search of torch-cluster (https://github.com/rusty1s/pytorch_cluster) among images."""
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 from numpy import ndarray
 
 from phicalc.hints import install_hint
@@ -24,7 +24,9 @@ def search(positions: Float64[ndarray, "n_atoms 3"], box: Box, cutoff: float) ->
         command = install_hint("cluster", options="--no-build-isolation")
         raise missing("torch_cluster", command, error) from error
 
-    def find(centers: ndarray, ghosts: ndarray) -> tuple[ndarray, ndarray]:
+    def find(
+        centers: Float64[ndarray, "n_atoms 3"], ghosts: Float64[ndarray, "n_ghosts 3"]
+    ) -> tuple[Int64[ndarray, " n"], Int64[ndarray, " n"]]:
         # It silently keeps only `max_num_neighbors` per center; nobody has more than all of them.
         x, y = torch.from_numpy(ghosts), torch.from_numpy(centers)
         return tuple(radius(x=x, y=y, r=cutoff, max_num_neighbors=len(ghosts)).numpy())

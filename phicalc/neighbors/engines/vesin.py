@@ -13,7 +13,7 @@ from phicalc.neighbors.record import Box, Pairs
 def search(positions: Float64[ndarray, "n_atoms 3"], box: Box, cutoff: float) -> Pairs:
     """Return the pairs within the cutoff; positions, cell and cutoff are in Å."""
 
-    def refuses(bins: ndarray) -> bool:
+    def refuses(bins: Float64[ndarray, "3"]) -> bool:
         # Version 0.6 shrinks more than 1e5 bins to that number and divides by zero in flat cells.
         total = bins.prod()
         return bool(total > 1e5 and bins.min() ** 3 * 1e5 < 64 * total)
