@@ -57,9 +57,7 @@ def test_dask(record) -> None:
 
         serial(), spread()  # warm
         rounds = [(timed(serial), timed(spread)) for _ in range(ROUNDS)]
-    started, there = timed(
-        lambda: map_structures(evaluate, frames, calculator, workers=WORKERS)
-    )
+    started, there = timed(lambda: map_structures(evaluate, frames, calculator, workers=WORKERS))
     here = rounds[0][0][1]
     for found in (there, *(spread for _, (_, spread) in rounds)):
         for one, other in zip(here, found, strict=True):
