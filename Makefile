@@ -15,10 +15,10 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check bench clean
+.PHONY: help setup demo test coverage check bench clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Two stamps: the demo and the checks need only what installs from wheels.
 $(VENV)/.base: setup.cfg pyproject.toml constraints.txt
@@ -36,7 +36,10 @@ setup: $(VENV)/.base ## make .venv with everything; torch-cluster is compiled if
 demo: $(VENV)/.base ## 64 waters at 300 K with the shipped model: trajectory, log and picture in demo/
 	$(BIN)/python md_examples/02_nvt_water.py --output demo
 
-test: $(VENV)/.cluster ## the tests: random order, warnings are errors, shapes checked, coverage
+test: $(VENV)/.cluster ## the tests: random order, warnings are errors, array shapes checked
+	$(PYTEST) -n $(JOBS) $(ARGS)
+
+coverage: $(VENV)/.cluster ## the same, with the lines that no test runs; about twice as long
 	$(PYTEST) -n $(JOBS) --cov --cov-report=term $(ARGS)
 
 check: $(VENV)/.base ## lint, format, types, spelling

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
 from hypothesis import settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+#: Seconds of each test in which the shapes of all arguments are checked.
+SHAPE_CHECKS = 0.3
 BENCHMARKS = Path(__file__).resolve().parent / "benchmarks"
 
 os.environ.setdefault("MPLBACKEND", "Agg")  # no window, whatever the machine
@@ -53,6 +58,31 @@ def shared_data() -> Callable[[str], Path]:
 def nothing_is_compiled_before(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Hide functions that the user has compiled: results would depend on his cache."""
     os.environ["PHICALC_CACHE"] = str(tmp_path_factory.mktemp("compiled"))
+
+
+class _ChecksShapesForAWhile(type(jaxtyping.config)):
+    """Shapes in signatures are checked until a moment: long tests repeat what they did before."""
+
+    until, asked = math.inf, False
+
+    @property
+    def jaxtyping_disable(self) -> bool:
+        return self.asked or time.perf_counter() > self.until
+
+    @jaxtyping_disable.setter
+    def jaxtyping_disable(self, asked: bool) -> None:
+        self.asked = asked
+
+
+@pytest.fixture(autouse=True)
+def shapes_are_checked_at_first() -> Iterator[None]:
+    """Check shapes for `SHAPE_CHECKS` seconds of each test; they more than double its time."""
+    config = jaxtyping.config
+    asked = config.jaxtyping_disable
+    config.__class__ = _ChecksShapesForAWhile
+    config.until, config.asked = time.perf_counter() + SHAPE_CHECKS, asked
+    yield
+    config.until, config.asked = math.inf, asked
 
 
 @pytest.fixture
