@@ -19,7 +19,7 @@ NAME = "phicalc"
 ELEMENTS = ("H", "C", "N", "O", "Al", "Ni", "Cu", "Pd", "Ag", "Pt", "Au")
 POTENTIAL = build_potential(
     PotentialConfig.from_dict({
-        "elements": ELEMENTS, "cutoff": 3.0, "force_accuracy": 1e-10,
+        "elements": ELEMENTS, "cutoff": 3.0, "head": {"name": "qeq", "force_accuracy": 1e-10},
         "backbone": {"name": "nequip", "layers": 1, "channels": 4, "l_max": 1, "correlation": 1},
     }),
     seed=1,
