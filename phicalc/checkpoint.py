@@ -2,7 +2,7 @@
 
 A model is a folder with ``weights.safetensors`` and ``card.json``. Nothing is ever unpickled. The
 card holds a SHA-256 digest over the weights and those of its entries that enter a number
-(``potential``, ``dtype``): a model that was changed, or whose files do not belong together, is
+or a check (`DIGESTED`): a model that was changed, or whose files do not belong together, is
 never loaded. A model whose settings name a class outside phicalc runs the code of that class; it is
 loaded only where the caller allows that.
 """
@@ -36,6 +36,8 @@ from phicalc.upgrades import UPGRADES, UpgradeStep, Weights
 
 #: New weights wait here until the card that names them is in place (see `save_model`).
 PENDING_WEIGHTS_FILE = "weights.new.safetensors"
+#: Entries of the card that enter a number, or a check of the structures that a model is for.
+DIGESTED = ("potential", "dtype", "charge_range", "data")
 #: First format version whose digest covers the card's numbers as well as the weights.
 WHOLE_DIGEST = 3
 
@@ -81,11 +83,11 @@ def save_model(folder: str | os.PathLike[str], potential: Potential, card: Model
         card,
         potential=settings,
         dtype=dtype,
-        sha256=_digest(weights, settings, dtype),
         phicalc_version=__version__,
         format_version=FORMAT_VERSION,
     )
     try:
+        card = replace(card, sha256=_digest(weights, card.to_dict()))
         text = json.dumps(card.to_dict(), indent=2, allow_nan=False, ensure_ascii=False)
     except (TypeError, ValueError) as error:
         raise ValueError(
@@ -161,15 +163,15 @@ def read_card(model: str | os.PathLike[str]) -> ModelCard:
 
 
 def model_digest(potential: Potential) -> str:
-    """Return the SHA-256 digest that `save_model` would write into the card of `potential`."""
-    settings = potential.config.to_dict()
-    return _digest(_serialize(potential), settings, _parameter_dtype(potential))
+    """Return a SHA-256 digest over all that enters the numbers of `potential`."""
+    entries = {"potential": potential.config.to_dict(), "dtype": _parameter_dtype(potential)}
+    return _digest(_serialize(potential), entries)
 
 
-def _digest(weights: bytes, potential: Mapping[str, Any], dtype: str) -> str:
-    """SHA-256 over the weights and the card entries that enter a number."""
-    numbers = {"potential": potential, "dtype": dtype}
-    text = json.dumps(numbers, sort_keys=True, separators=(",", ":"), allow_nan=False)
+def _digest(weights: bytes, card: Mapping[str, Any]) -> str:
+    """SHA-256 over the weights and the card entries that enter a number or a check."""
+    entries = {name: card[name] for name in DIGESTED if name in card}
+    text = json.dumps(entries, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode() + b"\n" + weights).hexdigest()
 
 
@@ -272,7 +274,7 @@ def _digest_found(weights: bytes, values: Mapping[str, Any]) -> str:
     """Digest of weights and card entries as they are on disk, by the rule of their format."""
     if values["format_version"] < WHOLE_DIGEST:
         return hashlib.sha256(weights).hexdigest()
-    return _digest(weights, values["potential"], values["dtype"])
+    return _digest(weights, values)
 
 
 def _read_weights(folder: Path, values: Mapping[str, Any]) -> Weights:
@@ -294,7 +296,7 @@ def _read_weights(folder: Path, values: Mapping[str, Any]) -> Weights:
         raise FileNotFoundError(f"{folder} has a {CARD_FILE} but no {WEIGHTS_FILE}: copy both")
     raise ValueError(
         f"{' and '.join(found)} does not match its card (SHA-256 {wanted[:12]}…): the weights, or "
-        "entries of the card that enter the energy, are incomplete or were changed, or the files "
+        "entries of the card that enter numbers or checks, are incomplete or were changed, or the files "
         "belong to different models; copy the model again"
     )
 

@@ -21,7 +21,6 @@ from phicalc.checkpoint import (
     available_models,
     find_model,
     load_model,
-    model_digest,
     read_card,
     resolve_device,
     resolve_dtype,
@@ -120,7 +119,9 @@ def test_card_survives_the_round_trip(folder: Path):
     filled = ("potential", "dtype", "sha256")
     assert replace(written, potential={}, dtype="", sha256="") == card
     assert all(getattr(written, name) for name in filled)
-    assert written.sha256 == model_digest(tiny())
+    assert written.sha256 == checkpoint._digest_found(
+        (folder / WEIGHTS_FILE).read_bytes(), written.to_dict()
+    )
 
 
 def test_precision_can_be_changed_at_load(folder: Path):
@@ -266,7 +267,7 @@ def test_broken_card(folder: Path, text: str):
 )
 def test_card_entries_are_checked(folder: Path, change: dict[str, object], message: str):
     edit_card(folder, **change)
-    if "dtype" in change:  # which the digest covers
+    if set(change) & set(checkpoint.DIGESTED):
         vouch(folder)
     with pytest.raises(ValueError, match=message) as error:
         load_model(folder)
@@ -364,6 +365,15 @@ def test_card_entries_that_enter_the_energy_are_part_of_the_digest(
 ):
     potential = json.loads((folder / CARD_FILE).read_text())["potential"]
     edit_card(folder, potential=potential | {entry: value})
+    with pytest.raises(ValueError, match="does not match its card"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize(
+    "change", [{"charge_range": [-9.0, 9.0]}, {"data": {"domain": {"periodic": True}}}]
+)
+def test_card_entries_that_enter_checks_are_part_of_the_digest(folder: Path, change: dict):
+    edit_card(folder, **change)
     with pytest.raises(ValueError, match="does not match its card"):
         load_model(folder)
 
