@@ -296,8 +296,8 @@ def _read_weights(folder: Path, values: Mapping[str, Any]) -> Weights:
         raise FileNotFoundError(f"{folder} has a {CARD_FILE} but no {WEIGHTS_FILE}: copy both")
     raise ValueError(
         f"{' and '.join(found)} does not match its card (SHA-256 {wanted[:12]}…): the weights, or "
-        "entries of the card that enter numbers or checks, are incomplete or were changed, or the files "
-        "belong to different models; copy the model again"
+        "entries of the card that enter numbers or checks, are incomplete or were changed, or the "
+        "files belong to different models; copy the model again"
     )
 
 

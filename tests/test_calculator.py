@@ -37,7 +37,7 @@ import phicalc.inference.evaluate
 import phicalc.potential
 import phicalc.skin
 from phicalc.calculators.phicalculator import PhiCalculator
-from phicalc.checkpoint import ModelCard, load_model, save_model
+from phicalc.checkpoint import ModelCard, load_model, model_digest, save_model
 from phicalc.electrostatics.charges import qeq
 from phicalc.electrostatics.charges.solvers import ConjugateGradientSolver
 from phicalc.neighbors import neighbor_list
@@ -419,7 +419,7 @@ def test_parameters_are_json(model_folder, potentials):
         assert set(calc.todict()) == {"model", "device", "dtype", "total_charge"}
         assert set(calc.parameters) == set(PhiCalculator.default_parameters)
     assert calc.parameters["model"].startswith("potential in memory, sha256 ")
-    assert load_model(model_folder)[1].sha256 in calc.parameters["model"]
+    assert model_digest(potentials["qeq"]) in calc.parameters["model"]
 
 
 def test_set_drops_results_and_rebuilds(calc, potentials):
@@ -1134,3 +1134,25 @@ for compile in (False, "auto"):
     command = [sys.executable, "-W", "ignore", "-c", code]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_coordinates_of_any_byte_order(calc):
+    atoms, swapped = water(), water()
+    swapped.arrays["positions"] = atoms.positions.astype(">f8")
+    assert calc.get_potential_energy(swapped) == calc.get_potential_energy(atoms)
+
+
+def test_positions_that_are_text_are_refused(calc):
+    atoms = water()
+    calc.get_potential_energy(atoms)
+    atoms.arrays["positions"] = atoms.positions.astype(str)
+    with pytest.raises(InputError, match="positions must be real numbers"):
+        calc.get_potential_energy(atoms)
+
+
+@pytest.mark.parametrize(
+    "given", [{"force_accuracy": "high"}, {"force_accuracy": [1e-3]}, {"device": "nowhere"}]
+)
+def test_wrong_arguments_are_named(potentials, given):
+    with pytest.raises(InputError, match=f"{next(iter(given))} must be"):
+        PhiCalculator(potentials["none"], **given)

@@ -137,3 +137,23 @@ def test_shapes_are_checked_in_this_run():
 def test_warnings_are_errors_in_this_run():
     with pytest.raises(UserWarning, match="probe"):
         warnings.warn("probe", stacklevel=1)
+
+
+def test_every_row_of_the_table_of_faults_has_tests() -> None:
+    rows = [
+        row for row in (ROOT / "tests/FAULTS.md").read_text().splitlines() if row.startswith("| ")
+    ]
+    rows = [row.strip("|").split("|") for row in rows if "---" not in row]
+    named = {"W": 0, "D": 0}
+    for first, *_, tests in rows:
+        if tests.strip().startswith("tests"):  # a head
+            continue
+        kind = re.match(r" ([WD])\d+ $", first)
+        if kind is not None:
+            named[kind[1]] += 1
+        for group in tests.split(";"):
+            file, _, names = group.strip().partition(": ")
+            source = (ROOT / "tests" / file).read_text()
+            for name in re.findall(r"`(test_\w+)`", names):
+                assert f"def {name}(" in source, f"{file} has no {name}"
+    assert named == {"W": 15, "D": 16}

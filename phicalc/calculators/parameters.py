@@ -55,9 +55,17 @@ def _number(parameters: dict[str, Any], name: str, meaning: str) -> float | None
 
 def _accuracy(value: Any) -> float | None:
     """Return an accuracy of forces in eV/Å, if it was given."""
+    if value is None:
+        return None
     try:
-        return None if value is None else CoulombSettings(float(value)).force_accuracy
+        number = float(value)
     except (TypeError, ValueError) as error:
+        raise InputError(
+            f"PhiCalculator: force_accuracy must be a number (eV/Å), got {value!r}"
+        ) from error
+    try:
+        return CoulombSettings(number).force_accuracy
+    except ValueError as error:
         raise InputError(f"PhiCalculator: {error}") from error
 
 

@@ -235,7 +235,11 @@ class PhiCalculator(ResponsiveCalculator):
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """Return what changed since the last calculation, total charge and field included."""
-        changes = [] if same_structure(self.atoms, atoms) else list(super().check_state(atoms, tol))
+        changes = []
+        if not same_structure(self.atoms, atoms):
+            # ASE cannot compare arrays of text, say: `calculate` will refuse them.
+            real = atoms.positions.dtype.kind in "fiu"
+            changes = list(super().check_state(atoms, tol)) if real else ["positions"]
         try:
             conditions = conditions_of(atoms, self.parameters)
         except InputError:  # this is no place to complain; `calculate` will

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 from ase import Atoms
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64, Int64, Shaped
 from torch import Tensor
 
 from phicalc.graph.conditions import Conditions, total_charge_of
@@ -48,14 +48,13 @@ def from_ase(
     check_structure(atoms)
     if conditions is None:
         conditions = Conditions(total_charge_of(atoms) if total_charge is None else total_charge)
-    positions = torch.tensor(atoms.positions, dtype=torch.float64).reshape(-1, 3)
-    cell = torch.tensor(np.array(atoms.cell), dtype=torch.float64)
-    pbc = torch.tensor(atoms.pbc, dtype=torch.bool)
+    positions = _as_tensor(atoms.positions, np.float64).reshape(-1, 3)
+    cell, pbc = _as_tensor(atoms.cell.array, np.float64), _as_tensor(atoms.pbc, np.bool_)
     edges = (search or NeighborSearch(cutoff, engine=engine)).find(positions, cell, pbc)
     everyone = torch.arange(len(atoms))
     graph = AtomicGraph(
         positions=positions,
-        atomic_numbers=torch.tensor(atoms.numbers, dtype=torch.int64),
+        atomic_numbers=_as_tensor(atoms.numbers, np.int64),
         cell=cell[None],
         pbc=pbc[None],
         batch=torch.zeros(len(atoms), dtype=torch.int64),
@@ -67,6 +66,11 @@ def from_ase(
         total_charge=torch.zeros(1, dtype=torch.float64),
     )
     return conditions.apply(graph)
+
+
+def _as_tensor(values: Shaped[np.ndarray, "..."], dtype: type) -> Shaped[Tensor, "..."]:
+    """Copy an array of any type and byte order."""
+    return torch.from_numpy(np.array(values, dtype=dtype))
 
 
 def from_tensors(

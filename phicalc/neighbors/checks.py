@@ -10,6 +10,9 @@ from torch import Tensor
 
 from phicalc.neighbors.record import Box
 
+#: Longest coordinate in Å (10 cm): beyond it rounding reaches 1e-7 Å.
+FARTHEST = 1e9
+
 
 def as_numpy(
     name: str, value: object, shape: tuple[int | None, ...], dtype: torch.dtype
@@ -40,7 +43,7 @@ def check_finite(positions: Float64[ndarray, "n_atoms 3"], cell: Float64[ndarray
     Raises
     ------
     ValueError
-        With the atoms that are not at a finite place, or the cell.
+        With the atoms that are not at a finite place, or the cell, which may be too long as well.
     """
     if not np.isfinite(positions).all():
         atoms = np.flatnonzero(~np.isfinite(positions).all(axis=1))
@@ -52,6 +55,10 @@ def check_finite(positions: Float64[ndarray, "n_atoms 3"], cell: Float64[ndarray
         )
     if not np.isfinite(cell).all():
         raise ValueError(f"`cell` must be finite, got {cell.tolist()}")
+    if np.abs(cell).max() > FARTHEST:
+        raise ValueError(
+            f"`cell` must be shorter than {FARTHEST:.0e} Å, got {cell.tolist()}; check the unit"
+        )
 
 
 def make_box(cell: Float64[ndarray, "3 3"], pbc: Bool[ndarray, "3"]) -> Box:
@@ -90,8 +97,8 @@ def check_size(positions: Float64[ndarray, "n_atoms 3"], box: Box, cutoff: float
             f"{box.heights[box.periodic].tolist()} Å, need {n_images} images; check the unit"
         )
     farthest = float(np.abs(positions).max(initial=0.0))
-    # Engines count images in 32 bits, and beyond 1e9 Å (10 cm) rounding reaches 1e-7 Å.
-    limit = min([1e9, *(2.0**29 * box.heights[box.periodic]).tolist()])
+    # Engines count images in 32 bits.
+    limit = min([FARTHEST, *(2.0**29 * box.heights[box.periodic]).tolist()])
     if farthest > limit:
         raise ValueError(
             f"`positions` must lie within {limit:.3g} Å of the origin, got {farthest:.3g} Å; wrap "

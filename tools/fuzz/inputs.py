@@ -130,7 +130,7 @@ INPUTS: dict[str, Callable[[np.random.Generator], Input]] = {
     "flipped byte": _flipped,
     "cut off": _cut,
     "BOM": lambda r: Input("in.xyz", b"\xef\xbb\xbf" + _PLAIN.format("").encode()),
-    "UTF-16": lambda r: Input("in.xyz", _PLAIN.format("").encode("utf-16"), True),
+    "UTF-16": lambda r: Input("in.xyz", _PLAIN.format("").encode("utf-16")),
     "Latin-1": lambda r: Input("in.xyz", _PLAIN.format("name=Köln").encode("latin-1")),
     "CRLF": lambda r: _edited("\n", "\r\n"),
     "NUL": lambda r: Input("in.xyz", _PLAIN.format("a\0b").encode()),

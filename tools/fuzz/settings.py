@@ -80,12 +80,13 @@ def make_case(seed: int) -> Case:
     where = ".".join([*path, key])
     # A card with another digest is refused whatever is wrong with it.
     named = change.wrong and not name.startswith("card.json")
+    inside = tuple(change.value) if isinstance(change.value, dict) else ()
     return Case(
         f"{name}: {_type_name(hints[key])}",
         f"{name}: {where}={change.value!r:.100}",
         lambda: target.give(settings),
         must_refuse=change.wrong,
-        names=(key, *_EQUIVALENT.get(key, ())) if named else (),
+        names=(key, *map(str, inside), *_EQUIVALENT.get(key, ())) if named else (),
     )
 
 
