@@ -11,6 +11,7 @@ from pathlib import Path
 
 import ase.calculators.calculator as ase_calculator
 import ase.io
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -1151,8 +1152,9 @@ def test_positions_that_are_text_are_refused(calc):
 
 
 @pytest.mark.parametrize(
-    "given", [{"force_accuracy": "high"}, {"force_accuracy": [1e-3]}, {"device": "nowhere"}]
+    "given", [{"device": None}, {"force_accuracy": "high"}, {"force_accuracy": [1e-3]}]
 )
-def test_wrong_arguments_are_named(potentials, given):
+def test_wrong_arguments_are_named(potentials, given, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as with users
     with pytest.raises(InputError, match=f"{next(iter(given))} must be"):
         PhiCalculator(potentials["none"], **given)
