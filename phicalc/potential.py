@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from phicalc.architecture import PotentialConfig as PotentialConfig
 from phicalc.backbone import check_backbone, last_features
 from phicalc.electrostatics.constraints import mean_charge
-from phicalc.electrostatics.head import DENSE_ATOMS, Surroundings
+from phicalc.electrostatics.head import DENSE_ATOMS, Electrostatics, Polarization, Surroundings
 from phicalc.electrostatics.sums import CoulombPlanner, CoulombSettings
 from phicalc.feedback import FirstNetwork
 from phicalc.graph import AtomicGraph, field_coordinate, sum_per_structure
@@ -34,6 +34,8 @@ class PotentialOutput(NamedTuple):
     """Electrostatic potential at each atom in V, a constant."""
     residual: Float64[Tensor, "n_atoms c"] | None
     """What is left of Poisson's equation in e, if the head solves it on the graph."""
+    polarization: Polarization | None = None
+    """Dipole moment along any axis, if the head has one."""
 
 
 class Potential(nn.Module):
@@ -158,7 +160,7 @@ class Potential(nn.Module):
         terms = {"reference": self.reference_energies()[element]}
         if self.head.has_charges:
             terms["electrostatic"] = found.atomic_energies
-            terms |= external_terms(found.charges, dipoles, graph)
+            terms |= external_terms(found, dipoles, graph)
         terms["short_range"] = self.config.energy_scale * self._read_out(features)
         atomic_energies = sum(terms.values(), start=torch.zeros_like(terms["reference"]))
         return PotentialOutput(
@@ -169,6 +171,7 @@ class Potential(nn.Module):
             atomic_dipoles=dipoles,
             potential=found.potential if self.head.has_charges else None,
             residual=found.residual,
+            polarization=found.polarization,
         )
 
     def reference_energies(self) -> Float64[Tensor, " n_elements"]:
@@ -183,19 +186,19 @@ class Potential(nn.Module):
 
 
 def external_terms(
-    charges: Float64[Tensor, " n_atoms"],
-    dipoles: Float64[Tensor, "n_atoms 3"] | None,
-    graph: AtomicGraph,
+    found: Electrostatics, dipoles: Float64[Tensor, "n_atoms 3"] | None, graph: AtomicGraph
 ) -> dict[str, Float64[Tensor, " n_atoms"]]:
     """Return the energies (eV) of charges (e) and atomic dipoles (e·Å) in external conditions."""
     terms = {}
     if graph.external_field is not None:
+        field = graph.external_field[graph.batch]
+        charges = found.charges if found.polarization is None else found.polarization.charges
         terms["external_field"] = -charges * field_coordinate(graph)
-        if dipoles is not None:
-            field = graph.external_field[graph.batch]
-            terms["external_field"] -= (dipoles * field).sum(1)
+        for each in (dipoles, None if found.polarization is None else found.polarization.dipoles):
+            if each is not None:
+                terms["external_field"] -= (each * field).sum(1)
     if graph.fragments is not None:
-        terms["reservoirs"] = -charges * graph.fragments.potential
+        terms["reservoirs"] = -found.charges * graph.fragments.potential
     return terms
 
 

@@ -2,8 +2,11 @@
 
 The dipole moment of open structures is ``μ = Σ q_i r_i``, plus the dipoles of the atoms if the
 potential has them (``atomic_dipoles``); a field E enters the energy as ``−E·μ``. Where the energy
-is stationary in the charges (charge equilibration with all of its energy and no feedback, and
-charges that no field moves), Born charges are also derivatives of forces, ``∂F_iβ/∂E_α``.
+is stationary in the charges (heads whose charges minimize all of it, and charges that no field
+moves), Born charges are also derivatives of forces, ``∂F_iβ/∂E_α``.
+
+Charge that flows along links (ACKS2) has a dipole moment along periodic axes too,
+``Σ z_i r_i + Σ p_e r_e`` with the formal charges z and the vectors r_e of the links.
 """
 
 import math
@@ -18,6 +21,7 @@ from phicalc.electrostatics.constraints import ChargeConstraints
 from phicalc.electrostatics.sums.boundary import complete_box
 from phicalc.graph import AtomicGraph, whole_structures
 from phicalc.potential import Potential
+from phicalc.units import COULOMB_CONSTANT
 
 
 def born_effective_charges(
@@ -33,8 +37,9 @@ def born_effective_charges(
     coordinates s, and its derivative with respect to atom i is turned by the phase of that atom.
     Charge that moves to neighbors then counts with its true distance, as long as that is a small
     part of the cell. The same charge is added to every atom so that the sum over atoms is the total
-    charge. Equilibrated charges flow over any distance, as in a metal: along periodic axes their
-    Born charges would depend on the size of the cell, and are refused.
+    charge. Charge that flows along links counts with the vectors of the links, and needs neither.
+    Equilibrated charges flow over any distance, as in a metal: along periodic axes their Born
+    charges would depend on the size of the cell, and are refused.
 
     Parameters
     ----------
@@ -85,9 +90,10 @@ def born_effective_charges(
 
 
 def polarizability(potential: Potential, graph: AtomicGraph) -> Float64[Tensor, "3 3"]:
-    """Polarizability ``∂μ_α/∂E_β`` of one structure without periodic axes, in e Å²/V.
+    """Polarizability ``∂μ_α/∂E_β`` of one structure in e Å²/V; with periodic axes, of one cell.
 
-    It is that of the charges alone: dipoles of the atoms do not respond to a field.
+    It is that of the charges alone: dipoles of the atoms do not respond to a field. Along periodic
+    axes E is the macroscopic field.
 
     Parameters
     ----------
@@ -99,22 +105,49 @@ def polarizability(potential: Potential, graph: AtomicGraph) -> Float64[Tensor, 
     Raises
     ------
     ase.calculators.calculator.PropertyNotImplementedError
-        For a structure with periodic axes, for charges that no field moves, and for charges that
-        do not minimize the whole energy.
+        For charges that no field moves or that do not minimize the whole energy; along periodic
+        axes also for heads without a polarization there.
     """
     _refuse_rigid_charges(potential)
-    if bool(graph.pbc.any()):
+    if bool(graph.pbc.any()) and not potential.head.polarizes_cells:
         raise PropertyNotImplementedError(
-            "the polarizability is defined for structures without periodic axes, "
-            f"got pbc={graph.pbc[0].tolist()}"
+            f"along periodic axes (pbc={graph.pbc[0].tolist()}) the polarizability of this model "
+            "is not defined: it needs charge that flows along links (head 'acks2') between formal "
+            "charges that depend on the element only"
         )
     field = graph.external_field
     field = graph.positions.new_zeros(graph.n_structures, 3) if field is None else field
     field = field.detach().clone().requires_grad_()
-    charges, _ = _sources(potential, graph._replace(external_field=field))
-    dipole = charges @ graph.positions
-    rows = [_derivative(component, field)[0] for component in dipole]
+    charges, dipoles = _sources(potential, graph._replace(external_field=field))
+    moment = charges @ graph.positions
+    moment = moment if dipoles is None else moment + dipoles.sum(0)
+    rows = [_derivative(component, field)[0] for component in moment]
     return torch.stack(rows).detach()
+
+
+def dielectric_tensor(potential: Potential, graph: AtomicGraph) -> Float64[Tensor, "3 3"]:
+    """Dielectric tensor ``ε∞ = 1 + 4π k_e α/V`` of a crystal whose atoms stand still, no unit.
+
+    Parameters
+    ----------
+    potential
+        With charges that flow along links.
+    graph
+        One prepared structure with three periodic axes.
+
+    Raises
+    ------
+    ase.calculators.calculator.PropertyNotImplementedError
+        For structures with open axes, and as of `polarizability`.
+    """
+    if not bool(graph.pbc.all()):
+        raise PropertyNotImplementedError(
+            f"the dielectric tensor is that of crystals, got pbc={graph.pbc[0].tolist()}: use the "
+            "polarizability"
+        )
+    volume = torch.linalg.det(graph.cell[0]).abs()
+    susceptibility = COULOMB_CONSTANT * polarizability(potential, graph) / volume
+    return torch.eye(3).to(susceptibility) + 4 * math.pi * susceptibility
 
 
 def electrostatic_potential(
@@ -191,7 +224,7 @@ def electrode_potentials(potential: Potential, graph: AtomicGraph) -> Float64[Te
 def _sources(
     potential: Potential, graph: AtomicGraph
 ) -> tuple[Float64[Tensor, " n_atoms"], Float64[Tensor, "n_atoms 3"] | None]:
-    """Charges and, if there are any, dipoles of the atoms that can be differentiated once."""
+    """Charges and dipoles of the dipole moment, which can be differentiated once."""
     _refuse_no_charges(potential)
     if not potential.head.charges_differentiable:
         raise PropertyNotImplementedError(
@@ -200,7 +233,10 @@ def _sources(
         )
     output = potential(graph, derivatives=2)
     assert output.charges is not None
-    return output.charges, output.atomic_dipoles
+    if output.polarization is None:
+        return output.charges, output.atomic_dipoles
+    charges, dipoles = output.polarization
+    return charges, dipoles if output.atomic_dipoles is None else dipoles + output.atomic_dipoles
 
 
 def _refuse_no_charges(potential: Potential) -> None:
@@ -220,13 +256,13 @@ def has_born_charges(potential: Potential, graph: AtomicGraph) -> bool:
         One or several structures.
     """
     head = potential.head
-    metallic = head.charges_flow and bool(graph.pbc.any())
+    metallic = head.conducts and bool(graph.pbc.any())
     return head.has_charges and head.charges_differentiable and not metallic
 
 
 def _refuse_flow_along_axes(potential: Potential, graph: AtomicGraph) -> None:
     """Refuse Born charges that would depend on the size of the cell."""
-    if potential.head.charges_flow and bool(graph.pbc.any()):
+    if potential.head.conducts and bool(graph.pbc.any()):
         raise PropertyNotImplementedError(
             "charge equilibration conducts: charge flows over any distance, and Born charges along "
             f"periodic axes (pbc={graph.pbc[0].tolist()}) would depend on the size of the cell. "

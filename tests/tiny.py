@@ -11,9 +11,15 @@ from phicalc.upgrades import with_sections
 def flat_config(**flat: Any) -> PotentialConfig:
     """Make settings in short: options of all sections side by side, by their names in format 2.
 
-    A head takes the options that it has; so one table of options serves a test of many heads.
+    A head takes the options that it has; so one table of options serves a test of many heads. One
+    that is younger than format 2 comes as a mapping.
     """
-    return PotentialConfig.from_dict(with_sections(flat))
+    head = flat.get("head")
+    if not isinstance(head, dict):
+        return PotentialConfig.from_dict(with_sections(flat))
+    sections = with_sections({**flat, "head": "none"})
+    accuracy = {name: flat[name] for name in ("force_accuracy",) if name in flat}
+    return PotentialConfig.from_dict({**sections, "head": {**accuracy, **head}})
 
 
 def charged_potential() -> Potential:

@@ -11,6 +11,7 @@ from phicalc.graph import AtomicGraph
 from phicalc.potential import Potential
 from phicalc.response import (
     born_effective_charges,
+    dielectric_tensor,
     electrode_potentials,
     electrostatic_potential,
     polarizability,
@@ -64,18 +65,32 @@ class ResponsiveCalculator(LockedCalculator):
 
     @locked
     def get_polarizability(self, atoms: Atoms | None = None) -> Float64[np.ndarray, "3 3"]:
-        """Polarizability ``∂μ_α/∂E_β`` in e Å²/V, without periodic axes only.
+        """Polarizability ``∂μ_α/∂E_β`` in e Å²/V; with periodic axes, of one cell.
 
         See `phicalc.response.polarizability`; other errors are those of `calculate`.
 
         Raises
         ------
         ase.calculators.calculator.PropertyNotImplementedError
-            For structures with periodic axes, and for models whose charges do not respond to a
-            field or do not minimize the whole energy.
+            For models whose charges do not respond to a field or do not minimize the whole
+            energy; with periodic axes also for those whose charge does not flow along links.
         """
         graph = self._prepared_graph(atoms)
         return polarizability(self.potential, graph).cpu().numpy()
+
+    @locked
+    def get_dielectric_tensor(self, atoms: Atoms | None = None) -> Float64[np.ndarray, "3 3"]:
+        """High-frequency dielectric tensor ε∞ of a crystal, no unit.
+
+        See `phicalc.response.dielectric_tensor`; other errors are those of `calculate`.
+
+        Raises
+        ------
+        ase.calculators.calculator.PropertyNotImplementedError
+            For structures with open axes, and for models whose charge does not flow along links.
+        """
+        graph = self._prepared_graph(atoms)
+        return dielectric_tensor(self.potential, graph).cpu().numpy()
 
     @locked
     def get_electrostatic_potential(

@@ -19,6 +19,7 @@ from phicalc.kinds import Kind, NoSettings
 #: Short names of the heads of this package.
 HEADS = {
     "none": "phicalc.electrostatics.head:NoElectrostatics",
+    "acks2": "phicalc.electrostatics.charges.acks2:TransferredCharges",
     "qeq": "phicalc.electrostatics.charges.qeq:ChargeEquilibration",
     "latent": "phicalc.electrostatics.charges.latent:LatentCharges",
     "spectral": "phicalc.electrostatics.phi.head:SpectralHead",
@@ -33,6 +34,15 @@ HEADS = {
 DENSE_ATOMS = 400
 
 
+class Polarization(NamedTuple):
+    """Dipole moment of structures with any boundary conditions: ``P = Σ z_i r_i + Σ d_i``."""
+
+    charges: Float64[Tensor, " n_atoms"]
+    """z_i in e, carried by the atoms."""
+    dipoles: Float64[Tensor, "n_atoms 3"]
+    """d_i in e Å, of the charge that flows between atom i and its neighbors."""
+
+
 class Electrostatics(NamedTuple):
     """Result of an electrostatic head."""
 
@@ -44,6 +54,8 @@ class Electrostatics(NamedTuple):
     """Contribution of each atom to the electrostatic energy in eV; only sums have derivatives."""
     residual: Float64[Tensor, "n_atoms c"] | None = None
     """Remainder of Poisson's equation in e, for heads that solve it on the graph."""
+    polarization: Polarization | None = None
+    """For heads whose charge flows along links; else the charges where they are."""
 
 
 class Surroundings(NamedTuple):
@@ -82,8 +94,12 @@ class Head(nn.Module, ABC):
     conserves_total_charge: ClassVar[bool] = True
     """Whether the charges sum to the total charge; otherwise they sum to zero."""
     charges_flow: ClassVar[bool] = False
-    """Whether charge flows between distant atoms, so that a reservoir can supply it and a field
-    polarizes a structure."""
+    """Whether charge flows between atoms, so that a reservoir can supply it and a field polarizes
+    a structure."""
+    conducts: ClassVar[bool] = False
+    """Whether charge flows over any distance at no cost, as in a metal."""
+    polarizes_cells: ClassVar[bool] = False
+    """Whether there is a `Polarization`, so that fields may point along periodic axes."""
     shifts_charges: ClassVar[bool] = False
     """Whether a missing total charge is spread over all atoms, unconnected ones included."""
     charges_differentiable: ClassVar[bool] = True

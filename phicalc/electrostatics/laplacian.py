@@ -1,9 +1,13 @@
-"""The Laplacian of the graph of atoms: Poisson's equation without a grid.
+"""The Laplacian of the graph of atoms: what flows along links, and Poisson's equation on them.
 
-``L = D − W`` with ``W_ij = Σ u(r/r_c)/r`` over the images of j within the cutoff r_c of i, u the
-envelope of `phicalc.nn` (C² to zero), and D the sums of the rows of W. L is symmetric, positive and
-smooth in positions and cell; constants are in its null space; edges from an atom to its own images
-cancel. Its unit is 1/Å.
+``L = D − W`` with a symmetric matrix W of weights of links and D the sums of its rows. L is
+symmetric and positive; constants are in its null space; links from an atom to its own images
+cancel. Two kinds of weights are in use:
+
+- of the geometry alone, ``W_ij = Σ u(r/r_c)/r`` over the images of j within the cutoff r_c of i, u
+  the envelope of `phicalc.nn` (C² to zero), in 1/Å: the Φ-Module's (`graph_laplacian`);
+- softness in e²/V, read from the features of both atoms: that of charge which flows along links
+  (`phicalc.electrostatics.charges.acks2`).
 """
 
 from collections.abc import Callable
@@ -28,7 +32,7 @@ class Laplacian:
     index
         Atoms that are linked, in both directions.
     weights
-        Weight of each link in 1/Å, the same in both directions.
+        Weight of each link in 1/Å or e²/V, the same in both directions.
     """
 
     def __init__(
@@ -48,6 +52,25 @@ class Laplacian:
         """Share (e²Å) of each atom in ``½ φᵀLφ = ¼ Σ W_ij (φ_i − φ_j)²``; never negative."""
         energies = 0.25 * self.weights[:, None] * self._steps(values) ** 2
         return torch.zeros_like(values).index_add(0, self.index[0], energies)
+
+    def flows(
+        self, values: Float64[Tensor, " n_atoms"], drive: Float64[Tensor, " n_links"] | None = None
+    ) -> Float64[Tensor, " n_links"]:
+        """Return what flows along each link to its first atom.
+
+        Parameters
+        ----------
+        values
+            Potential μ_i of the atoms.
+        drive
+            Further differences of potential along the links, of opposite sign in both directions.
+        """
+        steps = self._steps(values[:, None])[:, 0]
+        return -self.weights * (steps if drive is None else steps + drive)
+
+    def gathered(self, flows: Float64[Tensor, " n_links"]) -> Float64[Tensor, " n_atoms"]:
+        """Sum of what flows to each atom."""
+        return flows.new_zeros(self.graph.positions.shape[0]).index_add(0, self.index[0], flows)
 
     def _steps(self, values: Float64[Tensor, "n_atoms c"]) -> Float64[Tensor, "n_links c"]:
         """Differences ``φ_i − φ_j`` along the links."""

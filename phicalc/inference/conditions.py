@@ -103,7 +103,8 @@ def _check_field(conditions: Conditions, potential: Potential, atoms: Atoms) -> 
             f"external_field with a total charge of {conditions.total_charge:g} e: the energy "
             "would depend on the origin. Use a neutral structure, or add the force q·E yourself"
         )
-    _refuse_periodic_component(np.array(field), atoms)
+    if not head.polarizes_cells:
+        _refuse_periodic_component(np.array(field), atoms)
 
 
 def _refuse_periodic_component(field: Float64[np.ndarray, "3"], atoms: Atoms) -> None:
@@ -113,7 +114,8 @@ def _refuse_periodic_component(field: Float64[np.ndarray, "3"], atoms: Atoms) ->
     if np.any(np.abs(periodic @ field) > 1e-8 * np.linalg.norm(field) * lengths):
         raise ConditionsError(
             f"external_field={field.tolist()} has a component along a periodic axis, where charges "
-            "have no potential energy in it. Use it along open axes only (pbc=False there)"
+            "of this model have no potential energy in it. Use it along open axes only (pbc=False "
+            "there), or a model with the head 'acks2' and formal charges by element"
         )
 
 

@@ -171,7 +171,7 @@ def prepare(
 def _may_part(workspace: Workspace, conditions: Conditions) -> bool:
     """Whether fragments may carry fractions of a charge, and somebody would want to know."""
     head = workspace.potential.head
-    shared = head.charges_flow or head.shifts_charges
+    shared = head.conducts or head.shifts_charges
     return shared and conditions.fragments is None and workspace.domain is not None
 
 

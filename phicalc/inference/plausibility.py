@@ -224,7 +224,7 @@ def fragment_concerns(
         chosen = np.flatnonzero(member == worst)
         reason = (
             "charge equilibration lets charge flow over any distance"
-            if head.charges_flow
+            if head.conducts
             else "charges are shifted together until they sum to the total charge"
         )
         yield Concern(

@@ -24,6 +24,11 @@ HEADS = {
     "coulomb": {"electrostatic_energy": "coulomb"},
     "embedding": {"charge_feedback": "embedding"},
     "network": {"charge_feedback": "network", "charge_range": (-2.0, 2.0), "charge_basis": 8},
+    "acks2": {"head": {"name": "acks2"}},
+    "acks2 by element": {
+        "head": {"name": "acks2", "formal_charges": "element", "hardness": "environment"}
+    },
+    "acks2 with feedback": {"head": {"name": "acks2"}, "charge_feedback": "embedding"},
     "latent": {"head": "latent"},
     "environment": {"hardness": "environment", "charge_feedback": "embedding"},
     "environment alone": {"hardness": "environment", "gate": False, "readout": "last"},

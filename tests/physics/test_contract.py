@@ -20,7 +20,7 @@ CASES = [
     (head, kind)
     for head in HEADS
     for kind in STRUCTURES
-    if head in ("qeq", "embedding", "network", "latent", "environment", "solve+coulomb")
+    if head in ("acks2", "qeq", "embedding", "network", "latent", "environment", "solve+coulomb")
     or "slab" not in kind
     and "wire" not in kind
 ]

@@ -144,6 +144,7 @@ class ChargeEquilibration(Head):
     widths: GaussianWidths
     has_coulomb = True
     charges_flow = True
+    conducts = True
     coulomb_products = ITERATIONS
 
     def __init__(
