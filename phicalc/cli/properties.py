@@ -10,7 +10,13 @@ from ase import Atoms
 
 from phicalc.cli.arguments import add_structure, calculator_of, print_table
 from phicalc.cli.watching import watch
-from phicalc.properties import elastic_constants, equation_of_state, phonons, vibrations
+from phicalc.properties import (
+    PhononResult,
+    elastic_constants,
+    equation_of_state,
+    phonons,
+    vibrations,
+)
 from phicalc.structures import read_structures, write_text
 from phicalc.units import WAVENUMBER_PER_THZ
 
@@ -126,7 +132,7 @@ def _phonons(options: argparse.Namespace) -> None:
             "path": found.path.path,
             "highest": f"{top:.3f} THz ({top * WAVENUMBER_PER_THZ:.1f} cm⁻¹)",
             "lowest": f"{found.lowest:.3f} THz: {'stable' if found.stable else 'UNSTABLE'}",
-            "optical modes": _LO_TO if found.polar else "complete at Γ",
+            "optical modes": _optical_modes(found),
             "sum rule": f"acoustic modes at Γ were off by {found.sum_rule:.3g} THz",
             "picture": str(_picture(options)),
         }
@@ -135,8 +141,16 @@ def _phonons(options: argparse.Namespace) -> None:
     _save(options, {**found._asdict(), **points})
 
 
-#: What is missing for polar crystals.
-_LO_TO = "polar crystal: the splitting of LO and TO modes at Γ is not included"
+def _optical_modes(found: PhononResult) -> str:
+    """Say what is known about longitudinal optical modes at Γ."""
+    if found.longitudinal is not None:
+        highest = float(found.longitudinal.max())
+        return f"highest at Γ with LO–TO splitting: {highest:.3f} THz " + (
+            f"({highest * WAVENUMBER_PER_THZ:.1f} cm⁻¹)"
+        )
+    if found.polar:
+        return "polar crystal: the splitting of LO and TO modes at Γ is not included"
+    return "complete at Γ"
 
 
 def add_vibrations(verb: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError
 from ase.dft.kpoints import BandPath
 from jaxtyping import Float
 
@@ -14,7 +14,7 @@ from phicalc.hints import install_hint
 from phicalc.pictures import BLUE, GREY, RED, new_figure
 from phicalc.properties.start import need_crystal, prepare, warn_unrelaxed
 from phicalc.structures import Structure, formula_of
-from phicalc.units import WAVENUMBER_PER_THZ
+from phicalc.units import COULOMB_CONSTANT, WAVENUMBER_PER_THZ
 
 #: THz: smaller imaginary frequencies are noise around zero.
 NOISE = 0.05
@@ -42,6 +42,9 @@ class PhononResult(NamedTuple):
     """Force evaluations."""
     polar: bool
     """Whether ions make longitudinal optical modes at Γ higher than these, which lack that part."""
+    longitudinal: Float[np.ndarray, " n_bands"] | None = None
+    """THz at Γ as it is approached along the first vector of the reciprocal cell, where the field
+    of the ions lifts longitudinal optical modes; None without Born charges."""
 
     @property
     def stable(self) -> bool:
@@ -62,8 +65,9 @@ def phonons(
     """Compute the phonons of a crystal.
 
     Displacements follow from the symmetry; the acoustic sum rule is imposed on the force constants.
-    The splitting of longitudinal and transverse optical modes (LO–TO) at Γ of polar crystals is
-    left out, with a warning: the non-analytical term needs Born charges and a dielectric tensor.
+    The splitting of longitudinal and transverse optical modes (LO–TO) near Γ is included if the
+    calculator has Born charges and a dielectric tensor of the primitive cell; else it is left out,
+    with a warning for polar crystals.
 
     Parameters
     ----------
@@ -91,7 +95,8 @@ def phonons(
 
     References
     ----------
-    Togo and Tanaka, Scripta Materialia 108, 1 (2015), doi:10.1016/j.scriptamat.2015.07.021.
+    Togo and Tanaka, Scripta Materialia 108, 1 (2015), doi:10.1016/j.scriptamat.2015.07.021; for
+    the non-analytical term Gonze and Lee, Phys. Rev. B 55, 10355 (1997).
     """
     atoms = prepare(structure, calculator, "phonons")
     need_crystal(atoms, "phonons")
@@ -104,6 +109,7 @@ def phonons(
     engine.produce_force_constants()
     sum_rule = _impose_sum_rule(engine)
     primitive = _primitive(engine)
+    longitudinal = _include_fields(engine, primitive, atoms)
     path = primitive.cell.bandpath(npoints=n_points)
     engine.run_qpoints(path.kpts)
     bands = np.array(engine.qpoints.frequencies)
@@ -119,11 +125,26 @@ def phonons(
         lowest=lowest,
         sum_rule=sum_rule,
         n_displacements=len(engine.supercells_with_displacements),
-        polar=_warn_if_polar(atoms),
+        polar=longitudinal is None and _warn_if_polar(atoms),
+        longitudinal=longitudinal,
     )
     if picture is not None:
         _draw(result, formula_of(primitive), Path(picture))
     return result
+
+
+def _include_fields(
+    engine: Any, primitive: Atoms, atoms: Atoms
+) -> Float[np.ndarray, " n_bands"] | None:
+    """Give Phonopy Born charges and ε∞, if there are any; return frequencies at Γ with them."""
+    try:
+        born = atoms.calc.get_born_effective_charges(primitive)
+        dielectric = atoms.calc.get_dielectric_tensor(primitive)
+    except (AttributeError, PropertyNotImplementedError):
+        return None
+    engine.nac_params = {"born": born, "dielectric": dielectric, "factor": COULOMB_CONSTANT}
+    engine.run_qpoints([[0, 0, 0]], nac_q_direction=[1, 0, 0])
+    return np.array(engine.qpoints.frequencies[0])
 
 
 def _warn_if_polar(atoms: Atoms) -> bool:
@@ -135,7 +156,8 @@ def _warn_if_polar(atoms: Atoms) -> bool:
         return False
     warnings.warn(
         "phonons: this crystal is polar, and the splitting of longitudinal and transverse optical "
-        "modes at Γ (LO–TO) is not included: longitudinal ones are too low near Γ",
+        "modes at Γ (LO–TO) is not included: longitudinal ones are too low near Γ. It needs a model "
+        "with Born charges and a dielectric tensor (head 'acks2')",
         UserWarning,
         stacklevel=3,
     )

@@ -6,13 +6,18 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 from ase.phonons import Phonons
 
+from phicalc import PhiCalculator
 from phicalc.properties import phonons
+from phicalc.units import COULOMB_CONSTANT
+
+from ..physics.conftest import tiny_potential
 
 pytest.importorskip("phonopy")
 
@@ -108,3 +113,28 @@ def test_phonons_of_polar_crystals_lack_a_part_and_say_so(calculator, polar):
         found = phonons(atoms, calculator() if calculator else neutral, **settings)
     assert found.polar == polar
     assert polar == any("LO–TO) is not included" in str(each.message) for each in caught)
+
+
+def test_fields_of_ions_lift_longitudinal_modes():
+    """For one pair of ions in a cubic cell: ω_LO² − ω_TO² = 4π k_e Z*²/(V ε∞ m)."""
+    potential = tiny_potential(
+        head={"name": "acks2", "formal_charges": "element", "softness_ceiling": 0.1}
+    )
+    with torch.no_grad():
+        potential.embedding.mul_(0.1)
+        potential.head.formal.element[3:, 0] = torch.tensor([1.0, -1.0])
+    model = PhiCalculator(potential, dtype="float64", compile=False)
+    crystal = bulk("NaCl", "rocksalt", a=5.64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # nothing is relaxed here
+        found = phonons(crystal, model, supercell=(3, 3, 3), mesh=(2, 2, 2), n_points=20)
+    assert not found.polar
+    gamma = int(np.flatnonzero(~found.path.kpts.any(axis=1))[0])
+    without, lifted = ((f * np.abs(f)).sum() for f in (found.bands[gamma], found.longitudinal))
+    lifted = (lifted - without) * (2 * np.pi * 1e12) ** 2
+    charge = model.get_born_effective_charges(crystal)[0, 0, 0]
+    dielectric = model.get_dielectric_tensor(crystal)[0, 0]
+    reduced = 1 / (1 / crystal.get_masses()).sum()
+    expected = 4 * np.pi * COULOMB_CONSTANT * charge**2 / crystal.get_volume() / dielectric
+    expected *= units._e / (reduced * units._amu) * 1e20
+    assert lifted == pytest.approx(expected, rel=1e-3)
