@@ -33,6 +33,8 @@ class Prediction(NamedTuple):
     """Named energy terms in eV."""
     residual: Float64[Tensor, "n_atoms c"] | None = None
     """What is left of Poisson's equation in e, if the head solves it on the graph."""
+    formal: Float64[Tensor, " n_atoms"] | None = None
+    """Formal charges in e as they are read, before what is missing is shared out, if any."""
 
 
 def predict(
@@ -89,6 +91,7 @@ def predict(
         atomic_dipoles=output.atomic_dipoles,
         terms=output.terms,
         residual=output.residual,
+        formal=output.formal,
     )
     return prediction if create_graph else _detach(prediction)
 

@@ -36,6 +36,8 @@ class PotentialOutput(NamedTuple):
     """What is left of Poisson's equation in e, if the head solves it on the graph."""
     polarization: Polarization | None = None
     """Dipole moment along any axis, if the head has one."""
+    formal: Float64[Tensor, " n_atoms"] | None = None
+    """Formal charges in e as they are read, before what is missing is shared out, if any."""
 
 
 class Potential(nn.Module):
@@ -172,6 +174,7 @@ class Potential(nn.Module):
             potential=found.potential if self.head.has_charges else None,
             residual=found.residual,
             polarization=found.polarization,
+            formal=found.formal,
         )
 
     def reference_energies(self) -> Float64[Tensor, " n_elements"]:

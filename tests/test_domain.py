@@ -18,7 +18,7 @@ from phicalc.derivatives import predict
 from phicalc.graph import from_ase
 from phicalc.inference.concerns import DomainError, DomainWarning, ImplausibleResultError
 from phicalc.inference.domain import domain_of
-from phicalc.inference.plausibility import PLAUSIBLE, closest, connected_parts
+from phicalc.inference.plausibility import PLAUSIBLE, closest
 from phicalc.potential import build_potential
 from phicalc.structures import water_box
 

@@ -56,6 +56,9 @@ class Electrostatics(NamedTuple):
     """Remainder of Poisson's equation in e, for heads that solve it on the graph."""
     polarization: Polarization | None = None
     """For heads whose charge flows along links; else the charges where they are."""
+    formal: Float64[Tensor, " n_atoms"] | None = None
+    """Charges in e that heads with formal charges read from the features of each atom, before
+    they share out what is missing from the total charge."""
 
 
 class Surroundings(NamedTuple):
@@ -89,6 +92,8 @@ class Head(nn.Module, ABC):
     """Whether atoms have partial charges, hence a dipole moment."""
     has_coulomb: ClassVar[bool] = False
     """Whether the energy contains a sum of Coulomb interactions, planned before each evaluation."""
+    has_formal_charges: ClassVar[bool] = False
+    """Whether charges start from formal ones, which are to be integers for each molecule."""
     solves_poisson: ClassVar[bool] = False
     """Whether Poisson's equation is solved on the graph of atoms."""
     conserves_total_charge: ClassVar[bool] = True

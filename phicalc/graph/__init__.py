@@ -13,6 +13,7 @@ from phicalc.graph.geometry import (
     sum_per_structure,
     to_slots,
 )
+from phicalc.graph.parts import bonded_parts, connected_parts
 from phicalc.graph.record import AtomicGraph, CoulombPlan, Fragments
 
 __all__ = [
@@ -21,7 +22,9 @@ __all__ = [
     "ConditionsError",
     "CoulombPlan",
     "Fragments",
+    "bonded_parts",
     "collate",
+    "connected_parts",
     "edge_vectors",
     "field_coordinate",
     "from_ase",

@@ -183,18 +183,6 @@ def _sizes(
         yield "the stress", stress, LARGEST_STRESS, "eV/Å³"
 
 
-def connected_parts(graph: AtomicGraph) -> Int64[Tensor, " n_atoms"]:
-    """Return the smallest number of an atom to which each atom is connected by edges."""
-    label = torch.arange(graph.n_atoms, device=graph.positions.device)
-    first, second = graph.edge_index
-    while True:
-        nearby = label.scatter_reduce(0, first, label[second], "amin")
-        shorter = nearby[nearby]  # follow the chain: long molecules need few rounds
-        if torch.equal(shorter, label):
-            return label
-        label = shorter
-
-
 def fragment_concerns(
     parts: Int64[np.ndarray, " n_atoms"],
     charges: Float64[np.ndarray, " n_atoms"],
@@ -206,7 +194,7 @@ def fragment_concerns(
     Parameters
     ----------
     parts
-        From `connected_parts`.
+        From `phicalc.graph.connected_parts`.
     charges
         In e.
     atoms

@@ -5,9 +5,9 @@ from jaxtyping import Int64
 
 from phicalc.compiled import CompiledPredictor
 from phicalc.electrostatics import ChargeHistory, CoulombSettings
-from phicalc.graph import AtomicGraph
+from phicalc.graph import AtomicGraph, connected_parts
 from phicalc.inference.domain import Domain
-from phicalc.inference.plausibility import PLAUSIBLE, connected_parts
+from phicalc.inference.plausibility import PLAUSIBLE
 from phicalc.potential import Potential
 from phicalc.skin import NeighborSearch
 

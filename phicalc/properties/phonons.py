@@ -156,8 +156,8 @@ def _warn_if_polar(atoms: Atoms) -> bool:
         return False
     warnings.warn(
         "phonons: this crystal is polar, and the splitting of longitudinal and transverse optical "
-        "modes at Γ (LO–TO) is not included: longitudinal ones are too low near Γ. It needs a model "
-        "with Born charges and a dielectric tensor (head 'acks2')",
+        "modes at Γ (LO–TO) is not included: longitudinal ones are too low near Γ. It needs a "
+        "model with Born charges and a dielectric tensor (head 'acks2')",
         UserWarning,
         stacklevel=3,
     )

@@ -164,6 +164,9 @@ class PenaltyConfig:
     """Weight of the mean ``|Σρ − Q|``, zero by construction for heads that conserve charge."""
     charges: Annotated[float, AtLeast(0)] = 0.0
     """Weight of the mean square charge."""
+    integer_fragments: Annotated[float, AtLeast(0)] = 0.0
+    """Weight of the distance of the formal charge of each molecule from an integer (squared; heads
+    with formal charges). It makes distant fragments right."""
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -175,7 +178,8 @@ class PenaltyConfig:
         Raises
         ------
         ValueError
-            For penalties on charges without charges, or on Poisson's equation without it.
+            For penalties on charges without charges, on Poisson's equation without it, or on
+            formal charges without these.
         """
         if not head.implementation.has_charges and (self.net_charge or self.charges):
             raise ValueError(
@@ -185,6 +189,11 @@ class PenaltyConfig:
         if self.residual and not head.implementation.solves_poisson:
             raise ValueError(
                 f"penalties.residual needs a head with Poisson's equation on the graph, got "
+                f"model.head={head.name!r}"
+            )
+        if self.integer_fragments and not head.implementation.has_formal_charges:
+            raise ValueError(
+                "penalties.integer_fragments needs a head with formal charges ('acks2'), got "
                 f"model.head={head.name!r}"
             )
 

@@ -4,11 +4,16 @@
 solutions of one operator both are zero, and so are their gradients, whatever the network says:
 ``L φ = ρ`` is how φ and ρ are made, and the columns of L sum to zero (``solve`` hands out what is
 missing to the net charge). Metrics report them as the diagnostics of the solvers that they are.
-``charges`` is one that does something: it keeps charges small where the data leave them free.
+``charges`` keeps charges small where the data leave them free. ``integer_fragments`` makes the
+formal charges of each molecule sum to an integer, and those of each structure to its total charge,
+so that nothing is shared out among molecules.
 """
 
+import torch
+from jaxtyping import Float64
+
 from phicalc.derivatives import Prediction
-from phicalc.graph import AtomicGraph, mean_per_structure
+from phicalc.graph import AtomicGraph, bonded_parts, mean_per_structure, sum_per_structure
 from phicalc.training.loss import LossValue, excess_charge
 from phicalc.training.objective import PenaltyConfig
 
@@ -24,7 +29,7 @@ def penalized(
 
     Means over structures, of which the whole batch has `n_structures`, and over the atoms of each:
     ``residual``, squares of what is left of Poisson's equation (e²); ``net_charge``, ``|Σρ − Q|``
-    (e); ``charges``, squares of the charges (e²).
+    (e); ``charges``, squares of the charges (e²); ``integer_fragments``, see `charge_defects` (e²).
     """
     terms = dict(value.terms)
     if config.residual:
@@ -37,10 +42,41 @@ def penalized(
         assert prediction.charges is not None
         squares = prediction.charges.square()
         terms["charge_size"] = mean_per_structure(squares, graph).sum() / n_structures
+    if config.integer_fragments:
+        assert prediction.formal is not None
+        terms["integer_fragments"] = charge_defects(prediction.formal, graph) / n_structures
     weights = {
         "residual": config.residual,
         "net_charge": config.net_charge,
         "charge_size": config.charges,
+        "integer_fragments": config.integer_fragments,
     }
     added = [weight * terms[name] for name, weight in weights.items() if weight]
     return LossValue(sum(added, start=value.total), terms)
+
+
+def charge_defects(
+    formal: Float64[torch.Tensor, " n_atoms"], graph: AtomicGraph
+) -> Float64[torch.Tensor, ""]:
+    """Squares of what formal charges lack to those of molecules, summed over a batch.
+
+    Parameters
+    ----------
+    formal
+        Formal charges in e, before what is missing is shared out.
+    graph
+        The batch.
+
+    Returns
+    -------
+    defects
+        In e²: of the sum over each structure, to its total charge; and of the sum over each
+        bonded part of structures with several, to the nearest integer.
+    """
+    part = bonded_parts(graph)
+    sums = torch.zeros_like(formal).index_add(0, part, formal)  # at the first atom of each part
+    begins = part == torch.arange(len(part), device=part.device)
+    several = sum_per_structure(begins.double(), graph)[graph.batch] > 1
+    fraction = torch.where(several, sums - sums.detach().round(), 0.0)
+    excess = sum_per_structure(formal, graph) - graph.total_charge
+    return fraction.square().sum() + excess.square().sum()

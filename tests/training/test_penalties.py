@@ -2,18 +2,20 @@ from __future__ import annotations
 
 import pytest
 import torch
+from ase.build import molecule
 
+from phicalc.checkpoint import load_model
 from phicalc.data.config import KeysConfig
 from phicalc.data.files import read_frames
 from phicalc.derivatives import predict
 from phicalc.electrostatics.phi import poisson
-from phicalc.graph import collate
+from phicalc.graph import collate, from_ase
 from phicalc.potential import build_potential
 from phicalc.training import train
 from phicalc.training.dataset import make_samples, prepare_samples
 from phicalc.training.loss import LossValue, errors, loss_value
 from phicalc.training.objective import LossConfig, PenaltyConfig, TermConfig
-from phicalc.training.penalties import penalized
+from phicalc.training.penalties import charge_defects, penalized
 
 from ..tiny import flat_config
 
@@ -108,6 +110,7 @@ def test_penalised_charges_become_smaller(make_config, settings, tmp_path):
         ({"residual": 1.0}, "qeq", "residual.*'qeq'"),
         ({"residual": 1.0}, "none", "residual.*'none'"),
         ({"charges": 1.0}, "none", "need charges"),
+        ({"integer_fragments": 1.0}, "qeq", "integer_fragments.*'qeq'"),
         ({"net_charge": -1.0}, "solve", "net_charge.*≥ 0"),
         ({"residues": 1.0}, "solve", "residues"),
     ],
@@ -115,3 +118,34 @@ def test_penalised_charges_become_smaller(make_config, settings, tmp_path):
 def test_penalties_that_make_no_sense_are_refused(make_config, settings, penalties, head, message):
     with pytest.raises(ValueError, match=message):
         make_config(model={**settings["model"], "head": head}, penalties=penalties)
+
+
+def test_formal_charges_of_molecules_are_pulled_to_integers():
+    far = [(30.0 * i, 0, 0) for i in range(2)]
+    waters = [molecule("H2O") for _ in far]
+    for water, shift in zip(waters, far, strict=True):
+        water.translate(shift)
+    pair, lone = waters[0] + waters[1], molecule("H2O")
+    pair.info["charge"], lone.info["charge"] = 1.0, -1.0
+    graph = collate([from_ase(atoms, 3.0) for atoms in (pair, lone)])
+    formal = torch.tensor([0.5, 0.2, 0.1, -0.1, 0.0, 0.0, -1.2, 0.0, 0.0]).double()
+    # 0.8 e and −0.1 e where integers should be; 0.7 e of 1 e; −1.2 e of −1 e
+    expected = 0.2**2 + 0.1**2 + 0.3**2 + 0.2**2
+    assert float(charge_defects(formal, graph)) == pytest.approx(expected)
+
+
+def test_training_makes_formal_charges_of_molecules_integers(
+    make_config, settings, samples, tmp_path
+):
+    def defect(weight: float) -> float:
+        config = make_config(
+            output=str(tmp_path / f"run{weight}"),
+            model={**settings["model"], "head": "acks2"},
+            penalties={"integer_fragments": weight},
+        )
+        potential = load_model(train(config, report=lambda _: None).model)
+        with torch.no_grad():
+            graph = potential.prepare(batch_of(samples, potential))
+            return float(charge_defects(potential(graph).formal, graph))
+
+    assert defect(10.0) < 0.2 * defect(0.0)

@@ -83,6 +83,7 @@ class TransferredCharges(Head):
     has_coulomb = True
     charges_flow = True
     shifts_charges = True
+    has_formal_charges = True
     coulomb_products = ITERATIONS
 
     def __init__(self, surroundings: Surroundings, settings: Settings):
@@ -149,7 +150,7 @@ class TransferredCharges(Head):
         if graph.external_field is not None:  # `Potential` adds the energy of the polarization
             field = graph.external_field[graph.batch]
             energies = energies + (polarization.dipoles * field).sum(1)
-        return Electrostatics(q, potential, energies, polarization=polarization)
+        return Electrostatics(q, potential, energies, polarization=polarization, formal=formal.read)
 
     def _of_atoms(
         self, node_features: Float[Tensor, "n_atoms n_features"], element: Int64[Tensor, " n_atoms"]
