@@ -143,7 +143,7 @@ def test_training_makes_formal_charges_of_molecules_integers(
             model={**settings["model"], "head": "acks2"},
             penalties={"integer_fragments": weight},
         )
-        potential = load_model(train(config, report=lambda _: None).model)
+        potential, _ = load_model(train(config, report=lambda _: None).model)
         with torch.no_grad():
             graph = potential.prepare(batch_of(samples, potential))
             return float(charge_defects(potential(graph).formal, graph))
