@@ -15,7 +15,7 @@ from ase.calculators.calculator import CalculationFailed, InputError
 from phicalc import CommitteeCalculator, PhiCalculator, available_models
 from phicalc.checkpoint import ModelCard, load_model, save_model
 from phicalc.derivatives import predict
-from phicalc.graph import from_ase
+from phicalc.graph import connected_parts, from_ase
 from phicalc.inference.concerns import DomainError, DomainWarning, ImplausibleResultError
 from phicalc.inference.domain import domain_of
 from phicalc.inference.plausibility import PLAUSIBLE, closest
@@ -80,7 +80,7 @@ OUTSIDE = {
 }  # fmt: skip
 
 
-@pytest.mark.filterwarnings("error", "ignore:the (force on|charge of) atom")
+@pytest.mark.filterwarnings("error::UserWarning", "ignore:the (force on|charge of) atom")
 @pytest.mark.parametrize("kind", OUTSIDE)
 def test_structures_outside_the_model_warn_once(model, kind: str) -> None:
     make, known, reason = OUTSIDE[kind]

@@ -21,7 +21,7 @@ import phicalc
 from phicalc.graph import AtomicGraph, from_ase, sum_per_structure
 
 ROOT = Path(__file__).resolve().parents[1]
-BINARY = {".safetensors", ".gz", ".png", ".traj"}
+BINARY = {".npz", ".safetensors", ".gz", ".png", ".traj"}
 MAX_MEGABYTES = 8
 # Unfinished work and private folders; the brackets keep this line out of its own net.
 LEFTOVERS = re.compile("TOD[O]|FIXM[E]|XX[X]|/hom[e]/|/wor[k]/|/roo[t]/")

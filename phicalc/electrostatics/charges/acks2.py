@@ -50,7 +50,13 @@ class TransferredCharges(Head):
     @settings
     @dataclass(frozen=True)
     class Settings:
-        """Settings of ACKS2."""
+        """Settings of ACKS2.
+
+        Raises
+        ------
+        ValueError
+            For values of the wrong type or out of range.
+        """
 
         formal_charges: Literal["environment", "element"] = "environment"
         """Whether formal charges depend on the environment of an atom, or on its element only."""
