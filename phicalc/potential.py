@@ -15,6 +15,7 @@ from phicalc.electrostatics.sums import CoulombPlanner, CoulombSettings
 from phicalc.feedback import FirstNetwork
 from phicalc.graph import AtomicGraph, field_coordinate, sum_per_structure
 from phicalc.nn import MLP, Linear
+from phicalc.terms import ScreenedRepulsion
 
 
 class PotentialOutput(NamedTuple):
@@ -41,7 +42,7 @@ class PotentialOutput(NamedTuple):
 
 
 class Potential(nn.Module):
-    """``E = Σ E_Z + Σ E_short(h, q) + E_elec(q)`` with q from charge equilibration.
+    """``E = Σ E_Z + Σ E_short(h, q) + E_elec(q) + Σ E_rep`` with charges q from the head.
 
     The network runs in the dtype of its parameters (``potential.float()`` or ``.double()``);
     electrostatics and all sums over atoms are in float64.
@@ -69,6 +70,9 @@ class Potential(nn.Module):
         last = config.readout == "last"
         self.n_seen = last_features(self.backbone) if last else self.feedback.n_features
         self.readout = MLP(self.n_seen, width, 1)
+        self.repulsion: ScreenedRepulsion | None = None
+        if config.repulsion == "zbl":
+            self.repulsion = ScreenedRepulsion(config.elements, config.cutoff)
         self.charge_embedding: Linear | None = None
         if config.total_charge_embedding:
             self.charge_embedding = Linear(1, width)
@@ -80,7 +84,7 @@ class Potential(nn.Module):
         """Return a backbone with random weights."""
         network = self.config.backbone.implementation.from_settings(
             settings,
-            n_elements=len(self.elements),
+            elements=self.config.elements,
             cutoff=self.cutoff,
             average_neighbors=self.config.average_neighbors,
             vectors=vectors,
@@ -163,6 +167,8 @@ class Potential(nn.Module):
         if self.head.has_charges:
             terms["electrostatic"] = found.atomic_energies
             terms |= external_terms(found, dipoles, graph)
+        if self.repulsion is not None:
+            terms["repulsion"] = self.repulsion(element, graph)
         terms["short_range"] = self.config.energy_scale * self._read_out(features)
         atomic_energies = sum(terms.values(), start=torch.zeros_like(terms["reference"]))
         return PotentialOutput(

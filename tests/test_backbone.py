@@ -28,8 +28,9 @@ SHAPES = [(0, 0, 1), (1, 1, 1), (2, 2, 1), (1, 0, 2), (2, 1, 2), (2, 0, 3), (2, 
 def backbone(l_max: int, hidden_l_max: int, correlation: int, **options: bool) -> NequIP:
     torch.manual_seed(1)
     return NequIP(
-        n_elements=2, layers=3, channels=4, edge_channels=3, l_max=l_max, hidden_l_max=hidden_l_max,
-        correlation=correlation, radial_basis=6, cutoff=3.0, average_neighbors=8.0, **options,
+        elements=("H", "O"), layers=3, channels=4, edge_channels=3, l_max=l_max,
+        hidden_l_max=hidden_l_max, correlation=correlation, radial_basis=6, cutoff=3.0,
+        average_neighbors=8.0, **options,
     ).double()  # fmt: skip
 
 
@@ -160,7 +161,7 @@ def test_nequip_follows_the_protocol_with_all_that_is_optional() -> None:
     assert kind is NequIP
     assert kind.Settings is NequIPSettings
     settings = NequIPSettings(layers=3, channels=4, l_max=1, correlation=1)
-    made = kind.from_settings(settings, n_elements=2, cutoff=3.0, average_neighbors=8.0)
+    made = kind.from_settings(settings, elements=("H", "O"), cutoff=3.0, average_neighbors=8.0)
     check_backbone(made)
     for protocol in (Backbone, FromEdges, Specializable, Standardized):
         assert isinstance(made, protocol)
@@ -170,12 +171,16 @@ def test_nequip_follows_the_protocol_with_all_that_is_optional() -> None:
     maps = [linear for linear, _ in made.standardized_maps()]
     assert maps == [each for part in made.interactions for each in (part.mix, part.linear)]
     columns = kind.from_settings(
-        settings, n_elements=2, cutoff=3.0, average_neighbors=8.0, vectors=True
+        settings, elements=("H", "O"), cutoff=3.0, average_neighbors=8.0, vectors=True
     ).n_columns
     assert columns == 15
     with pytest.raises(ValueError, match="l_max of at least 1"):
         kind.from_settings(
-            NequIPSettings(l_max=0), n_elements=2, cutoff=3.0, average_neighbors=8.0, vectors=True
+            NequIPSettings(l_max=0),
+            elements=("H", "O"),
+            cutoff=3.0,
+            average_neighbors=8.0,
+            vectors=True,
         )
 
 

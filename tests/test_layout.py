@@ -39,6 +39,7 @@ LINE = (
     "graph",
     "data",
     "nn",
+    "terms",
     "backbone",
     "linear",
     "electrostatics",

@@ -4,6 +4,7 @@ import math
 from typing import NamedTuple
 
 import torch
+from ase.data import atomic_numbers, covalent_radii
 from jaxtyping import Float, Float64, Int64, Shaped
 from torch import Tensor, nn
 from torch.nn.functional import pad
@@ -55,6 +56,43 @@ def _to_slots(
     padded = torch.cat([values, values.new_zeros(1, *values.shape[1:])])
     chosen = padded.index_select(0, edge_of_slot.reshape(-1))
     return chosen.reshape(*edge_of_slot.shape, *values.shape[1:])
+
+
+class InnerEnvelope(nn.Module):
+    """Lets messages fade out between two atoms that overlap.
+
+    They are multiplied by a polynomial of ``r/(r_i + r_j)`` with covalent radii, 0 up to `START`
+    and 1 from `END` on, C² between.
+
+    Parameters
+    ----------
+    elements
+        Chemical symbols.
+    """
+
+    radii: Tensor
+    START, END = 0.5, 0.75
+
+    def __init__(self, elements: tuple[str, ...]):
+        super().__init__()
+        radii = torch.tensor([covalent_radii[atomic_numbers[symbol]] for symbol in elements])
+        self.register_buffer("radii", radii.double(), persistent=False)
+
+    def forward(self, edges: EdgeFeatures, element: Int64[Tensor, " n_atoms"]) -> EdgeFeatures:
+        """Return the edges with weakened directions, which all messages contain."""
+        radius = self.radii.double()[element]
+        nearest = radius[:, None] + radius[edges.neighbor]
+        x = ((edges.lengths / nearest - self.START) / (self.END - self.START)).clamp(0, 1)
+        fading = x**3 * (10 - 15 * x + 6 * x**2)
+        return edges._replace(harmonics=edges.harmonics * fading[:, :, None].to(edges.harmonics))
+
+
+def saturated(density: Float[Tensor, "n m c"], limit: float | None) -> Float[Tensor, "n m c"]:
+    """Return features whose root mean square over each atom stays below `limit`."""
+    if limit is None:
+        return density
+    square = density.square().mean(dim=(1, 2), keepdim=True)
+    return density / torch.sqrt(1 + square / limit**2)
 
 
 class Convolution(nn.Module):
@@ -153,8 +191,10 @@ class Interaction(nn.Module):
         correlation: int,
         average_neighbors: float,
         gated: bool,
+        density_limit: float | None = None,
     ):
         super().__init__()
+        self.density_limit = density_limit
         self.missing = (l_out + 1) ** 2 - (l_in + 1) ** 2
         self.convolution = Convolution(
             l_in, l_max, channels, edge_channels, n_basis, average_neighbors
@@ -172,7 +212,7 @@ class Interaction(nn.Module):
         edges: EdgeFeatures,
     ) -> Float[Tensor, "n m_out c"]:
         """Update the features of every atom."""
-        density = self.mix(self.convolution(features, edges))
+        density = saturated(self.mix(self.convolution(features, edges)), self.density_limit)
         update = self.gate(self.linear(self.product(density, element)))
         kept = pad(self.self_connection(features, element), (0, 0, 0, max(self.missing, 0)))
         return (kept + update) / math.sqrt(2)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
-from phicalc.backbone.interaction import Interaction, edge_features
+from phicalc.backbone.interaction import InnerEnvelope, Interaction, edge_features
 from phicalc.backbone.tables import RadialTable
 from phicalc.graph import AtomicGraph, edge_vectors
 from phicalc.nn import (
@@ -17,7 +17,7 @@ from phicalc.nn import (
     RadialBasis,
     block,
 )
-from phicalc.schema import AtLeast, Between, checked, settings
+from phicalc.schema import AtLeast, Between, Positive, checked, settings
 
 #: Root mean square of the aggregated messages, and of what enters each gate, before training.
 DENSITY, UPDATE = 0.5, 0.5
@@ -50,6 +50,12 @@ class NequIPSettings:
     gate: bool = True
     """Whether a layer ends with a non-linearity; without, the products at the nodes are the only
     one (as in MACE)."""
+    inner_envelope: bool = False
+    """Whether messages fade out between 0.75 and 0.5 times the sum of both covalent radii, where no
+    training data are: what remains there is ``repulsion``."""
+    density_limit: Annotated[float, Positive] | None = None
+    """Root mean square at which the sum over neighbours saturates (0.5 before training), which
+    bounds the energy of atoms that are crowded; by default it does not."""
 
     def __post_init__(self) -> None:
         """Check the fields, and that the features between layers are among those inside."""
@@ -68,7 +74,9 @@ class NequIP(nn.Module):
 
     Parameters
     ----------
-    n_elements, layers, channels
+    elements
+        Chemical symbols.
+    layers, channels
         Sizes; the node features have ``layers · channels`` columns.
     edge_channels
         Channels of the messages between atoms, where most of the time goes.
@@ -86,6 +94,8 @@ class NequIP(nn.Module):
         Mean number of neighbours within the cutoff.
     gated
         Whether each layer ends with a non-linearity.
+    inner_envelope, density_limit
+        See `NequIPSettings`.
     vectors
         Whether to return a vector for each atom as well.
 
@@ -100,7 +110,7 @@ class NequIP(nn.Module):
     def __init__(
         self,
         *,
-        n_elements: int,
+        elements: tuple[str, ...],
         layers: int,
         channels: int,
         edge_channels: int,
@@ -111,6 +121,8 @@ class NequIP(nn.Module):
         cutoff: float,
         average_neighbors: float,
         gated: bool = True,
+        inner_envelope: bool = False,
+        density_limit: float | None = None,
         vectors: bool = False,
     ):
         super().__init__()
@@ -118,12 +130,13 @@ class NequIP(nn.Module):
         self.n_last, self.n_features = channels, layers * channels
         self.n_columns = self.n_features + (3 if vectors else 0)
         self.basis = RadialBasis(radial_basis, cutoff)
+        self.inner = InnerEnvelope(elements) if inner_envelope else None
         inputs = [0] + [hidden_l_max] * (layers - 1)
         outputs = [hidden_l_max] * (layers - 1) + [1 if vectors else 0]
         self.interactions = nn.ModuleList(
             Interaction(
-                l_in, l_max, l_out, channels, edge_channels, radial_basis, n_elements,
-                correlation, average_neighbors, gated,
+                l_in, l_max, l_out, channels, edge_channels, radial_basis, len(elements),
+                correlation, average_neighbors, gated, density_limit,
             )
             for l_in, l_out in zip(inputs, outputs, strict=True)
         )  # fmt: skip
@@ -139,7 +152,7 @@ class NequIP(nn.Module):
         cls,
         settings: NequIPSettings,
         *,
-        n_elements: int,
+        elements: tuple[str, ...],
         cutoff: float,
         average_neighbors: float,
         vectors: bool = False,
@@ -154,7 +167,7 @@ class NequIP(nn.Module):
         if vectors and settings.l_max < 1:
             raise ValueError("vectors of the atoms need l_max of at least 1, got l_max=0")
         return cls(
-            n_elements=n_elements,
+            elements=elements,
             layers=settings.layers,
             channels=settings.channels,
             edge_channels=settings.edge_channels or settings.channels,
@@ -165,6 +178,8 @@ class NequIP(nn.Module):
             cutoff=cutoff,
             average_neighbors=average_neighbors,
             gated=settings.gate,
+            inner_envelope=settings.inner_envelope,
+            density_limit=settings.density_limit,
             vectors=vectors,
         )
 
@@ -209,6 +224,8 @@ class NequIP(nn.Module):
     ) -> Float[Tensor, "n_atoms n_columns"]:
         """Do the same from the vectors of the edges: all that the network sees of a structure."""
         edges = edge_features(vectors, neighbor, edge_of_slot, self.basis, self.l_max)
+        if self.inner is not None:
+            edges = self.inner(edges, element)
         features = embedding[:, None, :]
         scalars = []
         for interaction in self.interactions:

@@ -48,7 +48,7 @@ class Backbone(Protocol):
         cls,
         settings: Any,
         *,
-        n_elements: int,
+        elements: tuple[str, ...],
         cutoff: float,
         average_neighbors: float,
         vectors: bool = False,
@@ -59,8 +59,8 @@ class Backbone(Protocol):
         ----------
         settings
             Of the type `Settings`.
-        n_elements
-            Number of elements, which `forward` counts from 0.
+        elements
+            Chemical symbols of the elements, which `forward` counts from 0.
         cutoff
             Longest edge in Å.
         average_neighbors

@@ -82,7 +82,7 @@ class PaiNN(nn.Module):
         return settings.features
 
     @classmethod
-    def from_settings(cls, settings, *, n_elements, cutoff, average_neighbors, vectors=False):
+    def from_settings(cls, settings, *, elements, cutoff, average_neighbors, vectors=False):
         return cls(settings, cutoff, average_neighbors, vectors)
 
     def forward(self, embedding: Tensor, element: Tensor, graph: AtomicGraph) -> Tensor:

@@ -29,6 +29,12 @@ HEADS = {
         "head": {"name": "acks2", "formal_charges": "element", "hardness": "environment"}
     },
     "acks2 with feedback": {"head": {"name": "acks2"}, "charge_feedback": "embedding"},
+    "walls": {
+        "head": {"name": "qeq", "electronegativity_range": 5.0},
+        "repulsion": "zbl",
+        "inner_envelope": True,
+        "density_limit": 1.0,
+    },  # fmt: skip
     "latent": {"head": "latent"},
     "environment": {"hardness": "environment", "charge_feedback": "embedding"},
     "environment alone": {"hardness": "environment", "gate": False, "readout": "last"},

@@ -3,11 +3,11 @@
 import math
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 
-def bounded(value: Float64[Tensor, "*n"], largest: float) -> Float64[Tensor, "*n"]:
+def bounded(value: Float[Tensor, "*n"], largest: float) -> Float[Tensor, "*n"]:
     """Return about `value` where it is small, and never more than `largest` in size."""
     return largest * torch.tanh(value / largest)
 

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from phicalc.electrostatics.charges.bounded import bounded
 from phicalc.electrostatics.constraints import ChargeConstraints
 from phicalc.electrostatics.head import Electrostatics, Head, Surroundings
 from phicalc.electrostatics.sums.coulomb import CoulombSum
@@ -44,6 +45,9 @@ class LatentCharges(Head):
 
         smearing: Annotated[float, Positive] = 1.0
         """Gaussian width of every charge in Å."""
+        largest_charge: Annotated[float, Positive] | None = None
+        """Bound in e of every charge, before what is missing from the total charge is shared out;
+        by default there is none."""
         trained_smearing: bool = False
         """Train the width between half and twice `smearing`."""
         force_accuracy: Annotated[float, Positive] = 1e-4
@@ -63,6 +67,7 @@ class LatentCharges(Head):
         self.offset = nn.Parameter(torch.zeros(n_elements))
         self.widths = GaussianWidths([settings.smearing], settings.trained_smearing)
         self.force_accuracy = settings.force_accuracy
+        self.largest_charge = settings.largest_charge
 
     @classmethod
     def from_settings(cls, settings: Settings, surroundings: Surroundings) -> Head:
@@ -78,6 +83,8 @@ class LatentCharges(Head):
     ) -> Electrostatics:
         """Return charges and energies of a batch; all derivatives are exact."""
         raw = (self.readout(node_features).squeeze(1) + self.offset[element]).double()
+        if self.largest_charge is not None:
+            raw = bounded(raw, self.largest_charge)
         constraints = ChargeConstraints(graph)
         n_atoms = constraints.total(torch.ones_like(raw)).clamp(min=1)
         excess = (constraints.total(raw) - constraints.net_charge) / n_atoms

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
+from phicalc.electrostatics.charges.bounded import bounded
 from phicalc.electrostatics.charges.elements import covalent_radius, electronegativity
 from phicalc.electrostatics.charges.solvers import ConjugateGradientSolver, DenseSolver, Solver
 from phicalc.electrostatics.constraints import ChargeConstraints
@@ -131,6 +132,9 @@ class ChargeEquilibration(Head):
         """Whether each element has a hardness, or each atomic environment."""
         hardness_floor: Annotated[float, Positive] = 1.0
         """Smallest hardness in eV/e²; it bounds the condition number of the linear system."""
+        electronegativity_range: Annotated[float, Positive] | None = None
+        """Largest difference in eV/e between atoms of one element, to either side; without it a
+        structure that no training data resemble may have any."""
         trained_smearing: bool = False
         """Train the Gaussian widths between half and twice the covalent radii; otherwise they stay
         covalent radii."""
@@ -163,6 +167,7 @@ class ChargeEquilibration(Head):
         self.widths = widths
         self.hardness_floor = settings.hardness_floor
         self.energy = settings.energy
+        self.electronegativity_range = settings.electronegativity_range
         self.force_accuracy = settings.force_accuracy
         self.has_feedback = has_feedback
         self.hardness_readout: nn.Linear | None = None
@@ -194,7 +199,7 @@ class ChargeEquilibration(Head):
         derivatives: int = 2,
     ) -> Electrostatics:
         """Equilibrate the charges of a batch; see `Head.forward`."""
-        chi = (self.readout(node_features).squeeze(1) + self.electronegativity[element]).double()
+        chi = self._electronegativity(node_features, element)
         hardness = self.hardness(node_features, element)
         coulomb = CoulombSum(graph, self.widths(element))
         solver = choose_solver(coulomb, hardness, graph.charge_guess)
@@ -207,6 +212,15 @@ class ChargeEquilibration(Head):
         if self.energy == "qeq":
             energies = energies + chi * q + 0.5 * hardness * q**2
         return Electrostatics(q, potential, energies)
+
+    def _electronegativity(
+        self, node_features: Float[Tensor, "n_atoms n_features"], element: Int64[Tensor, " n_atoms"]
+    ) -> Float64[Tensor, " n_atoms"]:
+        """χ_i of each atom in eV/e."""
+        read = self.readout(node_features).squeeze(1)
+        if self.electronegativity_range is not None:
+            read = bounded(read, self.electronegativity_range)
+        return (read + self.electronegativity[element]).double()
 
     def hardness(
         self, node_features: Float[Tensor, "n_atoms n_features"], element: Int64[Tensor, " n_atoms"]
