@@ -110,16 +110,20 @@ def test_files_are_evaluated_in_batches(monkeypatch: pytest.MonkeyPatch) -> None
     assert all(frame.calc is None for frame in frames)
 
 
-def test_predictions_are_taken_apart_by_name() -> None:
+@pytest.mark.parametrize(
+    ("head", "without"), [("solve", "formal"), ({"name": "acks2"}, "residual")]
+)
+def test_predictions_are_taken_apart_by_name(head: object, without: str) -> None:
     """A field that is added to predictions must not shift the others."""
-    potential = make_potential(head="solve", atomic_dipoles=True).double()
+    potential = make_potential(head=head, atomic_dipoles=True).double()
     graphs = [prepare(potential, atoms).graph for atoms in (salt(1, 1), salt(2, 2))]
     whole = predict(potential, collate(graphs), stress=True)
     parts = list(phicalc.inference.batch._split(whole, graphs))
     for name in whole._fields:
-        if name != "terms":
+        if name not in ("terms", without):
             joined = torch.cat([getattr(part, name) for part in parts])
             assert torch.equal(joined, getattr(whole, name)), name
+    assert all(getattr(part, without) is None for part in parts)
     assert [part.charges.shape[0] for part in parts] == [2, 4]
     assert all(part.energy.shape == (1,) for part in parts)
 
