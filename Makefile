@@ -15,7 +15,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test coverage check bench clean
+.PHONY: help setup demo test thorough coverage check bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ demo: $(VENV)/.base ## 64 waters at 300 K with the shipped model: trajectory, lo
 
 test: $(VENV)/.cluster ## the tests: random order, warnings are errors, array shapes checked
 	$(PYTEST) -n $(JOBS) $(ARGS)
+
+thorough: $(VENV)/.cluster ## tests that compile for minutes; after changes of what is compiled
+	$(PYTEST) -n $(JOBS) -m thorough $(ARGS)
 
 coverage: $(VENV)/.cluster ## the same, with the lines that no test runs; about twice as long
 	$(PYTEST) -n $(JOBS) --cov --cov-report=term $(ARGS)

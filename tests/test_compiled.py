@@ -34,7 +34,11 @@ from phicalc.potential import Potential, build_potential
 
 from .tiny import flat_config
 
-pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler (g++)")
+pytestmark = [
+    pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler (g++)"),
+    pytest.mark.xdist_group("compiled"),
+]
+THOROUGH = pytest.mark.thorough
 
 
 def make_potential(**settings: object) -> Potential:
@@ -95,7 +99,7 @@ def forbid(*_: object, **__: object) -> None:
     raise AssertionError("nothing is to be compiled here")
 
 
-@pytest.mark.parametrize("kind", ["crystal", "cluster"])
+@pytest.mark.parametrize("kind", ["crystal", pytest.param("cluster", marks=THOROUGH)])
 def test_one_function_serves_all_sizes_and_processes(potential, folder, kind, monkeypatch):
     stress = kind == "crystal"
     make = {"crystal": lambda n: salt(1, 2, n, charge=0.5 * n), "cluster": cluster}[kind]
@@ -121,6 +125,19 @@ def test_single_precision_with_tables_of_radial_functions(folder):
     assert [function is not None for function in compiled.functions.values()] == [True]
 
 
+@pytest.mark.thorough
+@pytest.mark.parametrize("kind", ["crystal", "cluster"])
+def test_charges_that_flow_along_links(folder, kind):
+    potential = make_potential(head={"name": "acks2"})
+    make = {"crystal": lambda n: salt(1, 2, n, charge=0.5 * n), "cluster": cluster}[kind]
+    compiled, stress = CompiledPredictor(potential, True, folder), kind == "crystal"
+    for size in (3, 5, 9):
+        graph = prepared(potential, make(size))
+        assert_same(compiled(graph, stress=stress), predict(potential, graph, stress=stress))
+    assert [function is not None for function in compiled.functions.values()] == [True]
+
+
+@pytest.mark.thorough
 def test_poissons_equation_stays_outside_of_large_functions(folder):
     """Structures of up to 200 atoms are predicted as a whole, larger ones around the network."""
     potential = make_potential(head="solve+coulomb", phi_channels=2)
@@ -171,7 +188,7 @@ def slab(*repeats: int) -> Atoms:
     return atoms
 
 
-@pytest.mark.parametrize("feedback", ["none", "network"])
+@pytest.mark.parametrize("feedback", ["none", pytest.param("network", marks=THOROUGH)])
 def test_compiled_network_serves_all_other_structures(folder, feedback, monkeypatch):
     options = {} if feedback == "none" else {"atomic_dipoles": True, "gate": False}
     potential = make_potential(charge_feedback=feedback, edge_channels=3, correlation=2, **options)

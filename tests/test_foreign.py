@@ -150,7 +150,7 @@ def test_dynamics_of_foreign_models_continue_exactly(model, tmp_path):
     np.testing.assert_array_equal(run(10, "parts", restart=True), whole)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("model", ['"equalization:Equalization"'], indirect=True)
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler (g++)")
 def test_compiled_foreign_models_give_the_same_forces(model, tmp_path):

@@ -346,10 +346,13 @@ def test_short_runs_are_not_compiled(make_config, monkeypatch):
 @pytest.mark.parametrize(
     "head",
     [
-        {"head": "qeq", "hardness": "environment", "smearing": "trained", "gate": False},
-        {"head": "solve"},
+        pytest.param(
+            {"head": "qeq", "hardness": "environment", "smearing": "trained", "gate": False},
+            marks=pytest.mark.thorough,
+            id="qeq",
+        ),
+        pytest.param({"head": "solve"}, id="solve"),
     ],
-    ids=lambda head: head["head"],
 )
 def test_compiled_training_step_equals_the_plain_one(
     make_config, settings, carbon_chain, monkeypatch, head
