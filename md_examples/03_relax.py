@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 from ase import units
+from ase.build import bulk
 
 from phicalc import PhiCalculator
 from phicalc.relax import relax
-from phicalc.structures import snapshot, water_box, write_structures
+from phicalc.structures import snapshot, write_structures
 
 GRAM_PER_CC = units.kg / 1000 / (units.m / 100) ** 3  # in amu/Å³
 
@@ -23,7 +24,7 @@ GRAM_PER_CC = units.kg / 1000 / (units.m / 100) ** 3  # in amu/Å³
 def describe(label, atoms):
     """Print one line: energy, largest force, pressure and density."""
     pressure = -atoms.get_stress()[:3].mean() / units.GPa
-    energy = atoms.get_potential_energy() / (len(atoms) / 3)
+    energy = atoms.get_potential_energy() / len(atoms)
     force = np.linalg.norm(atoms.get_forces(), axis=1).max()
     density = atoms.get_masses().sum() / atoms.get_volume() / GRAM_PER_CC
     print(f"{label:<22}{energy:>14.4f}{force:>12.4f}{pressure:>12.3f}{density:>12.4f}")
@@ -32,17 +33,18 @@ def describe(label, atoms):
 def main():
     """Relax twice and show what each relaxation gained."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="water", help="name or folder of a model")
+    parser.add_argument("--model", default="rocksalts", help="name or folder of a model")
     parser.add_argument("--steps", type=int, default=250, help="most steps of each relaxation")
     parser.add_argument("--fmax", type=float, default=0.05, help="largest force at the end, eV/Å")
-    parser.add_argument("--output", default="relax_water", help="folder for the structures")
+    parser.add_argument("--output", default="relax_salt", help="folder for the structures")
     arguments = parser.parse_args()
 
-    atoms = water_box(16, density=0.95, seed=0)
+    atoms = bulk("NaCl", "rocksalt", a=5.9, cubic=True).repeat(2)
+    atoms.rattle(0.1, seed=0)
     atoms.calc = PhiCalculator(arguments.model)
 
-    print(f"{'':<22}{'E (eV/H₂O)':>14}{'max |F|':>12}{'P (GPa)':>12}{'ρ (g/cm³)':>12}")
-    describe("random orientations", atoms)
+    print(f"{'':<22}{'E (eV/atom)':>14}{'max |F|':>12}{'P (GPa)':>12}{'ρ (g/cm³)':>12}")
+    describe("shaken", atoms)
     frames = [snapshot(atoms)]
 
     fixed_cell = relax(atoms, fmax=arguments.fmax, steps=arguments.steps)

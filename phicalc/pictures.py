@@ -31,10 +31,13 @@ def new_figure(
 
 
 def element_color(symbol: str) -> tuple[float, float, float]:
-    """Return the usual color of an element, darkened where white paper would swallow it."""
+    """Return the usual color of an element, darkened where white paper would swallow it.
+
+    Bright ones are darkened alike, so that the greys of H and C remain two.
+    """
     color = jmol_colors[atomic_numbers[symbol]]
     brightness = float(np.dot(color, (0.3, 0.6, 0.1)))
-    red, green, blue = (channel * min(1.0, 0.65 / max(brightness, 1e-6)) for channel in color)
+    red, green, blue = (channel * (0.65 if brightness > 0.5 else 1.0) for channel in color)
     return red, green, blue
 
 

@@ -140,8 +140,12 @@ def _points(prediction: Prediction, batch: Sample) -> dict[str, Shaped[np.ndarra
     charges = prediction.charges
     if charges is None:
         charges = torch.full_like(batch.labels.charges, float("nan"))
+    counts = n_atoms.new_zeros(len(n_atoms), len(chemical_symbols))
+    place = batch.graph.batch, batch.graph.atomic_numbers
     tensors = {
         "number": batch.graph.atomic_numbers,
+        "fractions": counts.index_put(place, n_atoms.new_ones(()), accumulate=True)
+        / n_atoms[:, None],
         "energy": torch.stack([batch.labels.energy / n_atoms, prediction.energy / n_atoms], dim=1),
         "forces": torch.stack([batch.labels.forces, prediction.forces], dim=1),
         "charges": torch.stack([batch.labels.charges, charges], dim=1),
@@ -180,13 +184,16 @@ def _charges(points: dict[str, Shaped[np.ndarray, "..."]]) -> dict[str, dict[str
 def _parity(
     points: dict[str, Shaped[np.ndarray, "..."]],
 ) -> dict[str, tuple[Float64[np.ndarray, "_"], Float64[np.ndarray, "_"]]]:
-    """Finite pairs of label and prediction; energies about their mean label."""
+    """Finite pairs of label and prediction; energies about what the composition explains."""
     result = {}
     for name in ("energy", "forces", "charges"):
         label, predicted = points[name][:, 0].ravel(), points[name][:, 1].ravel()
         finite = np.isfinite(label) & np.isfinite(predicted)
         if finite.any():
-            shift = label[finite].mean() if name == "energy" else 0.0
+            shift = 0.0
+            if name == "energy":
+                fractions = points["fractions"][finite]
+                shift = fractions @ np.linalg.lstsq(fractions, label[finite], rcond=None)[0]
             result[name] = (label[finite] - shift, predicted[finite] - shift)
     return result
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 #: Label → (title, factor from eV, Å and e, unit) of parity plots.
 _PARITY = {
-    "energy": ("Energy per atom (about the mean)", 1e3, "meV"),
+    "energy": ("Energy per atom, less its composition's", 1e3, "meV"),
     "forces": ("Force components", 1.0, "eV/Å"),
     "charges": ("Charges", 1.0, "e"),
 }

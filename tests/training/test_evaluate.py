@@ -8,13 +8,17 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk
+from ase.calculators.singlepoint import SinglePointCalculator
 
 from phicalc.data.config import KeysConfig
+from phicalc.data.files import read_frames
 from phicalc.derivatives import predict
 from phicalc.graph import from_ase
 from phicalc.potential import Potential, PotentialConfig, build_potential
 from phicalc.response import born_effective_charges
 from phicalc.training import evaluate_model
+from phicalc.training.dataset import make_samples, prepare_samples
+from phicalc.training.evaluate import evaluate_samples
 
 from ..tiny import flat_config
 
@@ -159,3 +163,23 @@ def test_the_potential_of_the_caller_stays_as_it_is(potential, carbon_chain):
     other = "float32" if before == torch.float64 else "float64"
     evaluate_model(potential, carbon_chain, dtype=other, report=quiet)
     assert potential.dtype == before
+
+
+def test_parity_shows_energies_less_what_the_composition_explains(potential, tmp_path):
+    """Molecules of several compositions differ by keV; the picture shows the meV."""
+    frames = []
+    rng = np.random.default_rng(1)
+    for n_carbon, n_hydrogen in ((1, 4), (2, 2), (2, 6), (3, 4)):
+        for _ in range(3):
+            positions = rng.uniform(0, 4, (n_carbon + n_hydrogen, 3))
+            atoms = Atoms(f"C{n_carbon}H{n_hydrogen}", positions)
+            energy = -1000.0 * n_carbon - 13.0 * n_hydrogen + rng.normal(0, 0.01)
+            atoms.calc = SinglePointCalculator(
+                atoms, energy=energy, forces=np.zeros_like(positions)
+            )
+            frames.append(atoms)
+    ase.io.write(tmp_path / "mixed.xyz", frames)
+    labelled = read_frames(tmp_path / "mixed.xyz", KeysConfig())
+    samples = prepare_samples(make_samples(labelled, potential.cutoff), potential)
+    label, _ = evaluate_samples(potential, samples).parity["energy"]
+    assert np.ptp(label) < 0.05
