@@ -16,7 +16,7 @@ from hypothesis import settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 #: Seconds of each test in which the shapes of all arguments are checked.
-SHAPE_CHECKS = 0.3
+SHAPE_CHECKS = 0.1
 BENCHMARKS = Path(__file__).resolve().parent / "benchmarks"
 
 os.environ.setdefault("MPLBACKEND", "Agg")  # no window, whatever the machine

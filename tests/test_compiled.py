@@ -114,6 +114,7 @@ def test_one_function_serves_all_sizes_and_processes(potential, folder, kind, mo
         assert [function is not None for function in each.functions.values()] == [True]
 
 
+@pytest.mark.thorough
 def test_single_precision_with_tables_of_radial_functions(folder):
     potential = make_potential(l_max=1, layers=2, hidden_l_max=1, head="none").float()
     compiled = CompiledPredictor(potential, True, folder)
@@ -151,6 +152,7 @@ def test_poissons_equation_stays_outside_of_large_functions(folder):
     assert kind_of(large, False, potential.head.dense_atoms) is None
 
 
+@pytest.mark.thorough
 def test_calculator_is_the_same_compiled(potential, folder, monkeypatch):
     monkeypatch.setenv("PHICALC_CACHE", str(folder))
     assert cache_folder() == folder

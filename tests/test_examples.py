@@ -21,7 +21,7 @@ EXAMPLES = sorted((Path(__file__).resolve().parents[1] / "md_examples").glob("*.
 def model(tmp_path_factory):
     """Folder of a model with random weights."""
     config = flat_config(
-        elements=("H", "O"), cutoff=3.0, layers=1, channels=4, l_max=1, correlation=1
+        elements=("H", "O", "Na", "Cl"), cutoff=3.0, layers=1, channels=4, l_max=1, correlation=1
     )
     folder = tmp_path_factory.mktemp("models") / "tiny"
     save_model(folder, build_potential(config, seed=1), ModelCard(name="tiny"))
