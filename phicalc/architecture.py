@@ -41,8 +41,8 @@ class PotentialConfig:
     """How charges enter the short-range energy: ``none``, ``embedding`` (in its readout) or
     ``network`` (by a second network)."""
     repulsion: Literal["none", "zbl"] = "none"
-    """Screened repulsion of nuclei (Ziegler, Biersack and Littmark), which ends at the sum of the
-    covalent radii: a wall where no training data are."""
+    """Screened repulsion of nuclei (Ziegler, Biersack and Littmark) below the sum of the covalent
+    radii: a wall at distances shorter than those of any training data."""
     total_charge_embedding: bool = False
     """Whether the network's input contains the total charge per atom of a structure."""
     atomic_dipoles: bool = False

@@ -156,6 +156,7 @@ def test_every_row_of_the_table_of_faults_has_tests() -> None:
         for group in tests.split(";"):
             file, _, names = group.strip().partition(": ")
             source = (ROOT / "tests" / file).read_text()
+            assert "`test_" in names, f"{first} names no test in {file}"
             for name in re.findall(r"`(test_\w+)`", names):
                 assert f"def {name}(" in source, f"{file} has no {name}"
     assert named == {"W": 15, "D": 16}

@@ -51,8 +51,8 @@ class NequIPSettings:
     """Whether a layer ends with a non-linearity; without, the products at the nodes are the only
     one (as in MACE)."""
     inner_envelope: bool = False
-    """Whether messages fade out between 0.75 and 0.5 times the sum of both covalent radii, where no
-    training data are: what remains there is ``repulsion``."""
+    """Whether messages fade out between 0.75 and 0.5 times the sum of both covalent radii. Below
+    the distances of any training data only ``repulsion`` then remains."""
     density_limit: Annotated[float, Positive] | None = None
     """Root mean square at which the sum over neighbours saturates (0.5 before training), which
     bounds the energy of atoms that are crowded; by default it does not."""

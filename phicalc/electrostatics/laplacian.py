@@ -56,17 +56,23 @@ class Laplacian:
     def flows(
         self, values: Float64[Tensor, " n_atoms"], drive: Float64[Tensor, " n_links"] | None = None
     ) -> Float64[Tensor, " n_links"]:
-        """Return what flows along each link to its first atom.
+        """Return what flows along each link to its first atom; parameters as of `falls`."""
+        return -self.weights * self.falls(values, drive)
+
+    def falls(
+        self, values: Float64[Tensor, " n_atoms"], drive: Float64[Tensor, " n_links"] | None = None
+    ) -> Float64[Tensor, " n_links"]:
+        """Return by how much the potential falls along each link, from its first atom on.
 
         Parameters
         ----------
         values
-            Potential μ_i of the atoms.
+            Potential of the atoms in V.
         drive
             Further differences of potential along the links, of opposite sign in both directions.
         """
         steps = self._steps(values[:, None])[:, 0]
-        return -self.weights * (steps if drive is None else steps + drive)
+        return steps if drive is None else steps + drive
 
     def gathered(self, flows: Float64[Tensor, " n_links"]) -> Float64[Tensor, " n_atoms"]:
         """Sum of what flows to each atom."""

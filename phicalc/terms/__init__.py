@@ -1,4 +1,4 @@
-"""Energies that need no head: what atoms do to one another beside the network."""
+"""Energy terms that need no electrostatic head."""
 
 from phicalc.terms.repulsion import ScreenedRepulsion
 

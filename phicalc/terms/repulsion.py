@@ -1,4 +1,4 @@
-"""Repulsion of nuclei at distances where no training data are: the wall behind the network."""
+"""Screened repulsion of nuclei: a wall at distances shorter than those of any training data."""
 
 import torch
 from ase.data import atomic_numbers, covalent_radii
@@ -19,8 +19,8 @@ _LENGTH, _POWER = 0.46850, 0.23
 class ScreenedRepulsion(nn.Module):
     """``E = ½ Σ k_e Z_i Z_j/r · φ(r/a) · u(r/r_ij)`` with the universal screening function φ.
 
-    The envelope u ends it, C², at r_ij, the sum of both covalent radii or the cutoff: bonds feel
-    little of it, and what is nearer a wall.
+    The envelope u takes it to zero (C²) at r_ij, the sum of both covalent radii or the cutoff:
+    bonds hardly feel it, closer contacts meet a wall.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from phicalc import linear
@@ -44,11 +44,8 @@ class Network(NamedTuple):
 
     def energies(self, potential: Float64[Tensor, " n_atoms"]) -> Float64[Tensor, " n_atoms"]:
         """Share of each atom in ``½ Σ p²/s`` in eV, for the flows at the potentials u in V."""
-        weights, first = self.links.weights, self.links.index[0]
-        flows = self.links.flows(potential, self.drive)
-        # Links without softness carry nothing.
-        each = 0.25 * flows**2 / torch.where(weights > 0, weights, 1.0)
-        energies = torch.zeros_like(potential).index_add(0, first, each)
+        falls = self.links.falls(potential, self.drive)  # p = −s · fall, and each link counts twice
+        energies = self.links.gathered(0.25 * self.links.weights * falls**2)
         return (
             energies if self.reservoirs is None else energies + 0.5 * self.reservoirs * potential**2
         )
@@ -172,7 +169,6 @@ class LinkSolver:
         guess: Float64[Tensor, " n_atoms"] | None = None,
         max_iterations: int = 1000,
     ):
-        self.batch = coulomb.graph.batch
         self.n_structures = coulomb.graph.n_structures
         self.tolerance, self.max_iterations = tolerance, max_iterations
         self.guess = guess
@@ -184,9 +180,11 @@ class LinkSolver:
             once = first < second  # what flows from an atom to its own images changes no charge
             self.first, self.second = first[once], second[once]
             self.root = network.links.weights.detach()[once].sqrt()
-            self.reservoir_root = None
+            batch = coulomb.graph.batch
+            self.structure, self.reservoir_root = batch[self.first], None  # of each unknown
             if network.reservoirs is not None:
                 self.reservoir_root = network.reservoirs.detach().sqrt()
+                self.structure = torch.cat([self.structure, batch])
 
     def __call__(self, right: Float64[Tensor, " n_atoms"]) -> Float64[Tensor, " n_atoms"]:
         """Return q in e of ``(1 + LH) q = right``.
@@ -251,21 +249,16 @@ class LinkSolver:
             return gathered
         return gathered + self.reservoir_root * flows[len(self.root) :]
 
-    def _structures(self) -> Int64[Tensor, " n_links"]:
-        """Structure of each unknown."""
-        between = self.batch[self.first]
-        return between if self.reservoir_root is None else torch.cat([between, self.batch])
-
     def _total(self, values: Float64[Tensor, " n_links"]) -> Float64[Tensor, " n_structures"]:
         """Sum over each structure."""
-        return values.new_zeros(self.n_structures).index_add(0, self._structures(), values)
+        return values.new_zeros(self.n_structures).index_add(0, self.structure, values)
 
     def _spread(self, values: Float64[Tensor, " n_structures"]) -> Float64[Tensor, " n_links"]:
         """Give each link the value of its structure."""
-        return values[self._structures()]
+        return values[self.structure]
 
     def _converged(self, residual: Float64[Tensor, " n_links"]) -> Bool[Tensor, " n_structures"]:
         """Whether the largest residual of each structure is small enough."""
         worst = residual.new_zeros(self.n_structures)
-        worst = worst.scatter_reduce(0, self._structures(), residual.abs(), "amax")
+        worst = worst.scatter_reduce(0, self.structure, residual.abs(), "amax")
         return worst <= self.tolerance
