@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from phicalc.checkpoint import ModelCard, save_model
 from phicalc.potential import build_potential
@@ -19,12 +20,21 @@ EXAMPLES = sorted((Path(__file__).resolve().parents[1] / "md_examples").glob("*.
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """Folder of a model with random weights."""
+    """Folder of a model with random weights, and with forces far below 0.1 eV/Å.
+
+    A few steps of relaxation or dynamics then leave the structures of the examples as they are.
+    Forces of full size, of a model that knows nothing, push atoms into one another.
+    """
     config = flat_config(
         elements=("H", "O", "Na", "Cl"), cutoff=3.0, layers=1, channels=4, l_max=1, correlation=1
     )
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    save_model(folder, build_potential(config, seed=1), ModelCard(name="tiny"))
+    potential = build_potential(config, seed=1)
+    readouts = (potential.linear_readout, potential.readout, potential.head)
+    with torch.no_grad():
+        for weights in (each for part in readouts for each in part.parameters()):
+            weights *= 0.01
+    save_model(folder, potential, ModelCard(name="tiny"))
     return str(folder)
 
 
