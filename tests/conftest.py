@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import os
-import time
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,8 +15,8 @@ import torch
 from hypothesis import settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-#: Seconds of each test in which the shapes of all arguments are checked.
-SHAPE_CHECKS = 0.1
+#: Calls of each function in each test whose arguments and result have their shapes checked.
+SHAPE_CHECKS = 2
 BENCHMARKS = Path(__file__).resolve().parent / "benchmarks"
 
 os.environ.setdefault("MPLBACKEND", "Agg")  # no window, whatever the machine
@@ -60,14 +60,23 @@ def nothing_is_compiled_before(tmp_path_factory: pytest.TempPathFactory) -> None
     os.environ["PHICALC_CACHE"] = str(tmp_path_factory.mktemp("compiled"))
 
 
-class _ChecksShapesForAWhile(type(jaxtyping.config)):
-    """Shapes in signatures are checked until a moment: long tests repeat what they did before."""
+class _ChecksShapesAtFirst(type(jaxtyping.config)):
+    """Shapes in the signature of each function are checked in its first calls, and later no more.
 
-    until, asked = math.inf, False
+    jaxtyping asks before every call of a function whether its checks are off; the function is the
+    variable ``fn`` of the frame that asks.
+    """
+
+    calls: Counter[Callable] | None = None
+    asked = False
 
     @property
     def jaxtyping_disable(self) -> bool:
-        return self.asked or time.perf_counter() > self.until
+        function = sys._getframe(1).f_locals.get("fn")
+        if self.asked or self.calls is None or function is None:
+            return self.asked
+        self.calls[function] += 1
+        return self.calls[function] > SHAPE_CHECKS
 
     @jaxtyping_disable.setter
     def jaxtyping_disable(self, asked: bool) -> None:
@@ -76,13 +85,13 @@ class _ChecksShapesForAWhile(type(jaxtyping.config)):
 
 @pytest.fixture(autouse=True)
 def shapes_are_checked_at_first() -> Iterator[None]:
-    """Check shapes for `SHAPE_CHECKS` seconds of each test; they more than double its time."""
+    """Check the first `SHAPE_CHECKS` calls of each function in each test: all would double it."""
     config = jaxtyping.config
     asked = config.jaxtyping_disable
-    config.__class__ = _ChecksShapesForAWhile
-    config.until, config.asked = time.perf_counter() + SHAPE_CHECKS, asked
+    config.__class__ = _ChecksShapesAtFirst
+    config.calls, config.asked = Counter(), asked
     yield
-    config.until, config.asked = math.inf, asked
+    config.calls, config.asked = None, asked
 
 
 @pytest.fixture
