@@ -99,8 +99,19 @@ def forbid(*_: object, **__: object) -> None:
     raise AssertionError("nothing is to be compiled here")
 
 
-@pytest.mark.parametrize("kind", ["crystal", pytest.param("cluster", marks=THOROUGH)])
-def test_one_function_serves_all_sizes_and_processes(potential, folder, kind, monkeypatch):
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("cluster", {"l_max": 0}),  # whatever has more in it takes the compiler minutes
+        pytest.param("cluster", None, marks=THOROUGH),
+        pytest.param("crystal", None, marks=THOROUGH),
+    ],
+    ids=["small", "cluster", "crystal"],
+)
+def test_one_function_serves_all_sizes_and_processes(
+    potential, folder, kind, settings, monkeypatch
+):
+    potential = potential if settings is None else make_potential(**settings)
     stress = kind == "crystal"
     make = {"crystal": lambda n: salt(1, 2, n, charge=0.5 * n), "cluster": cluster}[kind]
     first = CompiledPredictor(potential, True, folder)
@@ -190,7 +201,8 @@ def slab(*repeats: int) -> Atoms:
     return atoms
 
 
-@pytest.mark.parametrize("feedback", ["none", pytest.param("network", marks=THOROUGH)])
+@pytest.mark.thorough
+@pytest.mark.parametrize("feedback", ["none", "network"])
 def test_compiled_network_serves_all_other_structures(folder, feedback, monkeypatch):
     options = {} if feedback == "none" else {"atomic_dipoles": True, "gate": False}
     potential = make_potential(charge_feedback=feedback, edge_channels=3, correlation=2, **options)

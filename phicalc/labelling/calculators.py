@@ -2,8 +2,9 @@
 
 import shutil
 import weakref
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from importlib.metadata import packages_distributions, version
 from tempfile import mkdtemp
@@ -159,7 +160,7 @@ class CalculatorSpec:
     def record(self) -> dict[str, Any]:
         """Say what labels, for the file of provenance: name, arguments, package and version."""
         package = "tblite" if self.is_xtb else self.name.partition(":")[0].partition(".")[0]
-        distributions = packages_distributions().get(package, [])
+        distributions = _installed().get(package, [])
         return {
             "name": self.name,
             "arguments": self.arguments,
@@ -168,6 +169,12 @@ class CalculatorSpec:
             "package": package,
             "version": version(distributions[0]) if distributions else "unknown",
         }
+
+
+@cache
+def _installed() -> Mapping[str, list[str]]:
+    """Distributions that hold each package; to look through all of them takes half a second."""
+    return packages_distributions()
 
 
 def _tblite() -> Any:

@@ -122,9 +122,9 @@ def test_ramps_lead_there_and_their_work_is_counted(method):
     settings = METHODS[method] | {"temperature": 200.0, "temperature_end": 600.0}
     if method == "npt full":
         settings |= {"pressure": 0.0, "pressure_end": 100.0}
-    config = MDConfig(**settings, timestep=5.0, steps=1500, thermostat_time=50.0)
+    config = MDConfig(**settings, timestep=5.0, steps=750, thermostat_time=25.0)
     kelvin, _, conserved = advance(cluster(Springs(memory=0.0)), config)
-    assert kelvin[-300:].mean() == pytest.approx(560.0, rel=0.2)
+    assert kelvin[-150:].mean() == pytest.approx(560.0, rel=0.2)
     assert np.ptp(conserved) < 0.05  # the heat that went in is about 0.7 eV
 
 
@@ -171,15 +171,16 @@ def test_berendsen_refuses_axes_of_skewed_cells(rng):
 def test_npt_gas_fills_the_volume_of_the_ideal_gas_law(cell_motion):
     atoms, pressure = gas(100), 41.4  # bar: 1000 Å³ per atom at 300 K
     config = MDConfig(
-        ensemble="npt", pressure=pressure, temperature=300.0, timestep=5.0, steps=3000,
-        thermostat_time=100.0, barostat_time=500.0, cell_motion=cell_motion,
+        ensemble="npt", pressure=pressure, temperature=300.0, timestep=5.0, steps=1500,
+        thermostat_time=50.0, barostat_time=250.0, cell_motion=cell_motion,
     )  # fmt: skip
     initialise_velocities(atoms, 300.0, np.random.default_rng(2))
     atoms.set_cell(atoms.cell * 0.9, scale_atoms=True)  # 27 % too dense
     dynamics = build_integrator(atoms, config, np.random.default_rng(2)).dynamics
     volumes = [atoms.get_volume() for _ in dynamics.irun(config.steps)]
     expected = len(atoms) * units.kB * 300.0 / (pressure * units.bar)
-    assert np.mean(volumes[500:]) == pytest.approx(expected, rel=0.1)
+    # σ(V) = V/√100; the run is some 12 times as long as the barostat remembers: three sigma.
+    assert np.mean(volumes[250:]) == pytest.approx(expected, rel=0.1)
     assert np.ptp(volumes) > 0.1 * expected
 
 

@@ -122,7 +122,7 @@ def test_springs_have_a_memory_that_would_show(tmp_path):
 @pytest.mark.parametrize("settings_of", [{}, {"ensemble": "npt"}, {"log_pressure": True}])
 def test_our_calculator_goes_on_exactly(settings_of, n_members, tmp_path):
     config = settings(
-        timestep=0.2, steps=12, checkpoint_interval=5, committee_threshold=1e3, **settings_of
+        timestep=0.2, steps=9, checkpoint_interval=4, committee_threshold=1e3, **settings_of
     )
     potentials = [tiny_potential(seed) for seed in range(1, n_members + 1)]
 
@@ -138,7 +138,7 @@ def test_our_calculator_goes_on_exactly(settings_of, n_members, tmp_path):
 
     def dying(*args, **kwargs):
         calls.append(1)
-        if len(calls) > 11:
+        if len(calls) > 7:
             raise Killed
         calculate(*args, **kwargs)
 
@@ -461,8 +461,9 @@ def test_command_line_goes_on_after_signals(number, tmp_path, capfd):
     box = write_structures(tmp_path / "box.extxyz", [waters()])
     model = save_tiny_model(tmp_path / "tiny")
     options = (
-        f"md {box} --model {model} --ensemble nvt --temperature 300 --steps 400 --seed 3 "
-        "--timestep 0.01 --max-force 1e6 --checkpoint-interval 20 --no-report --threads 1 --output"
+        f"md {box} --model {model} --ensemble nvt --temperature 300 --steps 100 --seed 3 "
+        "--timestep 0.01 --max-force 1e6 --checkpoint-interval 10 --log-interval 5 "
+        "--trajectory-interval 10 --no-report --threads 1 --output"
     )
 
     def arguments(output: str, *more: str) -> list[str]:
@@ -484,10 +485,10 @@ def test_command_line_goes_on_after_signals(number, tmp_path, capfd):
     assert cli.main(arguments("parts", "--restart")) == 0
     assert "continued after step" in capfd.readouterr().out
     assert cli.main(arguments("parts", "--restart")) == 0
-    assert "finished before: all 400 steps" in capfd.readouterr().out
-    assert read_log(log)["step"].tolist() == [*range(0, 401, 10)]
+    assert "finished before: all 100 steps" in capfd.readouterr().out
+    assert read_log(log)["step"].tolist() == [*range(0, 101, 5)]
     frames = ase.io.read(tmp_path / "parts/trajectory.extxyz", ":")
-    assert [frame.info["step"] for frame in frames] == [*range(0, 401, 20)]
+    assert [frame.info["step"] for frame in frames] == [*range(0, 101, 10)]
     if number == signal.SIGKILL:
         assert cli.main(arguments("whole")) == 0
         for name in ("final.extxyz", "trajectory.extxyz"):

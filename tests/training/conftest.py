@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ase.io
 import pytest
 
 from phicalc.training import TrainingConfig, config_from_dict
@@ -29,6 +30,16 @@ TINY_MODEL = {
 def carbon_chain() -> Path:
     """30 frames of C10H2 (neutral) and C10H3+ with GFN2-xTB labels, made for this project."""
     return CARBON_CHAIN
+
+
+@pytest.fixture(scope="session")
+def few_frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """8 of them to train on and 2 for validation, for runs that need not learn anything."""
+    path = tmp_path_factory.mktemp("few") / "frames.xyz"
+    frames = ase.io.read(CARBON_CHAIN, ":")
+    chosen = [*frames[:4], *frames[12:16], frames[24], frames[27]]
+    ase.io.write(path, chosen, format="extxyz")
+    return path
 
 
 @pytest.fixture
