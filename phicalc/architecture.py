@@ -43,6 +43,9 @@ class PotentialConfig:
     repulsion: Literal["none", "zbl"] = "none"
     """Screened repulsion of nuclei (Ziegler, Biersack and Littmark) below the sum of the covalent
     radii: a wall at distances shorter than those of any training data."""
+    dispersion: Literal["none", "learned"] = "none"
+    """Attraction as 1/r⁶ beyond the cutoff, summed over all atoms and images: its coefficients are
+    those of free atoms times a factor that is learned."""
     total_charge_embedding: bool = False
     """Whether the network's input contains the total charge per atom of a structure."""
     atomic_dipoles: bool = False

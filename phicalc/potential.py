@@ -15,7 +15,7 @@ from phicalc.electrostatics.sums import CoulombPlanner, CoulombSettings
 from phicalc.feedback import FirstNetwork
 from phicalc.graph import AtomicGraph, field_coordinate, sum_per_structure
 from phicalc.nn import MLP, Linear
-from phicalc.terms import ScreenedRepulsion
+from phicalc.terms import LearnedDispersion, ScreenedRepulsion
 
 
 class PotentialOutput(NamedTuple):
@@ -42,7 +42,7 @@ class PotentialOutput(NamedTuple):
 
 
 class Potential(nn.Module):
-    """``E = Σ E_Z + Σ E_short(h, q) + E_elec(q) + Σ E_rep`` with charges q from the head.
+    """``E = Σ E_Z + Σ E_short(h, q) + E_elec(q) + Σ E_rep + Σ E_disp``, charges q from the head.
 
     The network runs in the dtype of its parameters (``potential.float()`` or ``.double()``);
     electrostatics and all sums over atoms are in float64.
@@ -73,6 +73,9 @@ class Potential(nn.Module):
         self.repulsion: ScreenedRepulsion | None = None
         if config.repulsion == "zbl":
             self.repulsion = ScreenedRepulsion(config.elements, config.cutoff)
+        self.dispersion: LearnedDispersion | None = None
+        if config.dispersion == "learned":
+            self.dispersion = LearnedDispersion(config.elements, self.n_features, config.cutoff)
         self.charge_embedding: Linear | None = None
         if config.total_charge_embedding:
             self.charge_embedding = Linear(1, width)
@@ -124,7 +127,7 @@ class Potential(nn.Module):
         )
 
     def prepare(self, graph: AtomicGraph, planner: CoulombPlanner | None = None) -> AtomicGraph:
-        """Add to `graph` what the electrostatic sums need; nothing without an electrostatic head.
+        """Add to `graph` what electrostatic and dispersion sums need, if the potential has any.
 
         Parameters
         ----------
@@ -133,7 +136,15 @@ class Potential(nn.Module):
         planner
             One that is kept from step to step of a simulation (`coulomb_planner`); by default a new
             one, which chooses the parameters of the sums for these structures alone.
+
+        Raises
+        ------
+        ValueError
+            For structures whose sums take too many waves.
         """
+        if self.dispersion is not None:
+            wanted = self.head if planner is None else planner.settings
+            graph = self.dispersion.prepare(graph, wanted.force_accuracy, DENSE_ATOMS)
         if not self.head.has_coulomb:
             return graph
         return (planner or self.coulomb_planner()).plan(graph, self.smearing(graph))
@@ -162,13 +173,15 @@ class Potential(nn.Module):
         features = table[:, : self.n_features]
         dipoles = table[:, self.n_features :].double() if self.config.atomic_dipoles else None
         found = self.head(features, element, graph, derivatives)
-        features = self.feedback(features, self.embedding[element], found.charges, element, graph)
         terms = {"reference": self.reference_energies()[element]}
         if self.head.has_charges:
             terms["electrostatic"] = found.atomic_energies
             terms |= external_terms(found, dipoles, graph)
         if self.repulsion is not None:
             terms["repulsion"] = self.repulsion(element, graph)
+        if self.dispersion is not None:
+            terms["dispersion"] = self.dispersion(features, element, graph)
+        features = self.feedback(features, self.embedding[element], found.charges, element, graph)
         terms["short_range"] = self.config.energy_scale * self._read_out(features)
         atomic_energies = sum(terms.values(), start=torch.zeros_like(terms["reference"]))
         return PotentialOutput(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Shaped
@@ -17,7 +17,7 @@ from phicalc.compiled.tracing import (
 )
 from phicalc.derivatives import Prediction, predict
 from phicalc.electrostatics.head import DENSE_ATOMS
-from phicalc.graph import AtomicGraph, CoulombPlan
+from phicalc.graph import AtomicGraph, CoulombPlan, DispersionPlan
 from phicalc.potential import Potential
 
 #: Axes along which each input may have any size.
@@ -26,9 +26,12 @@ _OPEN_AXES: dict[str, tuple[int, ...]] = {
     "edge_shifts": (0,), "edge_of_slot": (0, 1), "coulomb.pair_index": (1,),
     "coulomb.pair_shifts": (0,), "coulomb.kvectors": (1,), "coulomb.millers_a": (0,),
     "coulomb.millers_b": (0,), "coulomb.millers_c": (0,), "atom_of_slot": (1,),
-    "slot_of_atom": (0,),
+    "slot_of_atom": (0,), "dispersion.pair_index": (1,), "dispersion.pair_shifts": (0,),
+    "dispersion.places": (1,), "dispersion.measure": (1,), "dispersion.nodes_a": (1,),
+    "dispersion.nodes_b": (1,), "dispersion.nodes_c": (1,),
 }  # fmt: skip
-_COULOMB = "coulomb."
+#: Records within a graph, whose tensors have their names after a dot.
+_PLANS = {"coulomb": CoulombPlan, "dispersion": DispersionPlan}
 #: Parts of a prediction that not every potential and structure has.
 _OPTIONAL = ("stress", "charges", "atomic_dipoles")
 
@@ -49,10 +52,14 @@ def kind_of(graph: AtomicGraph, stress: bool, largest: int = DENSE_ATOMS) -> Kin
     It cannot for several structures at once, with open and periodic axes, sums on a mesh, or
     fragments. Those of more than `largest` atoms gain nothing from it, and need more memory.
     """
-    plan = graph.coulomb
     if graph.n_structures != 1 or graph.fragments is not None:
         return None
-    if plan is not None and (plan.mesh is not None or plan.open_length is not None):
+    if graph.coulomb is not None and graph.coulomb.open_length is not None:
+        return None
+    plans = (graph.coulomb, graph.dispersion)
+    if any(plan is not None and plan.mesh is not None for plan in plans):
+        return None
+    if graph.dispersion is not None and graph.dispersion.open_axes is not None:
         return None
     if graph.n_atoms > largest:
         return None
@@ -140,18 +147,19 @@ def _inputs(graph: AtomicGraph) -> dict[str, Shaped[Tensor, "..."]]:
     """Tensors that a prediction depends on, by name."""
     found = {name: value for name, value in graph._asdict().items() if isinstance(value, Tensor)}
     found.pop("charge_guess", None)  # for iterations only
-    if graph.coulomb is not None:
-        parts = graph.coulomb._asdict().items()
-        found |= {_COULOMB + name: value for name, value in parts if value is not None}
+    for plan in _PLANS:
+        if getattr(graph, plan) is not None:
+            parts = getattr(graph, plan)._asdict().items()
+            found |= {f"{plan}.{name}": value for name, value in parts if value is not None}
     return found
 
 
 def _graph_of(inputs: dict[str, Shaped[Tensor, "..."]]) -> AtomicGraph:
     """Inverse of `_inputs`."""
-    own = {name: value for name, value in inputs.items() if not name.startswith(_COULOMB)}
-    parts = {
-        name.removeprefix(_COULOMB): value
-        for name, value in inputs.items()
-        if name.startswith(_COULOMB)
-    }
-    return AtomicGraph(**own, coulomb=CoulombPlan(**parts) if parts else None)  # type: ignore[arg-type]  # tensors only
+    own: dict[str, Any] = {name: value for name, value in inputs.items() if "." not in name}
+    for plan, record in _PLANS.items():
+        start = f"{plan}."
+        parts = {n.removeprefix(start): x for n, x in inputs.items() if n.startswith(start)}
+        if parts:
+            own[plan] = record(**parts)
+    return AtomicGraph(**own)

@@ -1,6 +1,6 @@
 """A batch of atomic structures with their edges: the one record that travels down the pipeline."""
 
-from phicalc.graph.batch import collate
+from phicalc.graph.batch import collate, collate_dispersion
 from phicalc.graph.build import from_ase, from_tensors, slots, whole_structures
 from phicalc.graph.conditions import Conditions, ConditionsError, read_conditions
 from phicalc.graph.geometry import (
@@ -14,16 +14,18 @@ from phicalc.graph.geometry import (
     to_slots,
 )
 from phicalc.graph.parts import bonded_parts, connected_parts
-from phicalc.graph.record import AtomicGraph, CoulombPlan, Fragments
+from phicalc.graph.record import AtomicGraph, CoulombPlan, DispersionPlan, Fragments
 
 __all__ = [
     "AtomicGraph",
     "Conditions",
     "ConditionsError",
     "CoulombPlan",
+    "DispersionPlan",
     "Fragments",
     "bonded_parts",
     "collate",
+    "collate_dispersion",
     "connected_parts",
     "edge_vectors",
     "field_coordinate",

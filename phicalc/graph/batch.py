@@ -8,11 +8,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from phicalc.graph.build import slots, whole_structures
-from phicalc.graph.record import AtomicGraph, CoulombPlan, Fragments
+from phicalc.graph.record import AtomicGraph, CoulombPlan, DispersionPlan, Fragments
 
 
 def collate(graphs: Sequence[AtomicGraph]) -> AtomicGraph:
-    """Join graphs of any sizes into one batch; they all have a Coulomb plan, or none has.
+    """Join graphs of any sizes into one batch; they all have the same kinds of plans.
 
     Raises
     ------
@@ -21,17 +21,19 @@ def collate(graphs: Sequence[AtomicGraph]) -> AtomicGraph:
     """
     if not graphs:
         raise ValueError("collate needs at least one graph, got an empty sequence")
-    planned = [graph.coulomb is not None for graph in graphs]
-    if any(planned) and not all(planned):
-        raise ValueError(
-            "some graphs have a Coulomb plan and some have none: call potential.prepare on all "
-            "of them, or on the batch"
-        )
+    for name in ("coulomb", "dispersion"):
+        planned = [getattr(graph, name) is not None for graph in graphs]
+        if any(planned) and not all(planned):
+            raise ValueError(
+                f"some graphs have a plan of their {name} sums and some have none: call "
+                "potential.prepare on all of them, or on the batch"
+            )
     atom_offsets = _offsets([graph.n_atoms for graph in graphs])
     structure_offsets = _offsets([graph.n_structures for graph in graphs])
     batch = torch.cat([g.batch + n for g, n in zip(graphs, structure_offsets, strict=True)])
     cell = torch.cat([g.cell for g in graphs])
     plans = [graph.coulomb for graph in graphs if graph.coulomb is not None]
+    dispersion = [graph.dispersion for graph in graphs if graph.dispersion is not None]
     edge_index = torch.cat(
         [g.edge_index + n for g, n in zip(graphs, atom_offsets, strict=True)], dim=1
     )
@@ -49,6 +51,7 @@ def collate(graphs: Sequence[AtomicGraph]) -> AtomicGraph:
         slot_of_atom=slot_of_atom,
         total_charge=torch.cat([g.total_charge for g in graphs]),
         coulomb=_collate_plans(plans, atom_offsets) if plans else None,
+        dispersion=collate_dispersion(dispersion, atom_offsets) if dispersion else None,
         charge_guess=_join([g.charge_guess for g in graphs], [(g.n_atoms,) for g in graphs]),
         external_field=_join(
             [g.external_field for g in graphs], [(g.n_structures, 3) for g in graphs]
@@ -75,6 +78,35 @@ def _collate_plans(plans: Sequence[CoulombPlan], atom_offsets: list[int]) -> Cou
         mesh=_join([p.mesh for p in plans], [(len(p.splitting), 4) for p in plans]),
         basis=_join([p.basis for p in plans], [(len(p.splitting), 3, 3) for p in plans]),
     )
+
+
+def collate_dispersion(
+    plans: Sequence[DispersionPlan], atom_offsets: Sequence[int]
+) -> DispersionPlan:
+    """Join plans of dispersion sums, whose first atoms in the batch are given, with padding."""
+    places = _padded([plan.places.transpose(1, 2) for plan in plans]).transpose(1, 2)
+    pairs = [p.pair_index + n for p, n in zip(plans, atom_offsets, strict=True)]
+    n_structures = [len(plan.splitting) for plan in plans]
+    return DispersionPlan(
+        pair_index=torch.cat(pairs, dim=1),
+        pair_shifts=torch.cat([plan.pair_shifts for plan in plans]),
+        places=places.contiguous(),
+        measure=_padded([plan.measure for plan in plans]),
+        nodes_a=_padded([plan.nodes_a for plan in plans]),
+        nodes_b=_padded([plan.nodes_b for plan in plans]),
+        nodes_c=_padded([plan.nodes_c for plan in plans]),
+        splitting=torch.cat([plan.splitting for plan in plans]),
+        largest_k=torch.cat([plan.largest_k for plan in plans]),
+        open_axes=_join([plan.open_axes for plan in plans], [(n,) for n in n_structures]),
+        mesh=_join([plan.mesh for plan in plans], [(n, 4) for n in n_structures]),
+        basis=_join([plan.basis for plan in plans], [(n, 3, 3) for n in n_structures]),
+    )
+
+
+def _padded(parts: Sequence[Shaped[Tensor, "..."]]) -> Shaped[Tensor, "..."]:
+    """Concatenate tables, with zeros where their rows are shorter than the longest."""
+    width = max(part.shape[-1] for part in parts)
+    return torch.cat([pad(part, (0, width - part.shape[-1])) for part in parts])
 
 
 def _collate_fragments(graphs: Sequence[AtomicGraph]) -> Fragments | None:

@@ -34,6 +34,37 @@ class CoulombPlan(NamedTuple):
     """Short lattice vectors in terms of those of the cell: what Miller indices refer to."""
 
 
+class DispersionPlan(NamedTuple):
+    """Which terms the dispersion sums of a batch contain (made by `phicalc.terms`).
+
+    As in a `CoulombPlan`, positions and cell stay in the graph. Along open axes waves are the nodes
+    of a quadrature, in units of the largest k: their sum stands for an integral.
+    """
+
+    pair_index: Int64[Tensor, "2 n_pairs"]
+    """Each unordered pair of atoms (or images) of the real-space sum once."""
+    pair_shifts: Int64[Tensor, "n_pairs 3"]
+    """Lattice shift of the second atom of each pair."""
+    places: Int64[Tensor, "n_structures n_k 3"]
+    """Places in the nodes along the three axes of each k vector, one of each ±k."""
+    measure: Float64[Tensor, "n_structures n_k"]
+    """Weight of each k vector in the sum: 1, or that of the quadrature; 0 for padding."""
+    nodes_a: Float64[Tensor, "n_structures n_a"]
+    """All first components of k vectors, padded with 0; `nodes_b` and `nodes_c` likewise."""
+    nodes_b: Float64[Tensor, "n_structures n_b"]
+    nodes_c: Float64[Tensor, "n_structures n_c"]
+    splitting: Float64[Tensor, " n_structures"]
+    """Parameter a of the split in 1/Å; 0 for direct sums (no reciprocal part)."""
+    largest_k: Float64[Tensor, " n_structures"]
+    """Where the weights of waves have faded out, in 1/Å."""
+    open_axes: Bool[Tensor, " n_structures"] | None = None
+    """Whether there are open axes beside periodic ones; None if nowhere."""
+    mesh: Int64[Tensor, "n_structures 4"] | None = None
+    """Mesh points along three axes and order of the splines, zeros without; None if nowhere."""
+    basis: Int64[Tensor, "n_structures 3 3"] | None = None
+    """Short lattice vectors in terms of those of the cell, edges of the mesh; None if nowhere."""
+
+
 class Fragments(NamedTuple):
     """Groups of atoms whose net charges are fixed one by one, or left to a reservoir of charge."""
 
@@ -72,6 +103,8 @@ class AtomicGraph(NamedTuple):
     """Where each atom stands in the flattened `atom_of_slot`."""
     coulomb: CoulombPlan | None = None
     """Terms of the electrostatic sums; None until `Potential.prepare` has run."""
+    dispersion: DispersionPlan | None = None
+    """Terms of the dispersion sums; None until `Potential.prepare` has run."""
     charge_guess: Float64[Tensor, " n_atoms"] | None = None
     """Charges in e from which iterative solvers start; None if nothing is known."""
     external_field: Float64[Tensor, "n_structures 3"] | None = None

@@ -1,5 +1,6 @@
 """Energy terms that need no electrostatic head."""
 
+from phicalc.terms.dispersion import LearnedDispersion
 from phicalc.terms.repulsion import ScreenedRepulsion
 
-__all__ = ["ScreenedRepulsion"]
+__all__ = ["LearnedDispersion", "ScreenedRepulsion"]

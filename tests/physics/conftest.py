@@ -36,6 +36,8 @@ HEADS = {
         "density_limit": 1.0,
     },  # fmt: skip
     "latent": {"head": "latent"},
+    "dispersion": {"head": "latent", "dispersion": "learned"},
+    "dispersion alone": {"head": "none", "dispersion": "learned", "repulsion": "zbl"},
     "environment": {"hardness": "environment", "charge_feedback": "embedding"},
     "environment alone": {"hardness": "environment", "gate": False, "readout": "last"},
     "atomic dipoles": {"atomic_dipoles": True, "smearing": "trained"},

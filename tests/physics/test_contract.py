@@ -17,12 +17,14 @@ from .conftest import HEADS, STRUCTURES, evaluator
 
 #: Open axes and neutral structures concern the sums alone: one head of each kind of charges and of
 #: feedback sees them.
+ALL_KINDS = (
+    "acks2", "qeq", "embedding", "network", "latent", "environment", "solve+coulomb", "dispersion",
+)  # fmt: skip
 CASES = [
     (head, kind)
     for head in HEADS
     for kind in STRUCTURES
-    if head in ("acks2", "qeq", "embedding", "network", "latent", "environment", "solve+coulomb")
-    or kind in ("cation", "charged-crystal")
+    if head in ALL_KINDS or kind in ("cation", "charged-crystal")
 ]
 
 

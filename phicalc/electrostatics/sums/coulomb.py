@@ -94,7 +94,10 @@ class CoulombSum:
         weight = kernels.reciprocal_interaction((k * k).sum(2), self.plan.splitting, volume)
         if self.plan.open_length is not None:
             weight = weight * self._truncation(k)
-        return WaveSum(self.to_slots(self.graph.positions), reciprocal_box, k, weight, self.plan)
+        ranges = (self.plan.millers_a, self.plan.millers_b, self.plan.millers_c)
+        places = self.plan.kvectors - torch.cat([each[:1] for each in ranges])
+        positions = self.to_slots(self.graph.positions)
+        return WaveSum(positions, reciprocal_box, k, weight, places, ranges)
 
     def _truncation(self, k: Float64[Tensor, "s n_k 3"]) -> Float64[Tensor, "s n_k"]:
         """Factors of the truncated kernels of structures with open axes; 1 for the others."""

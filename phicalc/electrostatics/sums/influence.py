@@ -1,6 +1,7 @@
 """The interaction as a mesh of Fourier components, corrected for the splines."""
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -9,7 +10,9 @@ from torch import Tensor
 
 from phicalc.electrostatics.sums import splines
 from phicalc.electrostatics.sums.boundary import truncation
-from phicalc.units import COULOMB_CONSTANT
+
+#: Fourier transform of the smooth part of an interaction, from k² in 1/Å² and α in 1/Å.
+Transform = Callable[[Float64[Tensor, "..."], float], Float64[Tensor, "..."]]
 
 
 def multiplicity(shape: tuple[int, int, int]) -> Float64[Tensor, " c"]:
@@ -26,30 +29,33 @@ def interaction(
     shape: tuple[int, int, int],
     order: int,
     splitting: float,
+    transform: Transform,
 ) -> tuple[Float64[Tensor, "a b c"], Float64[Tensor, "3"]]:
     """Influence function and heights of the ripple; of the last boxes they are remembered.
 
     A simulation at constant volume asks for the same ones at every step.
     """
     if box.requires_grad:
-        influence = _influence(box, pbc, shape, order, splitting)
+        influence = _influence(box, pbc, shape, order, splitting, transform)
         return influence, _ripple_heights(influence, shape, order)
     edges, axes = tuple(box.reshape(-1).tolist()), tuple(pbc.tolist())
-    return _remembered_interaction(edges, axes, shape, order, splitting, box.device)
+    return _remembered_interaction(edges, axes, shape, order, splitting, transform, box.device)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def _remembered_interaction(
     edges: tuple[float, ...],
     axes: tuple[bool, ...],
     shape: tuple[int, int, int],
     order: int,
     splitting: float,
+    transform: Transform,
     device: torch.device,
 ) -> tuple[Float64[Tensor, "a b c"], Float64[Tensor, "3"]]:
     """`_interaction` of a box without derivatives, given by plain numbers."""
     box = torch.tensor(edges, dtype=torch.float64, device=device).reshape(3, 3)
-    influence = _influence(box, torch.tensor(axes, device=device), shape, order, splitting)
+    pbc = torch.tensor(axes, device=device)
+    influence = _influence(box, pbc, shape, order, splitting, transform)
     return influence, _ripple_heights(influence, shape, order)
 
 
@@ -80,15 +86,15 @@ def _influence(
     shape: tuple[int, int, int],
     order: int,
     splitting: float,
+    transform: Transform,
 ) -> Float64[Tensor, "a b c"]:
-    """Interaction ``4π k_e exp(−k²/4α²)/k²V``, corrected for the splines; zero at k = 0."""
+    """Transform per volume of the box, corrected for the splines; zero at k = 0."""
     device, (a, b, c) = box.device, shape
     integers = [(torch.arange(n, device=device) + n // 2) % n - n // 2 for n in (a, b)]
     integers.append(torch.arange(c // 2 + 1, device=device))
     k_squared = _squares(integers, 2 * math.pi * torch.linalg.inv(box).T)
     k_squared[0, 0, 0] = 1.0
-    strength = 4 * math.pi * COULOMB_CONSTANT / torch.linalg.det(box).abs()
-    weight = strength * torch.exp(k_squared * (-0.25 / splitting**2)) / k_squared
+    weight = transform(k_squared, splitting) / torch.linalg.det(box).abs()
     corrections = [torch.from_numpy(splines.deconvolution(n, order)).to(box) for n in shape]
     x, y, z = corrections[0], corrections[1], corrections[2][: c // 2 + 1]
     weight = weight * (x[:, None] * y)[:, :, None] * z

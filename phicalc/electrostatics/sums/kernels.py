@@ -106,6 +106,12 @@ def reciprocal_interaction(
     return torch.where(present, weight, 0.0)
 
 
+def transform(k_squared: Float64[Tensor, "..."], splitting: float) -> Float64[Tensor, "..."]:
+    """Fourier transform ``4π k_e exp(−k²/4α²)/k²`` of the smooth part in eV Å³/e², for k ≠ 0."""
+    strength = 4 * math.pi * COULOMB_CONSTANT
+    return strength * torch.exp(k_squared * (-0.25 / splitting**2)) / k_squared
+
+
 def background_interaction(
     splitting: Float64[Tensor, " s"], volume: Float64[Tensor, " s"]
 ) -> tuple[Float64[Tensor, " s"], Float64[Tensor, " s"]]:

@@ -18,8 +18,8 @@ from jaxtyping import Bool, Complex, Float, Float64, Int64
 from torch import Tensor
 from torch.autograd import Function
 
-from phicalc.electrostatics.sums import splines
-from phicalc.electrostatics.sums.influence import interaction, multiplicity
+from phicalc.electrostatics.sums import kernels, splines
+from phicalc.electrostatics.sums.influence import Transform, interaction, multiplicity
 
 #: Their shares in the mesh, p³ each, then stay in a cache of a few megabytes.
 _ATOMS_AT_A_TIME = 1024
@@ -40,6 +40,8 @@ class MeshSum:
         Mesh points along each edge, and the order of the splines.
     splitting
         Ewald parameter α in 1/Å.
+    transform
+        Of the smooth part of the interaction; by default that of unit charges.
     """
 
     def __init__(
@@ -50,13 +52,14 @@ class MeshSum:
         shape: tuple[int, int, int],
         order: int,
         splitting: float,
+        transform: Transform = kernels.transform,
     ):
         self.shape, self.order = shape, order
         points = torch.tensor(shape, dtype=box.dtype, device=box.device)
         scaled = (torch.linalg.inv(box) * points).T @ positions.T
         floor = scaled.detach().floor()
         self.offset, self.floor = scaled - floor, floor.long()
-        self.influence, heights = interaction(box, pbc, shape, order, splitting)
+        self.influence, heights = interaction(box, pbc, shape, order, splitting, transform)
         self.ripple = heights @ torch.cos(2 * math.pi * self.offset)
         # Needed several times; those of all atoms would fill the memory.
         self.first_nodes = self._nodes(slice(0, _ATOMS_AT_A_TIME))

@@ -169,7 +169,7 @@ class CoulombPlanner:
         """Choose parameters and remember what for."""
         settings = self.settings
         with_mesh = len(positions) > self.mesh_above
-        self._basis = _short_basis(cell, pbc)
+        self._basis = short_basis(cell, pbc)
         cell = self._basis.to(cell) @ cell
         applications = self.applications if with_mesh else 0
         parameters = choose(
@@ -297,7 +297,7 @@ def _mirrored(indices: Int64[Tensor, " n"]) -> Int64[Tensor, " m"]:
     return torch.cat([-indices[1:].flip(0), indices])
 
 
-def _short_basis(cell: Float64[Tensor, "3 3"], pbc: Bool[Tensor, "3"]) -> Int64[Tensor, "3 3"]:
+def short_basis(cell: Float64[Tensor, "3 3"], pbc: Bool[Tensor, "3"]) -> Int64[Tensor, "3 3"]:
     """Integers that turn lattice vectors into the shortest ones of the same lattice.
 
     A mesh in a skewed cell would be fine along the edges and coarse across them.

@@ -6,10 +6,8 @@ the first two indices) with (atoms × third index). Structures without waves hav
 """
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64, Shaped
 from torch import Tensor
-
-from phicalc.graph import CoulombPlan
 
 
 class WaveSum:
@@ -25,8 +23,10 @@ class WaveSum:
         The k vectors in 1/Å.
     weight
         Interaction that each k vector stands for, in eV/e²; 0 for padding.
-    plan
-        Indices of the k vectors, and the ranges of these.
+    places
+        Place of each k vector in the three `ranges`.
+    ranges
+        All components that k vectors may have along each reciprocal vector, in its units.
     """
 
     def __init__(
@@ -35,16 +35,15 @@ class WaveSum:
         reciprocal_box: Float64[Tensor, "s 3 3"],
         kvectors: Float64[Tensor, "s n_k 3"],
         weight: Float64[Tensor, "s n_k"],
-        plan: CoulombPlan,
+        places: Int64[Tensor, "s n_k 3"],
+        ranges: tuple[Shaped[Tensor, "*s a"], Shaped[Tensor, "*s b"], Shaped[Tensor, "*s c"]],
     ):
         self.positions, self.kvectors, self.weight = positions, kvectors, weight
-        ranges = (plan.millers_a, plan.millers_b, plan.millers_c)
-        self.sizes = [each.shape[0] for each in ranges]
-        starts = torch.cat([each[:1] for each in ranges])
-        h, k, m = (plan.kvectors - starts).unbind(2)
+        self.sizes = [each.shape[-1] for each in ranges]
+        h, k, m = places.unbind(2)
         self.place = (h * self.sizes[1] + k) * self.sizes[2] + m  # in the grid of all indices
         angles = (positions @ reciprocal_box.transpose(1, 2)).unbind(2)
-        phases = [a[:, :, None] * millers for a, millers in zip(angles, ranges, strict=True)]
+        phases = [a[:, :, None] * n[..., None, :] for a, n in zip(angles, ranges, strict=True)]
         first, second, third = ((torch.cos(phase), torch.sin(phase)) for phase in phases)
         self.plane = torch.cat(_product(first, second), dim=2)
         self.line = torch.cat(third, dim=2)
