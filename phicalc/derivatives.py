@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from phicalc.electrostatics.head import Formal
 from phicalc.graph import AtomicGraph
 from phicalc.potential import Potential
 
@@ -33,8 +34,8 @@ class Prediction(NamedTuple):
     """Named energy terms in eV."""
     residual: Float64[Tensor, "n_atoms c"] | None = None
     """What is left of Poisson's equation in e, if the head solves it on the graph."""
-    formal: Float64[Tensor, " n_atoms"] | None = None
-    """Formal charges in e as they are read, before what is missing is shared out, if any."""
+    formal: Formal | None = None
+    """Formal charges, if the head has them."""
 
 
 def predict(
@@ -93,7 +94,7 @@ def predict(
         residual=output.residual,
         formal=output.formal,
     )
-    return prediction if create_graph else _detach(prediction)
+    return prediction if create_graph else _cut(prediction)
 
 
 def no_strain(graph: AtomicGraph) -> Float64[Tensor, "n_structures 3 3"]:
@@ -125,12 +126,10 @@ def _or_zero(
     return torch.zeros_like(like) if gradient is None else gradient
 
 
-def _detach(prediction: Prediction) -> Prediction:
-    """Cut everything from the graph of the derivatives."""
-    terms = {name: term.detach() for name, term in prediction.terms.items()}
-    tensors: dict[str, Any] = {
-        name: None if (tensor := getattr(prediction, name)) is None else tensor.detach()
-        for name in prediction._fields
-        if name != "terms"
-    }
-    return Prediction(**tensors, terms=terms)
+def _cut(value: Any) -> Any:
+    """Cut tensors from the graph of the derivatives, those in tuples and dictionaries, too."""
+    if isinstance(value, dict):
+        return {name: _cut(each) for name, each in value.items()}
+    if isinstance(value, tuple):
+        return type(value)(*map(_cut, value))
+    return None if value is None else value.detach()

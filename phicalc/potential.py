@@ -10,7 +10,13 @@ from torch import Tensor, nn
 from phicalc.architecture import PotentialConfig as PotentialConfig
 from phicalc.backbone import check_backbone, last_features
 from phicalc.electrostatics.constraints import mean_charge
-from phicalc.electrostatics.head import DENSE_ATOMS, Electrostatics, Polarization, Surroundings
+from phicalc.electrostatics.head import (
+    DENSE_ATOMS,
+    Electrostatics,
+    Formal,
+    Polarization,
+    Surroundings,
+)
 from phicalc.electrostatics.sums import CoulombPlanner, CoulombSettings
 from phicalc.feedback import FirstNetwork
 from phicalc.graph import AtomicGraph, field_coordinate, sum_per_structure
@@ -37,8 +43,8 @@ class PotentialOutput(NamedTuple):
     """What is left of Poisson's equation in e, if the head solves it on the graph."""
     polarization: Polarization | None = None
     """Dipole moment along any axis, if the head has one."""
-    formal: Float64[Tensor, " n_atoms"] | None = None
-    """Formal charges in e as they are read, before what is missing is shared out, if any."""
+    formal: Formal | None = None
+    """Formal charges, if the head has them."""
 
 
 class Potential(nn.Module):

@@ -43,6 +43,17 @@ class Polarization(NamedTuple):
     """d_i in e Å, of the charge that flows between atom i and its neighbors."""
 
 
+class Formal(NamedTuple):
+    """Formal charges of the atoms of a batch."""
+
+    charges: Float64[Tensor, " n_atoms"]
+    """z_i in e; their sums are those that are asked for."""
+    read: Float64[Tensor, " n_atoms"]
+    """f_i in e, as they are read from each atom, before what is missing is shared out."""
+    variance: Float64[Tensor, " n_atoms"]
+    """Variance of the state of each atom in e²; zero where it is certain and f_i is an integer."""
+
+
 class Electrostatics(NamedTuple):
     """Result of an electrostatic head."""
 
@@ -56,9 +67,8 @@ class Electrostatics(NamedTuple):
     """Remainder of Poisson's equation in e, for heads that solve it on the graph."""
     polarization: Polarization | None = None
     """For heads whose charge flows along links; else the charges where they are."""
-    formal: Float64[Tensor, " n_atoms"] | None = None
-    """Charges in e that heads with formal charges read from the features of each atom, before
-    they share out what is missing from the total charge."""
+    formal: Formal | None = None
+    """For heads whose charges start from formal ones."""
 
 
 class Surroundings(NamedTuple):

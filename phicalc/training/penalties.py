@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float64
 
 from phicalc.derivatives import Prediction
+from phicalc.electrostatics.head import Formal
 from phicalc.graph import AtomicGraph, bonded_parts, mean_per_structure, sum_per_structure
 from phicalc.training.loss import LossValue, excess_charge
 from phicalc.training.objective import PenaltyConfig
@@ -55,15 +56,13 @@ def penalized(
     return LossValue(sum(added, start=value.total), terms)
 
 
-def charge_defects(
-    formal: Float64[torch.Tensor, " n_atoms"], graph: AtomicGraph
-) -> Float64[torch.Tensor, ""]:
-    """Squares of what formal charges lack to those of molecules, summed over a batch.
+def charge_defects(formal: Formal, graph: AtomicGraph) -> Float64[torch.Tensor, ""]:
+    """Sum up what formal charges lack to those of molecules, as expected squares, over a batch.
 
     Parameters
     ----------
     formal
-        Formal charges in e, before what is missing is shared out.
+        Formal charges, before what is missing is shared out, and how certain they are.
     graph
         The batch.
 
@@ -71,12 +70,14 @@ def charge_defects(
     -------
     defects
         In e²: of the sum over each structure, to its total charge; and of the sum over each
-        bonded part of structures with several, to the nearest integer.
+        bonded part of structures with several, to the nearest integer. If atoms draw their states
+        independently, their variance adds to each.
     """
-    part = bonded_parts(graph)
-    sums = torch.zeros_like(formal).index_add(0, part, formal)  # at the first atom of each part
+    part = bonded_parts(graph)  # the first atom of each
+    sums = torch.zeros_like(formal.read).index_add(0, part, formal.read)
     begins = part == torch.arange(len(part), device=part.device)
     several = sum_per_structure(begins.double(), graph)[graph.batch] > 1
     fraction = torch.where(several, sums - sums.detach().round(), 0.0)
-    excess = sum_per_structure(formal, graph) - graph.total_charge
-    return fraction.square().sum() + excess.square().sum()
+    excess = sum_per_structure(formal.read, graph) - graph.total_charge
+    doubt = formal.variance.sum()
+    return fraction.square().sum() + excess.square().sum() + doubt

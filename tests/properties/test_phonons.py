@@ -14,6 +14,7 @@ from ase.calculators.emt import EMT
 from ase.phonons import Phonons
 
 from phicalc import PhiCalculator
+from phicalc.electrostatics.charges.formal import LARGEST
 from phicalc.properties import phonons
 from phicalc.units import COULOMB_CONSTANT
 
@@ -122,7 +123,7 @@ def test_fields_of_ions_lift_longitudinal_modes():
     )
     with torch.no_grad():
         potential.embedding.mul_(0.1)
-        potential.head.formal.element[3:, 0] = torch.tensor([1.0, -1.0])
+        potential.head.formal.element[[3, 4], [LARGEST + 1, LARGEST - 1]] = 60.0
     model = PhiCalculator(potential, dtype="float64", compile=False)
     crystal = bulk("NaCl", "rocksalt", a=5.64)
     with warnings.catch_warnings():

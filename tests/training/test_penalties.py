@@ -8,6 +8,7 @@ from phicalc.checkpoint import load_model
 from phicalc.data.config import KeysConfig
 from phicalc.data.files import read_frames
 from phicalc.derivatives import predict
+from phicalc.electrostatics.head import Formal
 from phicalc.electrostatics.phi import poisson
 from phicalc.graph import collate, from_ase
 from phicalc.potential import build_potential
@@ -128,9 +129,10 @@ def test_formal_charges_of_molecules_are_pulled_to_integers():
     pair, lone = waters[0] + waters[1], molecule("H2O")
     pair.info["charge"], lone.info["charge"] = 1.0, -1.0
     graph = collate([from_ase(atoms, 3.0) for atoms in (pair, lone)])
-    formal = torch.tensor([0.5, 0.2, 0.1, -0.1, 0.0, 0.0, -1.2, 0.0, 0.0]).double()
+    read = torch.tensor([0.5, 0.2, 0.1, -0.1, 0.0, 0.0, -1.2, 0.0, 0.0]).double()
+    formal = Formal(read, read, variance=torch.linspace(0, 0.08, 9).double())
     # 0.8 e and −0.1 e where integers should be; 0.7 e of 1 e; −1.2 e of −1 e
-    expected = 0.2**2 + 0.1**2 + 0.3**2 + 0.2**2
+    expected = 0.2**2 + 0.1**2 + 0.3**2 + 0.2**2 + 0.36
     assert float(charge_defects(formal, graph)) == pytest.approx(expected)
 
 

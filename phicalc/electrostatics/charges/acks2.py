@@ -60,8 +60,11 @@ class TransferredCharges(Head):
 
         formal_charges: Literal["environment", "element"] = "environment"
         """Whether formal charges depend on the environment of an atom, or on its element only."""
-        softness_ceiling: Annotated[float, Positive] = 1.0
+        softness_ceiling: Annotated[float, Positive] = 0.5
         """Largest softness of a link in e²/V."""
+        link_range: Annotated[float, Positive] = 2.0
+        """Length of the longest link in sums of the covalent radii of both atoms; none is longer
+        than the cutoff."""
         electronegativity_range: Annotated[float, Positive] = 5.0
         """Largest difference in eV/e between atoms of one element, to either side."""
         hardness: Literal["element", "environment"] = "element"
@@ -108,7 +111,7 @@ class TransferredCharges(Head):
         self.readout = nn.Linear(n_features, 1 + (settings.hardness == "environment"), bias=False)
         environment = settings.formal_charges == "environment"
         self.formal = FormalCharges(n_features, len(elements), environment)
-        self.softness = Softness(n_features, surroundings.cutoff, settings.softness_ceiling)
+        self.softness = Softness(surroundings, settings.link_range, settings.softness_ceiling)
 
     @classmethod
     def from_settings(cls, settings: Settings, surroundings: Surroundings) -> Head:
@@ -139,7 +142,7 @@ class TransferredCharges(Head):
         """
         chi, hardness = self._of_atoms(node_features, element)
         formal = self.formal(node_features, element, graph)
-        network = self._network(node_features, graph)
+        network = self._network(node_features, element, graph)
         coulomb = CoulombSum(graph, self.widths(element))
         pull = chi if graph.fragments is None else chi - graph.fragments.potential
         solver = choose_solver(coulomb, hardness, network, graph.charge_guess)
@@ -156,7 +159,7 @@ class TransferredCharges(Head):
         if graph.external_field is not None:  # `Potential` adds the energy of the polarization
             field = graph.external_field[graph.batch]
             energies = energies + (polarization.dipoles * field).sum(1)
-        return Electrostatics(q, potential, energies, polarization=polarization, formal=formal.read)
+        return Electrostatics(q, potential, energies, polarization=polarization, formal=formal)
 
     def _of_atoms(
         self, node_features: Float[Tensor, "n_atoms n_features"], element: Int64[Tensor, " n_atoms"]
@@ -171,10 +174,13 @@ class TransferredCharges(Head):
         return chi + self.electronegativity[element].double(), hardness
 
     def _network(
-        self, node_features: Float[Tensor, "n_atoms n_features"], graph: AtomicGraph
+        self,
+        node_features: Float[Tensor, "n_atoms n_features"],
+        element: Int64[Tensor, " n_atoms"],
+        graph: AtomicGraph,
     ) -> Network:
         """Links, what drives charge along them, and reservoirs."""
-        links, drive, reservoirs = self.softness(node_features, graph), None, None
+        links, drive, reservoirs = self.softness(node_features, element, graph), None, None
         if graph.external_field is not None:
             drive = (
                 graph.external_field[graph.batch[graph.edge_index[0]]] * edge_vectors(graph)

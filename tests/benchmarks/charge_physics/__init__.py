@@ -1,0 +1,1 @@
+"""What charges do in matter: trained models, structures and measurements."""

@@ -1,0 +1,330 @@
+"""How charges behave in matter, QEq beside ACKS2: `make bench ARGS="-k charge_physics"` (2 hours).
+
+Both heads are trained with the same backbone, data, steps and seeds: on molecules, ions, carbon
+chains and clusters of NaCl by GFN2-xTB (`charge_physics/molecules.yaml`), and on crystals of NaCl,
+LiF and MgO by GFN1-xTB (`charge_physics/crystals.yaml`). Then they are asked what no error on
+frames like those of training shows: polarizabilities of chains, pairs 1000 Å apart, slabs in a
+field, Born charges of larger cells, the splitting of optical phonons, salt in water. Needs tblite (``pip install "phicalc[label]"``).
+
+PHICALC_BENCH_SEEDS chooses seeds. Models are kept in PHICALC_BENCH_FOLDER
+(``runs/charge_physics`` by default).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from statistics import mean
+
+import ase.io
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.calculator import CalculationFailed, PropertyNotImplementedError
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from phicalc import PhiCalculator
+from phicalc.labelling import CalculatorSpec
+from phicalc.properties import phonons
+from phicalc.relax import relax
+from phicalc.system import keep_freed_memory
+from phicalc.training import train_from_yaml
+from phicalc.units import COULOMB_CONSTANT, WAVENUMBER_PER_THZ
+
+from .charge_physics.structures import (
+    FAR,
+    NACL,
+    alkane,
+    far_pairs,
+    pair_at,
+    polyyne,
+    salt_water,
+    slab,
+)
+
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parents[1]
+FOLDER = Path(os.environ.get("PHICALC_BENCH_FOLDER", "runs/charge_physics"))
+SEEDS = os.environ.get("PHICALC_BENCH_SEEDS", "1,2,3").split(",")
+
+#: Epochs of each set.
+EPOCHS = {"molecules": 12, "crystals": 12}
+PENALTY = {"penalties.integer_fragments": 1.0}
+#: Heads of molecules, and of crystals: fields along their axes need formal charges of elements.
+HEADS: dict[str, dict[str, dict[str, object]]] = {
+    "molecules": {
+        "qeq": {"model.head": "{name: qeq, hardness: environment}"},
+        "acks2": {"model.head": "{name: acks2, hardness: environment}", **PENALTY},
+    },
+    "crystals": {
+        "qeq": {"model.head": "{name: qeq, hardness: environment}"},
+        "acks2": {
+            "model.head": "{name: acks2, hardness: environment, formal_charges: element}",
+            **PENALTY,
+        },
+    },
+}
+
+
+def write_molecules(path: Path) -> None:
+    """Write all frames at the level of GFN2-xTB that lie in the repository, or part of them."""
+    files = {
+        "tests/data/xtb_organics_test.xyz.gz": 1,
+        "models/carbon-chains/xtb_carbon_chain.xyz.gz": 6,
+        "models/nacl-clusters/xtb_nacl_clusters.xyz.gz": 12,
+    }
+    frames = []
+    for name, step in files.items():
+        frames += ase.io.read(REPOSITORY / name, f"::{step}")
+    names = sorted({frame.info["molecule"] for frame in frames if "molecule" in frame.info})
+    for frame in frames:  # molecules are held out whole
+        if "molecule" in frame.info:
+            held = names.index(frame.info["molecule"]) % 8 == 0
+            frame.info["split"] = "val" if held else "train"
+    ase.io.write(path, frames + _ions() + _parted(frames), format="extxyz")
+
+
+def _labelled(atoms: Atoms, split: str) -> Atoms:
+    """Return the atoms with energy, forces and charges by GFN2-xTB."""
+    atoms.calc = CalculatorSpec().make(atoms)
+    results = {
+        "energy": atoms.get_potential_energy(),
+        "forces": atoms.get_forces(),
+        "charges": atoms.get_charges(),
+    }
+    atoms.calc = SinglePointCalculator(atoms, **results)
+    atoms.info["split"] = split
+    return atoms
+
+
+def _ions() -> list[Atoms]:
+    """Ions of one atom, in the gas."""
+    charges = {"Na": 1, "Cl": -1, "F": -1}
+    return [_labelled(Atoms(name, info={"charge": q}), "train") for name, q in charges.items()]
+
+
+def _parted(frames: list[Atoms], number: int = 200) -> list[Atoms]:
+    """Two of the frames at a time, 12 to 40 Å apart."""
+    rng = np.random.default_rng(0)
+    parted: list[Atoms] = []
+    while len(parted) < number:
+        first, second = (frames[i] for i in rng.integers(len(frames), size=2))
+        if first.info["split"] != second.info["split"] or len(first) + len(second) > 40:
+            continue
+        radii = [
+            np.linalg.norm(a.positions - a.positions.mean(0), axis=1).max() for a in (first, second)
+        ]
+        shift = first.positions.mean(0) - second.positions.mean(0)
+        shift[rng.integers(3)] += sum(radii) + rng.uniform(12, 40)
+        both = Atoms(
+            np.append(first.numbers, second.numbers),
+            np.vstack([first.positions, second.positions + shift]),
+            info={"charge": int(first.info["charge"] + second.info["charge"])},
+        )
+        with contextlib.suppress(CalculationFailed):
+            parted.append(_labelled(both, first.info["split"]))
+    return parted
+
+
+@cache
+def trained(data: str, head: str, seed: str) -> Path:
+    """Folder of a trained model."""
+    output = (FOLDER / f"{data}_{head}_s{seed}").resolve()
+    if not (output / "metrics.json").is_file():
+        keep_freed_memory()
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        if data == "molecules" and not (FOLDER / "molecules.xyz").is_file():
+            write_molecules(FOLDER / "molecules.xyz")
+        settings = {"output": output, "seed": seed, "max_epochs": EPOCHS[data]}
+        settings |= {"validate_every": EPOCHS[data], "compile": "auto", **HEADS[data][head]}
+        if data == "molecules":
+            settings["data.train"] = f"[{(FOLDER / 'molecules.xyz').resolve()}]"
+        changes = [f"{key}={value}" for key, value in settings.items()]
+        train_from_yaml(HERE / "charge_physics" / f"{data}.yaml", changes, lambda _: None)
+    return output
+
+
+def calculators(data: str, head: str) -> list[PhiCalculator]:
+    """One for each seed."""
+    return [
+        PhiCalculator(trained(data, head, seed) / "model", dtype="float64", compile=False)
+        for seed in SEEDS
+    ]
+
+
+def over_seeds(values: list[float], digits: int = 3) -> str:
+    """Mean and range over seeds."""
+    return f"{mean(values):.{digits}f} ({min(values):.{digits}f} … {max(values):.{digits}f})"
+
+
+@pytest.mark.parametrize("data", list(HEADS))
+def test_charge_physics_errors(data: str, record: Callable[[str, float], None]) -> None:
+    """Errors on the validation frames after the last epoch."""
+    print(f"\n{data}, validation: energy (meV/atom), forces (meV/Å), charges (me), seconds")
+    for head in HEADS[data]:
+        found = [json.loads((trained(data, head, s) / "metrics.json").read_text()) for s in SEEDS]
+        parts = []
+        for name in ("energy_rmse", "forces_rmse", "charges_rmse"):
+            values = [each["valid"]["metrics"][name] for each in found]
+            parts.append(over_seeds(values, 1))
+            record(f"{data} {head} {name}", mean(values))
+        print(f"  {head:<6} {'   '.join(parts)}   {mean(each['seconds'] for each in found):.0f}")
+        assert all(np.isfinite(each["valid"]["metrics"]["forces_rmse"]) for each in found)
+
+
+@pytest.mark.parametrize("build", [alkane, polyyne])
+def test_charge_physics_polarizability_of_chains(
+    build: Callable[[int], Atoms], record: Callable[[str, float], None]
+) -> None:
+    """Along the chain, for each carbon atom: constant in a long insulator, growing in a metal."""
+    sizes = (6, 10, 14, 20)
+    print(f"\n{build.__name__}s, polarizability along the chain in Å³ for each C: {sizes}")
+    for head in HEADS["molecules"]:
+        rows = np.array(
+            [
+                [calc.get_polarizability(build(n))[0, 0] * COULOMB_CONSTANT / n for n in sizes]
+                for calc in calculators("molecules", head)
+            ]
+        )
+        print(f"  {head:<6}", "   ".join(over_seeds(list(column), 2) for column in rows.T))
+        ratio = float((rows[:, -1] / rows[:, 0]).mean())
+        print(f"         C20/C6 for each C: {ratio:.2f}")
+        record(f"{build.__name__}s {head} polarizability per C, C20/C6", ratio)
+        assert (rows > 0).all()
+
+
+def energy_and_charges(
+    atoms: Atoms, charge: int, calculator: PhiCalculator
+) -> tuple[float, np.ndarray]:
+    """Energy in eV and charges in e."""
+    atoms = Atoms(atoms.numbers, atoms.positions, info={"charge": charge}, calculator=calculator)
+    return atoms.get_potential_energy(), atoms.get_charges()
+
+
+def far_defects(head: str, pair: str) -> tuple[list[float], list[float]]:
+    """Return what binds a pair 1000 Å apart (eV) and what one has lost (e), for each seed."""
+    (first, q_first), (second, q_second) = far_pairs()[pair]
+    energies, charges = [], []
+    for calc in calculators("molecules", head):
+        both, q = energy_and_charges(pair_at(first, second, FAR), q_first + q_second, calc)
+        alone = energy_and_charges(first, q_first, calc)[0]
+        alone += energy_and_charges(second, q_second, calc)[0]
+        charges.append(float(q[: len(first)].sum()) - q_first)
+        energies.append(both - alone - COULOMB_CONSTANT * q_first * q_second / FAR)
+    return energies, charges
+
+
+def test_charge_physics_of_far_pairs(record: Callable[[str, float], None]) -> None:
+    print(f"\nE(A+B at {FAR:.0f} Å) − E(A) − E(B) − k q q'/r (meV); charge of A − its own (e)")
+    worst = {head: (0.0, 0.0) for head in HEADS["molecules"]}
+    for pair in far_pairs():
+        for head in worst:
+            energies, charges = far_defects(head, pair)
+            print(f"  {pair:<18} {head:<6}", over_seeds([1000 * e for e in energies], 2), end="   ")
+            print(over_seeds(charges, 4), flush=True)
+            largest = max(map(abs, energies)), max(map(abs, charges))
+            worst[head] = tuple(map(max, worst[head], largest))
+    for head, (energy, charge) in worst.items():
+        record(f"far pairs, {head}, largest error (meV)", 1000 * energy)
+        record(f"far pairs, {head}, largest charge (e)", charge)
+    assert worst["acks2"] < worst["qeq"]
+
+
+def slab_dielectric(cells: int, calculator: PhiCalculator) -> float:
+    """ε∞ across a slab, from its dipole in a field, as if it were as thick as its cells."""
+    field, moments = 0.01, []
+    for strength in (-field, field):
+        atoms = slab(cells)
+        atoms.info["electric_field"] = [0.0, 0.0, strength]
+        atoms.calc = calculator
+        moments.append(float(atoms.get_charges() @ atoms.positions[:, 2]))
+    volume = NACL**2 * NACL * cells
+    share = 4 * np.pi * COULOMB_CONSTANT * (moments[1] - moments[0]) / (2 * field) / volume
+    return 1 / (1 - share)
+
+
+def test_charge_physics_dielectric_constant(record: Callable[[str, float], None]) -> None:
+    sizes = (2, 4, 8)
+    print(f"\nNaCl, ε∞ of slabs of {sizes} cells in a field across, and of the crystal")
+    for head in HEADS["crystals"]:
+        for size in sizes:
+            found = [slab_dielectric(size, calc) for calc in calculators("crystals", head)]
+            print(f"  {head:<6} {size} cells {over_seeds(found)}")
+            record(f"NaCl {head} dielectric constant of {size} cells", mean(found))
+        try:
+            crystal = bulk("NaCl", "rocksalt", a=NACL)
+            found = [c.get_dielectric_tensor(crystal)[2, 2] for c in calculators("crystals", head)]
+            print(f"  {head:<6} crystal {over_seeds(found)}")
+            record(f"NaCl {head} dielectric constant of the crystal", mean(found))
+        except PropertyNotImplementedError as error:
+            print(f"  {head:<6} crystal: refused ({error})")
+        assert found[0] > 1
+
+
+def test_charge_physics_born_charges(record: Callable[[str, float], None]) -> None:
+    cubic = bulk("NaCl", "rocksalt", a=NACL, cubic=True)
+    print("\nNaCl, Born charge of Na in cells of 8, 64 and 48 atoms")
+    for head in HEADS["crystals"]:
+        for calc, seed in zip(calculators("crystals", head), SEEDS, strict=True):
+            try:
+                found = [
+                    calc.get_born_effective_charges(cubic.repeat(times))[0, 0, 0]
+                    for times in (1, 2, (3, 2, 1))
+                ]
+            except PropertyNotImplementedError as error:
+                print(f"  {head:<6} refused ({error})")
+                break
+            print(f"  {head:<6} seed {seed}", "  ".join(f"{value:.6f}" for value in found))
+            record(f"NaCl {head} Born charge of Na, seed {seed}, spread", float(np.ptp(found)))
+            assert np.ptp(found) < 1e-3
+
+
+def optical_modes(calculator: PhiCalculator) -> tuple[float, float]:
+    """TO and LO of relaxed NaCl at Γ in 1/cm; equal where nothing lifts the latter."""
+    atoms = bulk("NaCl", "rocksalt", a=NACL)
+    atoms.calc = calculator
+    relax(atoms, fmax=1e-4, cell=True)
+    result = phonons(atoms, calculator, supercell=(4, 4, 4), n_points=2)
+    gamma = result.bands[0] if result.longitudinal is None else result.longitudinal
+    return WAVENUMBER_PER_THZ * float(gamma[3]), WAVENUMBER_PER_THZ * float(gamma[5])
+
+
+@pytest.mark.filterwarnings("ignore:.*longitudinal.*:UserWarning")
+def test_charge_physics_phonons(record: Callable[[str, float], None]) -> None:
+    print("\nNaCl, optical phonons at Γ in 1/cm: TO, LO; experiment 164, 264")
+    for head in HEADS["crystals"]:
+        modes = np.array([optical_modes(calc) for calc in calculators("crystals", head)])
+        print(f"  {head:<6} {over_seeds(list(modes[:, 0]), 0)}  {over_seeds(list(modes[:, 1]), 0)}")
+        record(f"NaCl {head} TO (1/cm)", float(modes[:, 0].mean()))
+        record(f"NaCl {head} LO (1/cm)", float(modes[:, 1].mean()))
+        assert (modes > 0).all()
+
+
+def test_charge_physics_of_salt_in_water(record: Callable[[str, float], None]) -> None:
+    """Charges of the pair, and the energy beside that of GFN2-xTB, from a common zero at 8 Å."""
+    distances = (3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
+    print(f"\nNa+ … Cl- among 60 molecules of water at {distances} Å: charge of Na, Cl (e)")
+    droplets = [salt_water(distance) for distance in distances]
+    reference = []
+    for droplet in droplets:
+        droplet.info["charge"] = 0
+        atoms = Atoms(droplet, calculator=CalculatorSpec().make(droplet))
+        atoms.get_potential_energy()
+        reference.append(atoms.get_charges()[-2:])
+    print("  xTB    ", "  ".join(f"{q[0]:+.2f} {q[1]:+.2f}" for q in reference))
+    for head in HEADS["molecules"]:
+        found = np.array(
+            [
+                [energy_and_charges(droplet, 0, calc)[1][-2:] for droplet in droplets]
+                for calc in calculators("molecules", head)
+            ]
+        )
+        print(f"  {head:<6} ", "  ".join(f"{q[0]:+.2f} {q[1]:+.2f}" for q in found.mean(0)))
+        error = float(np.sqrt(np.mean((found - np.array(reference)) ** 2)))
+        record(f"salt in water, {head}, charges of the ions, error (e)", error)
+        assert np.isfinite(error)
