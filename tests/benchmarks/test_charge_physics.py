@@ -4,7 +4,8 @@ Both heads are trained with the same backbone, data, steps and seeds: on molecul
 chains and clusters of NaCl by GFN2-xTB (`charge_physics/molecules.yaml`), and on crystals of NaCl,
 LiF and MgO by GFN1-xTB (`charge_physics/crystals.yaml`). Then they are asked what no error on
 frames like those of training shows: polarizabilities of chains, pairs 1000 Å apart, slabs in a
-field, Born charges of larger cells, the splitting of optical phonons, salt in water. Needs tblite (``pip install "phicalc[label]"``).
+field, Born charges of larger cells, the splitting of optical phonons, salt in water. Needs tblite
+(``pip install "phicalc[label]"``).
 
 PHICALC_BENCH_SEEDS chooses seeds. Models are kept in PHICALC_BENCH_FOLDER
 (``runs/charge_physics`` by default).
@@ -108,6 +109,10 @@ def _ions() -> list[Atoms]:
     return [_labelled(Atoms(name, info={"charge": q}), "train") for name, q in charges.items()]
 
 
+def _radius(atoms: Atoms) -> float:
+    return float(np.linalg.norm(atoms.positions - atoms.positions.mean(0), axis=1).max())
+
+
 def _parted(frames: list[Atoms], number: int = 200) -> list[Atoms]:
     """Two of the frames at a time, 12 to 40 Å apart."""
     rng = np.random.default_rng(0)
@@ -116,11 +121,8 @@ def _parted(frames: list[Atoms], number: int = 200) -> list[Atoms]:
         first, second = (frames[i] for i in rng.integers(len(frames), size=2))
         if first.info["split"] != second.info["split"] or len(first) + len(second) > 40:
             continue
-        radii = [
-            np.linalg.norm(a.positions - a.positions.mean(0), axis=1).max() for a in (first, second)
-        ]
         shift = first.positions.mean(0) - second.positions.mean(0)
-        shift[rng.integers(3)] += sum(radii) + rng.uniform(12, 40)
+        shift[rng.integers(3)] += _radius(first) + _radius(second) + rng.uniform(12, 40)
         both = Atoms(
             np.append(first.numbers, second.numbers),
             np.vstack([first.positions, second.positions + shift]),
