@@ -22,6 +22,7 @@ HEADS = {
     "acks2": "phicalc.electrostatics.charges.acks2:TransferredCharges",
     "qeq": "phicalc.electrostatics.charges.qeq:ChargeEquilibration",
     "latent": "phicalc.electrostatics.charges.latent:LatentCharges",
+    "latent+links": "phicalc.electrostatics.charges.linked:LinkedLatentCharges",
     "spectral": "phicalc.electrostatics.phi.head:SpectralHead",
     "dirichlet": "phicalc.electrostatics.phi.head:DirichletHead",
     "solve": "phicalc.electrostatics.phi.head:ScreenedHead",

@@ -225,6 +225,21 @@ def test_born_charges_and_dielectric_constant_do_not_depend_on_the_cell(potentia
     np.testing.assert_allclose(found[1:], [found[0]] * 2, rtol=0, atol=1e-9)
 
 
+def test_born_charges_of_links_that_no_field_drives_do_not_depend_on_the_cell() -> None:
+    potential = tiny_potential(head={"name": "latent+links", "formal_charges": "element"})
+    with torch.no_grad():
+        potential.head.formal.element[[3, 4], [LARGEST + 1, LARGEST - 1]] = 60.0
+    cell, model = salt(), calculator(potential)
+    twice = model.get_born_effective_charges(cell.repeat((1, 2, 1)))
+    np.testing.assert_allclose(
+        twice[: len(cell)], model.get_born_effective_charges(cell), atol=1e-9
+    )
+    field, step = np.array([0, 1e-4, 0]), 1e-4
+    plus, minus = (calculator(potential, list(sign * field)) for sign in (1, -1))
+    forces = (plus.get_forces(cell) - minus.get_forces(cell)) / (2 * step)
+    np.testing.assert_allclose(model.get_born_effective_charges(cell)[:, 1], forces, atol=1e-8)
+
+
 @pytest.mark.parametrize("make", [salt, acid])
 @pytest.mark.parametrize("axis", [0, 2])
 def test_fields_polarize_along_every_axis(potential, make, axis: int) -> None:
@@ -281,14 +296,20 @@ def test_polarizability_of_a_chain_is_that_of_its_links() -> None:
     assert metallic[2] / metallic[1] > 2
 
 
-def test_far_fragments_keep_their_formal_charges() -> None:
-    potential = tiny_potential(head={"name": "acks2", "formal_charges": "element"})
+@pytest.mark.parametrize("name", ["acks2", "latent+links"])
+def test_far_fragments_keep_their_formal_charges(name: str) -> None:
+    potential = tiny_potential(head={"name": name, "formal_charges": "element"})
     with torch.no_grad():
         potential.embedding.mul_(0.3)
         potential.head.formal.element[[3, 4], [LARGEST + 1, LARGEST - 1]] = 60.0
     far = Atoms("NaCl", [(0, 0, 0), (1000, 0, 0)])
     model = calculator(potential)
     np.testing.assert_allclose(model.get_charges(far), [1, -1], atol=1e-12)
+    waters = molecule("H2O") + far
+    waters.positions[:3] += [500, 0, 0]
+    charges = model.get_charges(waters)
+    np.testing.assert_allclose([charges[:3].sum(), *charges[3:]], [0, 1, -1], atol=1e-12)
+    assert abs(charges[:3]).max() > 1e-3
 
 
 def test_a_field_along_a_periodic_axis_needs_formal_charges_that_stay() -> None:

@@ -38,6 +38,7 @@ HEADS = {
     "latent": {"head": "latent"},
     "dispersion": {"head": "latent", "dispersion": "learned"},
     "dispersion alone": {"head": "none", "dispersion": "learned", "repulsion": "zbl"},
+    "latent with links": {"head": "latent+links"},
     "environment": {"hardness": "environment", "charge_feedback": "embedding"},
     "environment alone": {"hardness": "environment", "gate": False, "readout": "last"},
     "atomic dipoles": {"atomic_dipoles": True, "smearing": "trained"},

@@ -13,7 +13,7 @@ from phicalc.electrostatics.charges.formal import FormalCharges
 from phicalc.electrostatics.charges.softness import Softness
 from phicalc.electrostatics.charges.transfer import Network, choose_solver, transfer_charges
 from phicalc.electrostatics.constraints import ChargeConstraints
-from phicalc.electrostatics.head import Electrostatics, Head, Polarization, Surroundings
+from phicalc.electrostatics.head import Electrostatics, Head, Surroundings
 from phicalc.electrostatics.sums.coulomb import CoulombSum
 from phicalc.electrostatics.widths import GaussianWidths
 from phicalc.graph import AtomicGraph, edge_vectors
@@ -155,7 +155,7 @@ class TransferredCharges(Head):
         u = u if derivatives > 1 else u.detach()
         energies = energies + chi * q + 0.5 * hardness * q**2
         energies = energies - u * (q - formal.charges) - network.energies(u)
-        polarization = _polarization(formal.charges, network, u)
+        polarization = network.polarization(formal.charges, u)
         if graph.external_field is not None:  # `Potential` adds the energy of the polarization
             field = graph.external_field[graph.batch]
             energies = energies + (polarization.dipoles * field).sum(1)
@@ -190,16 +190,3 @@ class TransferredCharges(Head):
             free = constraints.at_atoms(1 - constraints.fixed)
             reservoirs = self.settings.reservoir_softness * free
         return Network(links, drive, reservoirs)
-
-
-def _polarization(
-    formal: Float64[Tensor, " n_atoms"], network: Network, potential: Float64[Tensor, " n_atoms"]
-) -> Polarization:
-    """Formal charges where the atoms are, and charge that has come along each link as a dipole."""
-    links = network.links
-    flows = links.flows(potential, network.drive)
-    each = -0.5 * flows[:, None] * edge_vectors(links.graph)
-    dipoles = torch.zeros_like(links.graph.positions).index_add(0, links.index[0], each)
-    if network.reservoirs is not None:
-        formal = formal - network.reservoirs * potential
-    return Polarization(formal, dipoles)

@@ -41,7 +41,7 @@ class Softness(nn.Module):
         self.of_atom = Linear(n_features, _WIDTH)
         self.basis = RadialBasis(_RADIAL, cutoff)
         self.of_length = Linear(_RADIAL, _WIDTH)
-        self.readout = Linear(_WIDTH, 1, SILU_GAIN)
+        self.readout = Linear(_WIDTH, 1, 0.1 * SILU_GAIN)  # at first, all links are much alike
         self.offset = nn.Parameter(torch.tensor(-2.0))
 
     def forward(

@@ -18,10 +18,11 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from phicalc import linear
-from phicalc.electrostatics.head import DENSE_ATOMS
+from phicalc.electrostatics.head import DENSE_ATOMS, Polarization
 from phicalc.electrostatics.laplacian import Laplacian
 from phicalc.electrostatics.sums.coulomb import CoulombSum
 from phicalc.electrostatics.sums.frozen import frozen
+from phicalc.graph import edge_vectors
 
 Solver = Callable[[Float64[Tensor, " n_atoms"]], Float64[Tensor, " n_atoms"]]
 """Takes right-hand sides in e, returns solutions q of ``(1 + LH) q = …`` in e; differentiable."""
@@ -49,6 +50,18 @@ class Network(NamedTuple):
         return (
             energies if self.reservoirs is None else energies + 0.5 * self.reservoirs * potential**2
         )
+
+    def polarization(
+        self, formal: Float64[Tensor, " n_atoms"], potential: Float64[Tensor, " n_atoms"]
+    ) -> Polarization:
+        """Return formal charges (e) where the atoms are, and dipoles of what flowed at u in V."""
+        flows = self.links.flows(potential, self.drive)
+        each = -0.5 * flows[:, None] * edge_vectors(self.links.graph)
+        dipoles = torch.zeros_like(self.links.graph.positions)
+        dipoles = dipoles.index_add(0, self.links.index[0], each)
+        if self.reservoirs is not None:
+            formal = formal - self.reservoirs * potential
+        return Polarization(formal, dipoles)
 
 
 def transfer_charges(
