@@ -54,7 +54,7 @@ FOLDER = Path(os.environ.get("PHICALC_BENCH_FOLDER", "runs/charge_physics"))
 SEEDS = os.environ.get("PHICALC_BENCH_SEEDS", "1,2,3").split(",")
 
 #: Epochs of each set.
-EPOCHS = {"molecules": 12, "crystals": 12}
+EPOCHS = {"molecules": 8, "crystals": 8}
 PENALTY = {"penalties.integer_fragments": 1.0}
 #: Heads of molecules, and of crystals: fields along their axes need formal charges of elements.
 HEADS: dict[str, dict[str, dict[str, object]]] = {
@@ -143,7 +143,7 @@ def trained(data: str, head: str, seed: str) -> Path:
         if data == "molecules" and not (FOLDER / "molecules.xyz").is_file():
             write_molecules(FOLDER / "molecules.xyz")
         settings = {"output": output, "seed": seed, "max_epochs": EPOCHS[data]}
-        settings |= {"validate_every": EPOCHS[data], "compile": "auto", **HEADS[data][head]}
+        settings |= {"validate_every": EPOCHS[data], **HEADS[data][head]}
         if data == "molecules":
             settings["data.train"] = f"[{(FOLDER / 'molecules.xyz').resolve()}]"
         changes = [f"{key}={value}" for key, value in settings.items()]
