@@ -137,7 +137,7 @@ def test_derivatives_are_those_of_differences(
     found = predict(potential, at, create_graph=True)
     inner = (found.forces * weights).sum() + (found.charges**2).sum()
     (curvature,) = torch.autograd.grad(inner, at.positions)
-    exact = [float((each * direction).sum()) for each in (found.forces, curvature)]
+    exact = [float((each.detach() * direction).sum()) for each in (found.forces, curvature)]
     np.testing.assert_allclose(exact, slope_of(values), rtol=1e-6, atol=1e-6)
 
 
