@@ -1,0 +1,90 @@
+"""What a step costs by head and term: `make bench ARGS="-k term_costs"` (a quarter of an hour).
+
+Charge equilibration, ACKS2, and ACKS2 with screened repulsion and dispersion, the same trained
+network (`test_charge_physics.py`), compiled, float32, one thread: forces of hexadecane (50 atoms)
+and of boxes of water of 192, 648 and 5184 atoms, whose atoms move by some hundredths of an Å each
+step. The calculators take turns.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+
+from phicalc import PhiCalculator
+from phicalc.checkpoint import load_model
+from phicalc.potential import Potential, build_potential
+from phicalc.structures import water_box
+from phicalc.system import keep_freed_memory
+
+from .charge_physics.structures import alkane
+from .test_charge_physics import trained
+
+#: Structures, and how many steps each calculator makes.
+SIZES: dict[int, tuple[Callable[[], Atoms], int]] = {
+    50: (lambda: alkane(16), 60),
+    192: (lambda: water_box(64), 40),
+    648: (lambda: water_box(216), 20),
+    5184: (lambda: water_box(1728), 5),
+}
+
+
+def potentials() -> dict[str, Potential]:
+    """By name; terms that were not trained have the weights they start with."""
+    found = {
+        head: load_model(trained("molecules", head, "1") / "model")[0] for head in ("qeq", "acks2")
+    }
+    plain = found["acks2"]
+    config = dataclasses.replace(plain.config, repulsion="zbl", dispersion="learned")
+    whole = build_potential(config, seed=1)
+    left_out = whole.load_state_dict(plain.state_dict(), strict=False)
+    assert not left_out.unexpected_keys
+    return {**found, "acks2, repulsion, dispersion": whole}
+
+
+def stepper(potential: Potential, atoms: Atoms) -> Callable[[], float]:
+    """Return a function that moves the atoms and gives the milliseconds of the forces."""
+    atoms, rng = atoms.copy(), np.random.default_rng(0)
+    home = atoms.positions.copy()
+    atoms.calc = PhiCalculator(potential, dtype="float32", compile=True)
+    phases = rng.uniform(0, 2 * np.pi, home.shape)
+    count = iter(range(10**9))
+
+    def step() -> float:
+        atoms.positions = home + 0.05 * np.sin(0.2 * next(count) + phases)
+        start = time.perf_counter()
+        atoms.get_forces()
+        return 1e3 * (time.perf_counter() - start)
+
+    return step
+
+
+def test_term_costs(
+    record: Callable[[str, float], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PHICALC_CACHE", os.environ.get("PHICALC_BENCH_CACHE", str(tmp_path)))
+    keep_freed_memory()
+    print("\nms for each step (median), ratio to charge equilibration")
+    built = potentials()
+    for size, (make, steps) in SIZES.items():
+        steppers = {name: stepper(each, make()) for name, each in built.items()}
+        for each in steppers.values():
+            each(), each(), each()
+        times: dict[str, list[float]] = {name: [] for name in steppers}
+        for _ in range(steps):
+            for name, each in steppers.items():
+                times[name].append(each())
+        medians = {name: statistics.median(each) for name, each in times.items()}
+        for name, value in medians.items():
+            ratio = value / medians["qeq"]
+            print(f"  {size:5d} atoms  {name:<30} {value:9.2f}  {ratio:5.2f}", flush=True)
+            record(f"{size} atoms, {name}, ratio to qeq", ratio)
+        assert all(value > 0 for value in medians.values())
