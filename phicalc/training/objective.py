@@ -165,8 +165,8 @@ class PenaltyConfig:
     charges: Annotated[float, AtLeast(0)] = 0.0
     """Weight of the mean square charge."""
     integer_fragments: Annotated[float, AtLeast(0)] = 0.0
-    """Weight of the distance of the formal charge of each molecule from an integer (squared; heads
-    with formal charges). It makes distant fragments right."""
+    """Weight of how far formal charges are from whole ones of each molecule (heads with formal
+    charges; `phicalc.training.penalties.charge_defects`). It makes distant fragments right."""
 
     def __post_init__(self) -> None:
         """Check every field."""

@@ -183,7 +183,9 @@ class Trainer:
         value = loss_value(found, batch.graph, loss, self.potential.config.energy_scale, counts)
         n_structures = batch.graph.n_structures if counts is None else counts["structures"]
         penalties = self.config.penalties
-        value = penalized(value, prediction, batch.graph, penalties, n_structures)
+        value = penalized(
+            value, prediction, batch.graph, penalties, n_structures, batch.labels.charges
+        )
         return value, {name: error.detach() for name, error in found.items()}
 
     def _count(self, loss: float, error_sums: list[float], n_structures: int) -> None:

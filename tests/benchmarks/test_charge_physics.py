@@ -55,7 +55,7 @@ SEEDS = os.environ.get("PHICALC_BENCH_SEEDS", "1,2,3").split(",")
 
 #: Epochs of each set.
 EPOCHS = {"molecules": 8, "crystals": 8}
-PENALTY = {"penalties.integer_fragments": 1.0}
+PENALTY = {"penalties.integer_fragments": 0.3}
 #: Heads of molecules, and of crystals: fields along their axes need formal charges of elements.
 HEADS: dict[str, dict[str, dict[str, object]]] = {
     "molecules": {

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from ase.build import molecule
@@ -10,7 +11,7 @@ from phicalc.data.files import read_frames
 from phicalc.derivatives import predict
 from phicalc.electrostatics.head import Formal
 from phicalc.electrostatics.phi import poisson
-from phicalc.graph import collate, from_ase
+from phicalc.graph import collate, from_ase, sum_per_structure
 from phicalc.potential import build_potential
 from phicalc.training import train
 from phicalc.training.dataset import make_samples, prepare_samples
@@ -130,13 +131,23 @@ def test_formal_charges_of_molecules_are_pulled_to_integers():
     pair.info["charge"], lone.info["charge"] = 1.0, -1.0
     graph = collate([from_ase(atoms, 3.0) for atoms in (pair, lone)])
     read = torch.tensor([0.5, 0.2, 0.1, -0.1, 0.0, 0.0, -1.2, 0.0, 0.0]).double()
-    formal = Formal(read, read, variance=torch.linspace(0, 0.08, 9).double())
+    variance = torch.tensor([0.1, 0.0, 0.2, 0.0, 0.0, 0.0, 0.05, 0.0, 0.0]).double()
+
+    def misfit(missing: float, doubt: float) -> float:
+        return 0.5 * missing**2 / (doubt + 0.01) + 0.5 * np.log1p(doubt / 0.01)
+
     # 0.8 e and −0.1 e where integers should be; 0.7 e of 1 e; −1.2 e of −1 e
-    expected = 0.2**2 + 0.1**2 + 0.3**2 + 0.2**2 + 0.36
+    whole = misfit(0.3, 0.3) + misfit(0.2, 0.05)
+    formal = Formal(read, read, variance)
+    expected = misfit(0.2, 0.3) + misfit(0.1, 0.0) + whole
     assert float(charge_defects(formal, graph)) == pytest.approx(expected)
+    labels = torch.full((9,), torch.nan).double()
+    labels[3:6] = torch.tensor([1.1, -0.1, -0.2]).double()  # those of one molecule say +1 e
+    expected = misfit(0.2, 0.3) + misfit(1.1, 0.0) + whole
+    assert float(charge_defects(formal, graph, labels)) == pytest.approx(expected)
 
 
-def test_training_makes_formal_charges_of_molecules_integers(
+def test_training_brings_formal_charges_of_molecules_to_integers(
     make_config, settings, samples, tmp_path
 ):
     def defect(weight: float) -> float:
@@ -148,6 +159,8 @@ def test_training_makes_formal_charges_of_molecules_integers(
         potential, _ = load_model(train(config, report=lambda _: None).model)
         with torch.no_grad():
             graph = potential.prepare(batch_of(samples, potential))
-            return float(charge_defects(potential(graph).formal, graph))
+            formal = potential(graph).formal
+            missing = sum_per_structure(formal.read, graph) - graph.total_charge
+            return float(missing.square().mean() + formal.variance.mean())
 
-    assert defect(10.0) < 0.2 * defect(0.0)
+    assert defect(10.0) < 0.5 * defect(0.0)
