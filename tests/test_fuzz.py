@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -58,10 +59,16 @@ def test_errors_that_nobody_wrote_for_users_are_failures(verdicts: ModuleType) -
     assert outcome.signature.startswith("ValueError @ made_up.py")
 
 
-def test_hang_is_a_failure(verdicts: ModuleType) -> None:
-    outcome = verdicts.examine(verdicts.Case("sleep", "", lambda: time.sleep(30)), 1)
+def _work_for_ever() -> None:
+    while True:
+        pass
+
+
+@pytest.mark.parametrize("work", [lambda: time.sleep(30), _work_for_ever], ids=["idle", "busy"])
+def test_hang_is_a_failure(verdicts: ModuleType, work: Callable[[], None]) -> None:
+    outcome = verdicts.examine(verdicts.Case("slow", "", work), 1)
     assert outcome.verdict == verdicts.FAILED
-    assert outcome.signature.startswith("hang: sleep")
+    assert outcome.signature.startswith("hang: slow")
 
 
 def test_unsound_result_is_forgiven_with_a_warning_only(verdicts: ModuleType) -> None:

@@ -36,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
         "--only", action="append", metavar="PART:SEED", help="repeat one case, with its error"
     )
     parser.add_argument("--count", type=int, help="cases of each part (default: of the part)")
-    parser.add_argument("--limit", type=int, default=20, help="seconds for a case")
+    parser.add_argument("--limit", type=int, default=20, help="seconds of the processor for a case")
     parser.add_argument("--memory", type=float, default=6.0, help="GB of address space")
     parser.add_argument("--verbose", action="store_true", help="list every failure")
     return parser

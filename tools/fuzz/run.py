@@ -85,7 +85,7 @@ def _messages(mine: Connection, child: Any, limit: int) -> Iterator[Any]:
     started: Entry | None = None
     try:
         while True:
-            if not mine.poll(limit + 60 if started else 600):
+            if not mine.poll(3 * limit + 60 if started else 600):
                 os.kill(child.pid, 9)
                 word = "hang: killed"
                 break
