@@ -47,11 +47,11 @@ class DispersionSum:
         self.graph = graph
         self.plan: DispersionPlan = graph.dispersion
         first, second = self.plan.pair_index
-        vectors = pair_vectors(graph, self.plan.pair_index, self.plan.pair_shifts)
+        x, y, z = pair_vectors(graph, self.plan.pair_index, self.plan.pair_shifts).unbind(1)
         splitting = self.plan.splitting
         if graph.n_structures > 1:
             splitting = splitting[graph.batch[first]]
-        self.pair = formulas.pair_interaction(vectors.square().sum(1), splitting, cutoff)
+        self.pair = formulas.pair_interaction(x * x + y * y + z * z, splitting, cutoff)
         self.itself = formulas.self_interaction(self.plan.splitting)
         self.box = self._box()
         self.volume = torch.linalg.det(self.box).abs()
@@ -131,11 +131,14 @@ class DispersionSum:
         total = sum_per_structure(root, self.graph)
         alone = self.itself * sum_per_structure(root * root, self.graph)
         energy = 0.5 * (self.uniform * total**2 - alone)
-        energy = energy.index_add(0, batch[first], pairs)
+        if self.graph.n_structures == 1:
+            energy = energy + pairs.sum()
+        else:
+            energy = energy.index_add(0, batch[first], pairs)
         with torch.no_grad():
             felt = (self.uniform * total)[batch] - self.itself[batch] * root
-            felt = felt.index_add(0, first, self.pair * root[second])
-            felt = felt.index_add(0, second, self.pair * root[first])
+            felt = felt.index_add(0, first, self.pair * root.index_select(0, second))
+            felt = felt.index_add(0, second, self.pair * root.index_select(0, first))
         if self.waves is not None:
             slots = to_slots(root, self.graph)
             energy = energy + self.waves.energy(slots)

@@ -76,13 +76,16 @@ def _direct(positions: Float64[Tensor, "n 3"]) -> DispersionPlan:
 
 def _half_of_edges(graph: AtomicGraph, structure: int, start: int) -> _Pairs:
     """Each pair of edges once, atoms counted from the first one of the structure."""
-    (first, second), shifts = graph.edge_index, graph.edge_shifts
-    a, b, c = shifts.unbind(1)
-    forwards = (a > 0) | ((a == 0) & ((b > 0) | ((b == 0) & (c > 0))))
-    half = (first < second) | ((first == second) & forwards)
+    first, second = graph.edge_index
+    half = first < second
+    themselves = (first == second).nonzero().squeeze(1)
+    a, b, c = graph.edge_shifts[themselves].unbind(1)
+    half[themselves] = (a > 0) | ((a == 0) & ((b > 0) | ((b == 0) & (c > 0))))
     if graph.n_structures > 1:
         half = half & (graph.batch[first] == structure)
-    return graph.edge_index[:, half] - start, shifts[half]
+    chosen = half.nonzero().squeeze(1)
+    pairs = graph.edge_index.index_select(1, chosen) - start
+    return pairs, graph.edge_shifts.index_select(0, chosen)
 
 
 def _with_waves(
