@@ -278,6 +278,31 @@ def test_before_training_coefficients_are_those_of_free_atoms_and_bounded_ever_a
     torch.testing.assert_close(extreme, factors * free, rtol=1e-6, atol=0)
 
 
+def test_coefficients_are_learned_from_energies() -> None:
+    """Methane at distances beyond the cutoff, with less than half the C6 of its free atoms."""
+    potential = tiny_potential(head="none", dispersion="learned")
+    term, energies, graphs = potential.dispersion, [], []
+    for distance in (9.0, 10.0, 12.0):
+        pair = molecule("CH4") + molecule("CH4")
+        pair.positions[5:, 2] += distance
+        graphs.append(potential.prepare(from_ase(pair, potential.cutoff)))
+        energies.append(-129.7 * ATOMIC / distance**6)
+    target = torch.tensor(energies).double()
+    optimizer = torch.optim.Adam(term.parameters(), lr=0.05)  # type: ignore[union-attr]
+
+    def found() -> Tensor:
+        single = potential(potential.prepare(from_ase(molecule("CH4"), potential.cutoff)))
+        both = torch.cat([potential(graph).terms["dispersion"] for graph in graphs])
+        return both - 2 * single.terms["dispersion"]
+
+    assert (found() / target).min() > 1.8
+    for _ in range(60):
+        optimizer.zero_grad()
+        (found() / target - 1).square().mean().backward()
+        optimizer.step()
+    torch.testing.assert_close(found(), target, rtol=0.08, atol=0)
+
+
 def test_elements_without_a_coefficient_are_refused() -> None:
     with pytest.raises(ValueError, match="no dispersion coefficient is known for U"):
         tiny_potential(elements=("O", "U"), head="none", dispersion="learned")
