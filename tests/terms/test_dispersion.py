@@ -22,7 +22,7 @@ from phicalc.graph import AtomicGraph, collate, from_ase
 from phicalc.potential import Potential
 from phicalc.terms import LearnedDispersion
 from phicalc.terms.dispersion import DispersionSum, plan_dispersion
-from phicalc.terms.dispersion.formulas import damping
+from phicalc.terms.dispersion.formulas import damping, pair_interaction
 from phicalc.terms.dispersion.free_atoms import free_atom_coefficient
 
 from ..physics.conftest import STRUCTURES, tiny_potential
@@ -98,10 +98,18 @@ def within(atoms: Atoms, n: int) -> tuple[float, np.ndarray, np.ndarray]:
     return derivatives(energy, from_ase(atoms, CUTOFF))
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+#: Atoms that meet nobody but their own images, some of them within the cutoff.
+ALONE = {
+    "single wire": lambda: Atoms("Ar", cell=[1, 3.4, 1], pbc=[False, True, False]),
+    "single slab": lambda: Atoms("Ar", cell=[[3.4, 0, 0], [0, 0, 1], [1.5, 3.2, 0]], pbc=[1, 0, 1]),
+    "single crystal": lambda: bulk("Ar", "fcc", a=4.6),
+}
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, *ALONE])
 def test_sums_are_those_of_all_pairs_and_images(shape: str) -> None:
     """Energies to what the extrapolation is worth; forces to the accuracy asked for."""
-    atoms = STRUCTURES[shape]()
+    atoms = (STRUCTURES | ALONE)[shape]()
     energy, forces, virial = brute_force(atoms)
     for accuracy in (1e-3, 1e-5, 1e-7):
         found = summed(atoms, accuracy)
@@ -148,6 +156,14 @@ def test_meshes_are_as_accurate_as_asked_for(shape: str, accuracy: float) -> Non
     exact, found = summed(atoms, 1e-9), summed(atoms, accuracy, mesh_above=0)
     assert 1e-3 * accuracy < np.sqrt(np.mean(np.sum((found[1] - exact[1]) ** 2, axis=1))) < accuracy
     assert found[0] == pytest.approx(exact[0], abs=len(atoms) * accuracy)
+
+
+@pytest.mark.parametrize("splitting", [0.0, 0.8])
+def test_pairs_are_differentiable_twice(splitting: float) -> None:
+    squared = torch.linspace(1, 20, 23, dtype=torch.float64, requires_grad=True)
+    split = torch.full((1,), splitting, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda s: pair_interaction(s, split, CUTOFF), squared)
+    assert torch.autograd.gradgradcheck(lambda s: pair_interaction(s, split, CUTOFF), squared)
 
 
 def test_damping_is_smooth_and_ends_at_the_cutoff() -> None:
@@ -288,7 +304,7 @@ def test_coefficients_are_learned_from_energies() -> None:
         graphs.append(potential.prepare(from_ase(pair, potential.cutoff)))
         energies.append(-129.7 * ATOMIC / distance**6)
     target = torch.tensor(energies).double()
-    optimizer = torch.optim.Adam(term.parameters(), lr=0.05)  # type: ignore[union-attr]
+    optimizer = torch.optim.Adam([term.offset], lr=0.05)  # type: ignore[union-attr]
 
     def found() -> Tensor:
         single = potential(potential.prepare(from_ase(molecule("CH4"), potential.cutoff)))
