@@ -65,12 +65,8 @@ def choose_mesh(
     parameters: Parameters, edges: tuple[float, float, float], n_atoms: int
 ) -> tuple[int, int, int, int]:
     """Return points along edges of a box in Å and the order of splines of the cheapest mesh."""
-    (
-        splitting,
-        coefficient,
-        error,
-    ) = parameters.splitting, parameters.coefficient, parameters.error
-    ions, candidates = _ions(n_atoms, splitting, coefficient), []
+    splitting, error, candidates = parameters.splitting, parameters.error, []
+    ions = _ions(n_atoms, splitting, parameters.coefficient)
     for order in accuracy.ORDERS:
         spacing = accuracy.mesh_spacing(ions, splitting, error, order)
         a, b, c = (smooth_size(max(edge / spacing, order + 1.0)) for edge in edges)

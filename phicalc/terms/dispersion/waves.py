@@ -33,7 +33,7 @@ class Waves(NamedTuple):
     """Components in units of the vectors of the reciprocal box."""
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=8)
 def find_waves(
     box: tuple[float, ...],
     pbc: tuple[bool, bool, bool],
