@@ -8,8 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from phicalc.structures import water_box, write_structures
 
 BROKEN = """
@@ -39,7 +37,7 @@ def pytest_in(folder: Path, *arguments: str) -> tuple[int, str]:
 def test_emt_complies(tmp_path):
     (tmp_path / "test_mine.py").write_text("def test_mine():\n    assert False\n")
     code, output = pytest_in(
-        tmp_path, "--ase-calculator=ase.calculators.emt:EMT", "--ase-elements=Cu,Al", "-n", "2"
+        tmp_path, "--ase-calculator=ase.calculators.emt:EMT", "--ase-elements=Cu,Al", "-n", "1"
     )
     assert code == 0, output  # and test_mine was not asked for
     assert re.search(r"\b91 passed", output), output
@@ -68,21 +66,36 @@ def test_ours_complies_with_structures_of_a_file(tmp_path):
     assert re.search(r"\b9 passed", output), output
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("nothing:At.all", "--ase-elements=H"), "must be package.module:Class, got 'nothing:At"),
-        (("ase.calculators.emt:EMT",), "give --ase-structures=FILE or --ase-elements"),
-        (("ase.calculators.emt:EMT", "--ase-elements=Cu", "--ase-calculator-args=[]"),
-         "must be a JSON object"),
-        (("ase.calculators.emt:EMT", "--ase-elements=U"), "refuses all structures"),
-    ],
-)  # fmt: skip
-def test_mistakes_are_explained(tmp_path, arguments, message):
-    calculator, *others = arguments
-    code, output = pytest_in(tmp_path, f"--ase-calculator={calculator}", *others, "-x")
-    assert code != 0
-    assert message in output
+MISTAKES = [
+    (("nothing:At.all", "--ase-elements=H"), "must be package.module:Class, got 'nothing:At"),
+    (("ase.calculators.emt:EMT",), "give --ase-structures=FILE or --ase-elements"),
+    (
+        ("ase.calculators.emt:EMT", "--ase-elements=Cu", "--ase-calculator-args=[]"),
+        "must be a JSON object",
+    ),
+    (("ase.calculators.emt:EMT", "--ase-elements=U"), "refuses all structures"),
+]
+
+
+def test_mistakes_are_explained(tmp_path):
+    # All in one process, whose start takes longer than they do.
+    runs = [[f"--ase-calculator={name}", *others] for (name, *others), _ in MISTAKES]
+    script = (
+        "import pytest\n"
+        f"for arguments in {runs}:\n"
+        "    code = pytest.main(['-q', '-x', '-p', 'no:cacheprovider', *arguments])\n"
+        "    print('END OF RUN', int(code))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTEST_ADDOPTS": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env=environment, text=True, timeout=280,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    outputs = re.split(r"END OF RUN (\d+)\n", done.stdout)
+    assert len(outputs) == 2 * len(MISTAKES) + 1, done.stdout
+    for (_, message), output, code in zip(MISTAKES, outputs[::2], outputs[1::2], strict=False):
+        assert int(code) != 0
+        assert message in output
 
 
 def test_the_plugin_costs_nothing_without_its_option(tmp_path):

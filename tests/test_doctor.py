@@ -122,6 +122,23 @@ def test_models_are_listed(monkeypatch, model, capsys):
     assert "kB" in printed
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("error", [0.0, 1e-3])
+def test_a_compiled_function_must_give_the_right_numbers(monkeypatch, error):
+    kept = {}
+    monkeypatch.setattr(doctor, "compile_functions", kept.update)
+
+    def load(path):
+        program, *_ = kept[path]
+        return lambda x: [program(x)[0] + error]
+
+    monkeypatch.setattr(doctor, "load_function", load)
+    if not error:
+        assert doctor._compile() == "compiles, loads and agrees"
+        return
+    with pytest.raises(RuntimeError, match="a compiled function gives wrong numbers"):
+        doctor._compile()
+
+
+@pytest.mark.thorough
 def test_the_compiler_works():
     assert doctor._compile() == "compiles, loads and agrees"

@@ -27,14 +27,20 @@ STRANGER = Atoms("Na2", [[0, 0, 0], [0, 0, 2]])
 TASKS = """
 import os
 import torch
+from ase.calculators.calculator import Calculator
 from phicalc.structures import evaluate_structures
+
+class Both(Calculator):
+    def __init__(self, *calculators):
+        super().__init__()
+        self.calculators = calculators
 
 class Odd(Exception):
     def __init__(self, one, two):
         super().__init__(f"{one} and {two}")
 
-def evaluate(indices, frames, calculator):
-    return evaluate_structures(frames, calculator)
+def evaluate(indices, frames, both):
+    return list(zip(*(evaluate_structures(frames, one) for one in both.calculators)))
 
 def misbehave(indices, frames, calculator):
     if 2 in indices:
@@ -82,20 +88,23 @@ def test_chunks_have_the_size_asked_for():
     assert map_structures(numbers, [], LennardJones()) == []
 
 
-@pytest.mark.parametrize("committee", [False, True])
-def test_workers_give_the_numbers_of_this_process(tasks, potential, committee):
-    models = [potential, potential]
-    calculator = CommitteeCalculator(models) if committee else PhiCalculator(potential)
+def test_workers_give_the_numbers_of_this_process(tasks, potential):
+    committee = CommitteeCalculator([potential, potential])
+    calculators = tasks.Both(PhiCalculator(potential), committee)
     frames = [BOXES[0], STRANGER, *BOXES[1:]]
-    here = map_structures(tasks.evaluate, frames, calculator)
-    there = map_structures(tasks.evaluate, frames, calculator, workers=2, chunk=2)
+    here = map_structures(tasks.evaluate, frames, calculators)
+    there = map_structures(tasks.evaluate, frames, calculators, workers=2, chunk=2)
     assert str(here[1]) == str(there[1])
     assert "Na" in str(here[1])
-    for index in (0, 2, 3, 4, 5):
-        assert here[index].positions.tolist() == there[index].positions.tolist()
-        assert {"energy", "forces", "charges"} <= set(here[index].calc.results)
-        for name, value in here[index].calc.results.items():
-            np.testing.assert_allclose(there[index].calc.results[name], value, atol=1e-5)
+    pairs = [
+        pair for index in (0, 2, 3, 4, 5) for pair in zip(here[index], there[index], strict=True)
+    ]
+    assert len(pairs) == 10
+    for mine, theirs in pairs:
+        assert mine.positions.tolist() == theirs.positions.tolist()
+        assert {"energy", "forces", "charges"} <= set(mine.calc.results)
+        for name, value in mine.calc.results.items():
+            np.testing.assert_allclose(theirs.calc.results[name], value, atol=1e-5)
 
 
 def test_the_death_of_a_worker_costs_one_structure(tasks):

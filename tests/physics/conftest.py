@@ -82,14 +82,14 @@ STRUCTURES: dict[str, Callable[[], Atoms]] = {
     "cation": lambda: _ethanol(1),
     "crystal": lambda: _salt(0),
     "charged-crystal": lambda: _salt(-1),
+    "wire": lambda: _part_of_salt(0, 0, 2),
     "charged-slab": lambda: _part_of_salt(1, 1),
     "charged-wire": lambda: _part_of_salt(-1, 1, 2),
 }
 
 
-@cache
-def tiny_potential(head: str) -> Potential:
-    """Random weights in float64, and sums that are exact to far less than what checks allow."""
+def tiny_potential(**settings: object) -> Potential:
+    """Random weights in float64, and sums that are exact to rounding."""
     defaults = {
         "elements": ELEMENTS,
         "channels": 4,
@@ -97,13 +97,13 @@ def tiny_potential(head: str) -> Potential:
         "force_accuracy": 1e-11,
         "average_neighbors": 20.0,
     }
-    return build_potential(flat_config(**{**defaults, **HEADS[head]}), seed=1).double()
+    return build_potential(flat_config(**{**defaults, **settings}), seed=1).double()
 
 
 @cache
 def evaluator(head: str) -> Callable[[Atoms], Evaluation]:
     """Evaluate structures without the ASE calculator; the same one once for all checks."""
-    potential, known = tiny_potential(head), {}
+    potential, known = tiny_potential(**HEADS[head]), {}
 
     def evaluate(atoms: Atoms) -> Evaluation:
         arrays = (atoms.positions, atoms.numbers, atoms.cell.array, atoms.pbc)
