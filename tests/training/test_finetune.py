@@ -30,6 +30,12 @@ def quiet(_: str) -> None:
 
 
 @pytest.fixture
+def settings(settings, few_frames):
+    """Nothing is learned here but where a training starts."""
+    return settings | {"data": {"train": [str(few_frames)], "split": "key"}}
+
+
+@pytest.fixture
 def parent(make_config, tmp_path):
     """Folder of a model trained for a moment."""
     return str(train(make_config(max_epochs=1, output=str(tmp_path / "parent")), None, quiet).model)

@@ -79,7 +79,8 @@ def test_missing_labels_are_refused_unless_allowed(make_config, mixed, name):
         train(config, report=quiet)
 
 
-def test_late_weights_and_a_continued_run(make_config, tmp_path, monkeypatch):
+def test_late_weights_and_a_continued_run(make_config, few_frames, tmp_path, monkeypatch):
+    few = {"data": {"train": [str(few_frames)], "split": "key"}, "batch_size": 2, "max_epochs": 4}
     early = {"energy": {"weight": 0.1}, "forces": {"weight": 1.0}}
     late = {
         "energy": {"weight": 0.1, "final_weight": 500.0},
@@ -89,7 +90,7 @@ def test_late_weights_and_a_continued_run(make_config, tmp_path, monkeypatch):
     }
     rows = {}
     for name, loss in (("early", early), ("late", late)):
-        config = make_config(loss=loss, max_epochs=4, output=str(tmp_path / name))
+        config = make_config(**few, loss=loss, output=str(tmp_path / name))
         train(config, report=quiet)
         rows[name] = [{**row, "seconds": 0} for row in RunFolder(config.output).read_history()]
     for one, other in zip(rows["early"][:2], rows["late"][:2], strict=True):
@@ -103,12 +104,12 @@ def test_late_weights_and_a_continued_run(make_config, tmp_path, monkeypatch):
         nonlocal calls
         calls += 1
         original(self, state)
-        if calls in (14, 20):
+        if calls in (10, 14):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(RunFolder, "save", kill)
-    changes = {"max_epochs": 4, "checkpoint": {"every_steps": 1}, "output": str(tmp_path / "torn")}
-    config = make_config(loss=late, **changes)
+    changes = {"checkpoint": {"every_steps": 1}, "output": str(tmp_path / "torn")}
+    config = make_config(**few, loss=late, **changes)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             train(config, report=quiet)

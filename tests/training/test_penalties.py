@@ -13,6 +13,7 @@ from phicalc.electrostatics.head import Formal
 from phicalc.electrostatics.phi import poisson
 from phicalc.graph import collate, from_ase, sum_per_structure
 from phicalc.potential import build_potential
+from phicalc.training import run as run_module
 from phicalc.training import train
 from phicalc.training.dataset import make_samples, prepare_samples
 from phicalc.training.loss import LossValue, errors, loss_value
@@ -22,6 +23,12 @@ from phicalc.training.penalties import charge_defects, penalized
 from ..tiny import flat_config
 
 HEADS = ("spectral", "dirichlet", "solve", "solve+coulomb")
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch):
+    for name in ("plot_curves", "plot_parity"):
+        monkeypatch.setattr(run_module, name, lambda *_: None)
 
 
 def potential_of(head: str):

@@ -114,15 +114,16 @@ def test_singular_compositions_are_mentioned():
     assert "determine only 1 of 2 reference energies" in " ".join(notes)
 
 
-@pytest.mark.parametrize("feedback", ["none", "network"])
-@pytest.mark.parametrize("distance", [0.8, 1.0, 1.6])
+@pytest.mark.parametrize(
+    ("distance", "feedback"), [(0.8, "network"), (1.0, "none"), (1.6, "network")]
+)
 def test_signals_have_the_same_size_in_every_layer_on_all_data(carbon_chain, distance, feedback):
     """Products take the third power of what bonded neighbours send: without this they explode."""
-    frames = read_frames(carbon_chain, KeysConfig())
+    frames = read_frames(carbon_chain, KeysConfig())[::4]  # of either composition
     for frame in frames:
         frame.atoms.positions *= distance
     config = flat_config(
-        elements=("H", "C"), cutoff=3.0, channels=16, layers=2, l_max=2, correlation=3,
+        elements=("H", "C"), cutoff=3.0, channels=8, layers=2, l_max=2, correlation=3,
         charge_feedback=feedback,
     )  # fmt: skip
     samples = make_samples(frames, config.cutoff)

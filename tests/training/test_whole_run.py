@@ -9,6 +9,7 @@ from matplotlib.image import imread
 
 from phicalc.checkpoint import load_model
 from phicalc.training import load_config, train
+from phicalc.training import run as run_module
 from phicalc.training.plots import plot_curves, plot_parity
 from phicalc.training.run_folder import RunFolder
 
@@ -42,9 +43,14 @@ def test_training_learns_and_leaves_everything(make_config, tmp_path):
     assert any(line.startswith("epoch 24/24") for line in lines)
 
 
-def test_the_card_tells_what_dipoles_of_the_atoms_are(make_config, settings):
+def test_the_card_tells_what_dipoles_of_the_atoms_are(
+    make_config, settings, few_frames, monkeypatch
+):
+    for name in ("plot_curves", "plot_parity"):
+        monkeypatch.setattr(run_module, name, lambda *_: None)
+    data = {"train": [str(few_frames)], "split": "key"}
     model = {**settings["model"], "atomic_dipoles": True}
-    config = make_config(max_epochs=1, card={"limits": ["tiny"]}, model=model)
+    config = make_config(max_epochs=1, card={"limits": ["tiny"]}, model=model, data=data)
     written = load_model(train(config, report=lambda _: None).model)[1]
     assert written.limits[0] == "tiny"
     assert "contains them in an external field only" in written.limits[1]
