@@ -7,36 +7,30 @@ frames like those of training shows: polarizabilities of chains, pairs 1000 Å a
 field, Born charges of larger cells, the splitting of optical phonons, salt in water. Needs tblite
 (``pip install "phicalc[label]"``).
 
-PHICALC_BENCH_SEEDS chooses seeds. Models are kept in PHICALC_BENCH_FOLDER
-(``runs/charge_physics`` by default).
+The picture goes to ``docs/``. PHICALC_BENCH_SEEDS chooses seeds. Models are kept in
+PHICALC_BENCH_FOLDER (``runs/charge_physics`` by default).
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections.abc import Callable
-from functools import cache
-from pathlib import Path
 from statistics import mean
 
-import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.calculator import CalculationFailed, PropertyNotImplementedError
-from ase.calculators.singlepoint import SinglePointCalculator
 
 from phicalc import PhiCalculator
 from phicalc.labelling import CalculatorSpec
+from phicalc.pictures import BLUE, GREY, RED, new_figure
 from phicalc.properties import phonons
 from phicalc.relax import relax
-from phicalc.system import keep_freed_memory
-from phicalc.training import train_from_yaml
 from phicalc.units import COULOMB_CONSTANT, WAVENUMBER_PER_THZ
 
+from .charge_physics.models import HEADS, REPOSITORY, SEEDS, calculators, trained
 from .charge_physics.structures import (
     FAR,
     NACL,
@@ -48,115 +42,10 @@ from .charge_physics.structures import (
     slab,
 )
 
-HERE = Path(__file__).resolve().parent
-REPOSITORY = HERE.parents[1]
-FOLDER = Path(os.environ.get("PHICALC_BENCH_FOLDER", "runs/charge_physics"))
-SEEDS = os.environ.get("PHICALC_BENCH_SEEDS", "1,2,3").split(",")
-
-#: Epochs of each set.
-EPOCHS = {"molecules": 8, "crystals": 8}
-PENALTY = {"penalties.integer_fragments": 0.3}
-#: Heads of molecules, and of crystals: fields along their axes need formal charges of elements.
-HEADS: dict[str, dict[str, dict[str, object]]] = {
-    "molecules": {
-        "qeq": {"model.head": "{name: qeq, hardness: environment}"},
-        "acks2": {"model.head": "{name: acks2, hardness: environment}", **PENALTY},
-    },
-    "crystals": {
-        "qeq": {"model.head": "{name: qeq, hardness: environment}"},
-        "acks2": {
-            "model.head": "{name: acks2, hardness: environment, formal_charges: element}",
-            **PENALTY,
-        },
-    },
-}
-
-
-def write_molecules(path: Path) -> None:
-    """Write all frames at the level of GFN2-xTB that lie in the repository, or part of them."""
-    files = {
-        "tests/data/xtb_organics_test.xyz.gz": 1,
-        "models/carbon-chains/xtb_carbon_chain.xyz.gz": 6,
-        "models/nacl-clusters/xtb_nacl_clusters.xyz.gz": 12,
-    }
-    frames = []
-    for name, step in files.items():
-        frames += ase.io.read(REPOSITORY / name, f"::{step}")
-    names = sorted({frame.info["molecule"] for frame in frames if "molecule" in frame.info})
-    for frame in frames:  # molecules are held out whole
-        if "molecule" in frame.info:
-            held = names.index(frame.info["molecule"]) % 8 == 0
-            frame.info["split"] = "val" if held else "train"
-    ase.io.write(path, frames + _ions() + _parted(frames), format="extxyz")
-
-
-def _labelled(atoms: Atoms, split: str) -> Atoms:
-    """Return the atoms with energy, forces and charges by GFN2-xTB."""
-    atoms.calc = CalculatorSpec().make(atoms)
-    results = {
-        "energy": atoms.get_potential_energy(),
-        "forces": atoms.get_forces(),
-        "charges": atoms.get_charges(),
-    }
-    atoms.calc = SinglePointCalculator(atoms, **results)
-    atoms.info["split"] = split
-    return atoms
-
-
-def _ions() -> list[Atoms]:
-    """Ions of one atom, in the gas."""
-    charges = {"Na": 1, "Cl": -1, "F": -1}
-    return [_labelled(Atoms(name, info={"charge": q}), "train") for name, q in charges.items()]
-
-
-def _radius(atoms: Atoms) -> float:
-    return float(np.linalg.norm(atoms.positions - atoms.positions.mean(0), axis=1).max())
-
-
-def _parted(frames: list[Atoms], number: int = 200) -> list[Atoms]:
-    """Two of the frames at a time, 12 to 40 Å apart."""
-    rng = np.random.default_rng(0)
-    parted: list[Atoms] = []
-    while len(parted) < number:
-        first, second = (frames[i] for i in rng.integers(len(frames), size=2))
-        if first.info["split"] != second.info["split"] or len(first) + len(second) > 40:
-            continue
-        shift = first.positions.mean(0) - second.positions.mean(0)
-        shift[rng.integers(3)] += _radius(first) + _radius(second) + rng.uniform(12, 40)
-        both = Atoms(
-            np.append(first.numbers, second.numbers),
-            np.vstack([first.positions, second.positions + shift]),
-            info={"charge": int(first.info["charge"] + second.info["charge"])},
-        )
-        with contextlib.suppress(CalculationFailed):
-            parted.append(_labelled(both, first.info["split"]))
-    return parted
-
-
-@cache
-def trained(data: str, head: str, seed: str) -> Path:
-    """Folder of a trained model."""
-    output = (FOLDER / f"{data}_{head}_s{seed}").resolve()
-    if not (output / "metrics.json").is_file():
-        keep_freed_memory()
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        if data == "molecules" and not (FOLDER / "molecules.xyz").is_file():
-            write_molecules(FOLDER / "molecules.xyz")
-        settings = {"output": output, "seed": seed, "max_epochs": EPOCHS[data]}
-        settings |= {"validate_every": EPOCHS[data], **HEADS[data][head]}
-        if data == "molecules":
-            settings["data.train"] = f"[{(FOLDER / 'molecules.xyz').resolve()}]"
-        changes = [f"{key}={value}" for key, value in settings.items()]
-        train_from_yaml(HERE / "charge_physics" / f"{data}.yaml", changes, lambda _: None)
-    return output
-
-
-def calculators(data: str, head: str) -> list[PhiCalculator]:
-    """One for each seed."""
-    return [
-        PhiCalculator(trained(data, head, seed) / "model", dtype="float64", compile=False)
-        for seed in SEEDS
-    ]
+CHAINS = (6, 10, 14, 20)
+SLABS = (2, 4, 8)
+DISTANCES = (3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
+PICTURE = REPOSITORY / "docs" / "which-charges.png"
 
 
 def over_seeds(values: list[float], digits: int = 3) -> str:
@@ -179,20 +68,24 @@ def test_charge_physics_errors(data: str, record: Callable[[str, float], None]) 
         assert all(np.isfinite(each["valid"]["metrics"]["forces_rmse"]) for each in found)
 
 
+def polarizabilities(head: str, build: Callable[[int], Atoms]) -> np.ndarray:
+    """Along the chain in Å³ for each carbon atom, by seed and length."""
+    return np.array(
+        [
+            [calc.get_polarizability(build(n))[0, 0] * COULOMB_CONSTANT / n for n in CHAINS]
+            for calc in calculators("molecules", head)
+        ]
+    )
+
+
 @pytest.mark.parametrize("build", [alkane, polyyne])
 def test_charge_physics_polarizability_of_chains(
     build: Callable[[int], Atoms], record: Callable[[str, float], None]
 ) -> None:
     """Along the chain, for each carbon atom: constant in a long insulator, growing in a metal."""
-    sizes = (6, 10, 14, 20)
-    print(f"\n{build.__name__}s, polarizability along the chain in Å³ for each C: {sizes}")
+    print(f"\n{build.__name__}s, polarizability along the chain in Å³ for each C: {CHAINS}")
     for head in HEADS["molecules"]:
-        rows = np.array(
-            [
-                [calc.get_polarizability(build(n))[0, 0] * COULOMB_CONSTANT / n for n in sizes]
-                for calc in calculators("molecules", head)
-            ]
-        )
+        rows = polarizabilities(head, build)
         print(f"  {head:<6}", "   ".join(over_seeds(list(column), 2) for column in rows.T))
         ratio = float((rows[:, -1] / rows[:, 0]).mean())
         print(f"         C20/C6 for each C: {ratio:.2f}")
@@ -251,10 +144,9 @@ def slab_dielectric(cells: int, calculator: PhiCalculator) -> float:
 
 
 def test_charge_physics_dielectric_constant(record: Callable[[str, float], None]) -> None:
-    sizes = (2, 4, 8)
-    print(f"\nNaCl, ε∞ of slabs of {sizes} cells in a field across, and of the crystal")
+    print(f"\nNaCl, ε∞ of slabs of {SLABS} cells in a field across, and of the crystal")
     for head in HEADS["crystals"]:
-        for size in sizes:
+        for size in SLABS:
             found = [slab_dielectric(size, calc) for calc in calculators("crystals", head)]
             print(f"  {head:<6} {size} cells {over_seeds(found)}")
             record(f"NaCl {head} dielectric constant of {size} cells", mean(found))
@@ -307,26 +199,61 @@ def test_charge_physics_phonons(record: Callable[[str, float], None]) -> None:
         assert (modes > 0).all()
 
 
-def test_charge_physics_of_salt_in_water(record: Callable[[str, float], None]) -> None:
-    """Charges of the pair, and the energy beside that of GFN2-xTB, from a common zero at 8 Å."""
-    distances = (3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
-    print(f"\nNa+ … Cl- among 60 molecules of water at {distances} Å: charge of Na, Cl (e)")
-    droplets = [salt_water(distance) for distance in distances]
-    reference = []
-    for droplet in droplets:
+def ions_by_xtb() -> np.ndarray:
+    """Charges of Na and Cl in e at each distance; NaN where there is no converged density."""
+    found = []
+    for distance in DISTANCES:
+        droplet = salt_water(distance)
         droplet.info["charge"] = 0
-        atoms = Atoms(droplet, calculator=CalculatorSpec().make(droplet))
-        atoms.get_potential_energy()
-        reference.append(atoms.get_charges()[-2:])
+        droplet.calc = CalculatorSpec(arguments={"max_iterations": 2000}).make(droplet)
+        try:
+            found.append(droplet.get_charges()[-2:])
+        except CalculationFailed:
+            found.append(np.full(2, np.nan))
+    return np.array(found)
+
+
+def ions_by_model(head: str) -> np.ndarray:
+    """Charges of Na and Cl in e by seed and distance."""
+    return np.array(
+        [
+            [energy_and_charges(salt_water(d), 0, calc)[1][-2:] for d in DISTANCES]
+            for calc in calculators("molecules", head)
+        ]
+    )
+
+
+def test_charge_physics_of_salt_in_water(record: Callable[[str, float], None]) -> None:
+    print(f"\nNa+ … Cl- among 60 molecules of water at {DISTANCES} Å: charge of Na, Cl (e)")
+    reference = ions_by_xtb()
     print("  xTB    ", "  ".join(f"{q[0]:+.2f} {q[1]:+.2f}" for q in reference))
     for head in HEADS["molecules"]:
-        found = np.array(
-            [
-                [energy_and_charges(droplet, 0, calc)[1][-2:] for droplet in droplets]
-                for calc in calculators("molecules", head)
-            ]
-        )
+        found = ions_by_model(head)
         print(f"  {head:<6} ", "  ".join(f"{q[0]:+.2f} {q[1]:+.2f}" for q in found.mean(0)))
-        error = float(np.sqrt(np.mean((found - np.array(reference)) ** 2)))
+        error = float(np.sqrt(np.nanmean((found - reference) ** 2)))
         record(f"salt in water, {head}, charges of the ions, error (e)", error)
-        assert np.isfinite(error)
+        assert np.isfinite(found).all()
+
+
+def test_charge_physics_picture() -> None:
+    """Draw chains, slabs and salt in water."""
+    figure, (chains, slabs, salt) = new_figure(1, 3)
+    for head, color in (("qeq", RED), ("acks2", BLUE)):
+        chains.plot(CHAINS, polarizabilities(head, alkane).mean(0), "o-", color=color, label=head)
+        found = [
+            np.mean([slab_dielectric(n, calc) for calc in calculators("crystals", head)])
+            for n in SLABS
+        ]
+        slabs.plot(SLABS, found, "o-", color=color, label=head)
+        salt.plot(DISTANCES, ions_by_model(head).mean(0)[:, 0], "o-", color=color, label=head)
+    slabs.axhline(2.3, color=GREY, linestyle="--", label="experiment")
+    salt.plot(DISTANCES, ions_by_xtb()[:, 0], "s", color=GREY, label="GFN2-xTB")
+    chains.set(xlabel="carbon atoms of the alkane", ylabel="polarizability per C (Å³)")
+    slabs.set(xlabel="cells of NaCl in the slab", ylabel="ε∞ across")
+    salt.set(xlabel="Na … Cl in water (Å)", ylabel="charge of Na (e)")
+    for axes in (chains, slabs, salt):
+        axes.set_ylim(bottom=0)
+        axes.legend(frameon=False)
+    PICTURE.parent.mkdir(exist_ok=True)
+    figure.savefig(PICTURE, dpi=110)
+    assert PICTURE.stat().st_size > 10_000

@@ -25,8 +25,8 @@ from phicalc.potential import Potential, build_potential
 from phicalc.structures import water_box
 from phicalc.system import keep_freed_memory
 
+from .charge_physics.models import trained
 from .charge_physics.structures import alkane
-from .test_charge_physics import trained
 
 #: Structures, and how many steps each calculator makes.
 SIZES: dict[int, tuple[Callable[[], Atoms], int]] = {

@@ -42,9 +42,9 @@ class LinkedLatentCharges(Head):
 
         formal_charges: Literal["environment", "element"] = "environment"
         """Whether formal charges depend on the environment of an atom, or on its element only."""
-        softness_ceiling: Annotated[float, Positive] = 0.5
+        softness_ceiling: Annotated[float, Positive] = 0.2
         """Largest softness of a link in e²/V."""
-        link_range: Annotated[float, Positive] = 2.0
+        link_range: Annotated[float, Positive] = 1.75
         """Length of the longest link in sums of the covalent radii of both atoms; none is longer
         than the cutoff."""
         electronegativity_range: Annotated[float, Positive] = 5.0
