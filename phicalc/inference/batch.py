@@ -6,8 +6,6 @@ from typing import Any
 
 import torch
 from ase import Atoms
-from jaxtyping import Shaped
-from torch import Tensor
 
 from phicalc.derivatives import Prediction
 from phicalc.electrostatics.head import DENSE_ATOMS
@@ -133,8 +131,9 @@ def _split(prediction: Prediction, graphs: Sequence[AtomicGraph]) -> Iterator[Pr
         yield prediction._replace(**own, terms=terms)
 
 
-def _rows(
-    values: Shaped[Tensor, "rows ..."], lengths: list[int]
-) -> Sequence[Shaped[Tensor, "_ ..."]]:
-    """Return the rows of each structure."""
+def _rows(values: Any, lengths: list[int]) -> Sequence[Any]:
+    """Return the rows of each structure: of a tensor, or of every tensor of a record."""
+    if isinstance(values, tuple):
+        parts = zip(*(_rows(each, lengths) for each in values), strict=True)
+        return [type(values)(*each) for each in parts]
     return torch.split(values, lengths)
