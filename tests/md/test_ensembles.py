@@ -53,7 +53,7 @@ def advance(atoms: Atoms, config: MDConfig) -> tuple[np.ndarray, np.ndarray, np.
 
 @pytest.mark.parametrize("method", METHODS)
 def test_conserved_energy_is_conserved(method):
-    config = MDConfig(timestep=2.0, steps=250, thermostat_time=50.0, **METHODS[method])
+    config = MDConfig(timestep=2.0, steps=125, thermostat_time=25.0, **METHODS[method])
     _, total, conserved = advance(copper(), config)
     assert np.ptp(conserved) < 1.5e-3  # eV, of four atoms; the error of the time step
     if method != "nve":
