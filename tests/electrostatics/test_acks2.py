@@ -261,7 +261,7 @@ def test_fields_polarize_along_every_axis(potential, make, axis: int) -> None:
 
 
 def test_stress_in_a_field_along_a_periodic_axis(potential) -> None:
-    atoms, step = salt(), 1e-4
+    atoms, step = salt(), 3e-5
     model = calculator(potential, [0.05, 0.1, -0.2])
     stress = voigt_6_to_full_3x3_stress(model.get_stress(atoms))
     for i, j in ((0, 0), (0, 2)):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from phicalc.electrostatics.charges.bounded import between, bounded, raw_of
 from phicalc.electrostatics.charges.elements import covalent_radius, electronegativity
 from phicalc.electrostatics.charges.formal import FormalCharges
+from phicalc.electrostatics.charges.increments import BondIncrements
 from phicalc.electrostatics.charges.softness import Softness
 from phicalc.electrostatics.charges.transfer import Network, choose_solver, transfer_charges
 from phicalc.electrostatics.constraints import ChargeConstraints
@@ -28,7 +29,9 @@ _USUAL_HARDNESS, _LARGEST_HARDNESS = 4.0, 20.0
 class TransferredCharges(Head):
     """Electrostatic head: node features → formal charges, links, electronegativities → charges.
 
-    ``q = z + Σ p`` with flows p along links (`phicalc.electrostatics.charges.transfer`). Charge
+    ``q = z + Σ p⁰ + Σ p`` with formal charges z, bond increments p⁰ that are functions of the
+    surroundings, and flows p that minimize the energy (`phicalc.electrostatics.charges.transfer`).
+    Increments make the charges of a molecule what they are, softness how they answer. Charge
     stays where no link leads away from, so that distant molecules keep theirs, and moves as far as
     the links are soft: from not at all to freely, as in charge equilibration, their limit. A field
     drives the flows along any axis, periodic ones included. All parameters are bounded:
@@ -111,7 +114,9 @@ class TransferredCharges(Head):
         self.readout = nn.Linear(n_features, 1 + (settings.hardness == "environment"), bias=False)
         environment = settings.formal_charges == "environment"
         self.formal = FormalCharges(n_features, len(elements), environment)
-        self.softness = Softness(surroundings, settings.link_range, settings.softness_ceiling)
+        width, reach = settings.electronegativity_range, settings.link_range
+        self.increments = BondIncrements(surroundings, reach, width)
+        self.softness = Softness(surroundings, reach, settings.softness_ceiling)
 
     @classmethod
     def from_settings(cls, settings: Settings, surroundings: Surroundings) -> Head:
@@ -142,23 +147,24 @@ class TransferredCharges(Head):
         """
         chi, hardness = self._of_atoms(node_features, element)
         formal = self.formal(node_features, element, graph)
+        increments = self.increments(node_features, element, graph)
+        z = increments.added_to(formal.charges)
         network = self._network(node_features, element, graph)
         coulomb = CoulombSum(graph, self.widths(element))
         pull = chi if graph.fragments is None else chi - graph.fragments.potential
         solver = choose_solver(coulomb, hardness, network, graph.charge_guess)
         exact = derivatives - 1 if self.is_stationary else derivatives
-        q = transfer_charges(
-            coulomb, pull, hardness, formal.charges, network, derivatives=exact, solver=solver
-        )
+        q = transfer_charges(coulomb, pull, hardness, z, network, derivatives=exact, solver=solver)
         potential, energies = coulomb.atomic_energies(q)
         u = pull + hardness * q + (coulomb.potential(q) if derivatives > 1 else potential)
         u = u if derivatives > 1 else u.detach()
         energies = energies + chi * q + 0.5 * hardness * q**2
-        energies = energies - u * (q - formal.charges) - network.energies(u)
-        polarization = network.polarization(formal.charges, u)
+        energies = energies - u * (q - z) - network.energies(u)
+        flown = network.polarization(formal.charges, u)
         if graph.external_field is not None:  # `Potential` adds the energy of the polarization
             field = graph.external_field[graph.batch]
-            energies = energies + (polarization.dipoles * field).sum(1)
+            energies = energies + (flown.dipoles * field).sum(1)
+        polarization = flown._replace(dipoles=flown.dipoles + increments.dipoles())
         return Electrostatics(q, potential, energies, polarization=polarization, formal=formal)
 
     def _of_atoms(

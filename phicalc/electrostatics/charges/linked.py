@@ -3,16 +3,12 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import torch
 from jaxtyping import Float, Int64
-from torch import Tensor, nn
+from torch import Tensor
 
-from phicalc.electrostatics.charges.bounded import bounded
-from phicalc.electrostatics.charges.elements import electronegativity
 from phicalc.electrostatics.charges.formal import FormalCharges
-from phicalc.electrostatics.charges.softness import Softness
-from phicalc.electrostatics.charges.transfer import Network
-from phicalc.electrostatics.head import Electrostatics, Head, Surroundings
+from phicalc.electrostatics.charges.increments import BondIncrements
+from phicalc.electrostatics.head import Electrostatics, Head, Polarization, Surroundings
 from phicalc.electrostatics.sums.coulomb import CoulombSum
 from phicalc.electrostatics.widths import GaussianWidths
 from phicalc.graph import AtomicGraph
@@ -42,8 +38,6 @@ class LinkedLatentCharges(Head):
 
         formal_charges: Literal["environment", "element"] = "environment"
         """Whether formal charges depend on the environment of an atom, or on its element only."""
-        softness_ceiling: Annotated[float, Positive] = 0.2
-        """Largest softness of a link in e²/V."""
         link_range: Annotated[float, Positive] = 1.75
         """Length of the longest link in sums of the covalent radii of both atoms; none is longer
         than the cutoff."""
@@ -71,13 +65,10 @@ class LinkedLatentCharges(Head):
         n_features, n_elements = surroundings.n_features, len(surroundings.elements)
         self.settings, self.force_accuracy = settings, settings.force_accuracy
         self.widths = GaussianWidths([settings.smearing], settings.trained_smearing)
-        self.readout = nn.Linear(n_features, 1, bias=False)
-        self.electronegativity = nn.Parameter(
-            torch.tensor([electronegativity(symbol) for symbol in surroundings.elements])
-        )
         environment = settings.formal_charges == "environment"
         self.formal = FormalCharges(n_features, n_elements, environment)
-        self.softness = Softness(surroundings, settings.link_range, settings.softness_ceiling)
+        width = settings.electronegativity_range
+        self.increments = BondIncrements(surroundings, settings.link_range, width)
 
     @classmethod
     def from_settings(cls, settings: Settings, surroundings: Surroundings) -> Head:
@@ -97,16 +88,13 @@ class LinkedLatentCharges(Head):
         derivatives: int = 2,
     ) -> Electrostatics:
         """Return charges and energies of a batch; all derivatives are exact."""
-        raw = self.readout(node_features).squeeze(1).double()
-        v = bounded(raw, self.settings.electronegativity_range)
-        v = v + self.electronegativity[element].double()
         formal = self.formal(node_features, element, graph)
-        network = Network(self.softness(node_features, element, graph))
-        q = formal.charges - network.drained(v)
+        increments = self.increments(node_features, element, graph)
+        q = increments.added_to(formal.charges)
         coulomb = CoulombSum(graph, self.widths(element))
         return Electrostatics(
             q,
             *coulomb.atomic_energies(q),
-            polarization=network.polarization(formal.charges, v),
+            polarization=Polarization(formal.charges, increments.dipoles()),
             formal=formal,
         )

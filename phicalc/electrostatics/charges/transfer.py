@@ -55,13 +55,16 @@ class Network(NamedTuple):
         self, formal: Float64[Tensor, " n_atoms"], potential: Float64[Tensor, " n_atoms"]
     ) -> Polarization:
         """Return formal charges (e) where the atoms are, and dipoles of what flowed at u in V."""
+        if self.reservoirs is not None:
+            formal = formal - self.reservoirs * potential
+        return Polarization(formal, self.dipoles(potential))
+
+    def dipoles(self, potential: Float64[Tensor, " n_atoms"]) -> Float64[Tensor, "n_atoms 3"]:
+        """Return the dipoles in e·Å of what flowed at u in V, half of each at either atom."""
         flows = self.links.flows(potential, self.drive)
         each = -0.5 * flows[:, None] * edge_vectors(self.links.graph)
         dipoles = torch.zeros_like(self.links.graph.positions)
-        dipoles = dipoles.index_add(0, self.links.index[0], each)
-        if self.reservoirs is not None:
-            formal = formal - self.reservoirs * potential
-        return Polarization(formal, dipoles)
+        return dipoles.index_add(0, self.links.index[0], each)
 
 
 def transfer_charges(
