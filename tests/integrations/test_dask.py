@@ -90,10 +90,17 @@ def test_the_calculator_does_not_travel_with_every_structure(cluster, tmp_path):
     assert len(received) <= 4  # dask may pass a worker its copy twice, never one for each of 20
 
 
-def test_a_worker_that_dies_is_a_failure_not_an_end(cluster, monkeypatch):
-    monkeypatch.setattr(cluster.scheduler, "allowed_failures", 0)  # dask would try three times more
-    address = cluster.scheduler_address
-    found = map_structures(die, BOXES, LennardJones(), scheduler=address, chunk=1)
+def test_a_worker_that_dies_is_a_failure_not_an_end():
+    # Imported first: what is set before would take all of its settings away at the end.
+    distributed = pytest.importorskip("distributed", reason='pip install "phicalc[distributed]"')
+    dask = pytest.importorskip("dask")
+    settings = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        distributed.LocalCluster(**settings) as cluster,
+    ):
+        address = cluster.scheduler_address
+        found = map_structures(die, BOXES, LennardJones(), scheduler=address, chunk=1)
     assert isinstance(found[1], Failure)
     assert found[1].index == 1
     assert len(found) == len(BOXES)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 
 import numpy as np
 from ase import Atoms
@@ -79,9 +78,11 @@ def _ethanol(charge: float) -> Atoms:
 
 
 STRUCTURES: dict[str, Callable[[], Atoms]] = {
+    "molecule": lambda: _ethanol(0),
     "cation": lambda: _ethanol(1),
     "crystal": lambda: _salt(0),
     "charged-crystal": lambda: _salt(-1),
+    "slab": lambda: _part_of_salt(0, 2),
     "wire": lambda: _part_of_salt(0, 0, 2),
     "charged-slab": lambda: _part_of_salt(1, 1),
     "charged-wire": lambda: _part_of_salt(-1, 1, 2),
@@ -100,27 +101,17 @@ def tiny_potential(**settings: object) -> Potential:
     return build_potential(flat_config(**{**defaults, **settings}), seed=1).double()
 
 
-@cache
-def evaluator(head: str) -> Callable[[Atoms], Evaluation]:
-    """Evaluate structures without the ASE calculator; the same one once for all checks."""
-    potential, known = tiny_potential(**HEADS[head]), {}
+def evaluator(potential: Potential) -> Callable[[Atoms], Evaluation]:
+    """Evaluate one ASE structure with a potential, without the ASE calculator."""
 
     def evaluate(atoms: Atoms) -> Evaluation:
-        arrays = (atoms.positions, atoms.numbers, atoms.cell.array, atoms.pbc)
-        key = (*(array.tobytes() for array in arrays), atoms.info["charge"])
-        if key not in known:
-            known[key] = _evaluate(potential, atoms)
-        return known[key]
+        graph = potential.prepare(from_ase(atoms, potential.cutoff))
+        result = predict(potential, graph, stress=bool(atoms.pbc.all()))
+        return Evaluation(
+            energy=float(result.energy),
+            forces=result.forces.numpy(),
+            stress=result.stress[0].numpy() if result.stress is not None else None,
+            charges=result.charges.numpy() if result.charges is not None else None,
+        )
 
     return evaluate
-
-
-def _evaluate(potential: Potential, atoms: Atoms) -> Evaluation:
-    graph = potential.prepare(from_ase(atoms, potential.cutoff))
-    result = predict(potential, graph, stress=bool(atoms.pbc.all()))
-    return Evaluation(
-        energy=float(result.energy),
-        forces=result.forces.numpy(),
-        stress=result.stress[0].numpy() if result.stress is not None else None,
-        charges=result.charges.numpy() if result.charges is not None else None,
-    )

@@ -280,14 +280,14 @@ def test_divergence_stops_and_keeps_the_last_good_state(make_config, monkeypatch
     [
         ("charges", {"head": "qeq"}),
         ("dipole", {"head": "qeq"}),
-        ("dipole", {"head": "latent", "layers": 2, "channels": 16}),
+        ("dipole", {"head": "latent"}),
         ("dipole", {"atomic_dipoles": True}),
     ],
 )
 def test_charges_and_dipoles_can_be_learned(make_config, settings, name, head):
     data = {**settings["data"], "keys": {"dipole_origin": "coordinates"}}
     loss = {"energy": {"weight": 0.0}, "forces": {"weight": 0.0}, name: {"weight": 1.0}}
-    model = {**TINY_MODEL, "channels": 8, **head}
+    model = {**TINY_MODEL, "layers": 2, "channels": 16, **head}
     errors = []
     for epochs, rate in ((1, 1e-9), (12, 0.03)):  # without training, and with
         output = f"{settings['output']}_{epochs}"
