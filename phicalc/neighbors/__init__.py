@@ -9,7 +9,7 @@ sorting.
 from phicalc.neighbors.engines import ENGINES
 from phicalc.neighbors.record import NeighborList
 from phicalc.neighbors.search import available_engines, neighbor_list
-from phicalc.neighbors.vectors import pair_vectors, pair_vectors_of_arrays
+from phicalc.neighbors.vectors import pair_vectors, pair_vectors_of_arrays, points_forward
 
 __all__ = [
     "ENGINES",
@@ -18,4 +18,5 @@ __all__ = [
     "neighbor_list",
     "pair_vectors",
     "pair_vectors_of_arrays",
+    "points_forward",
 ]

@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float64
 from numpy import ndarray
 
 from phicalc.neighbors.record import Box, Pairs
-from phicalc.neighbors.vectors import pair_vectors_of_arrays
+from phicalc.neighbors.vectors import pair_vectors_of_arrays, points_forward
 
 
 def within(
@@ -43,6 +43,5 @@ def sort(pairs: Pairs) -> Pairs:
 
 def first_of_each(pairs: Pairs) -> Bool[ndarray, " n_edges"]:
     """Mask one of the two directions of every pair."""
-    x, y, z = pairs.shifts.T
-    forward = (x > 0) | ((x == 0) & ((y > 0) | ((y == 0) & (z > 0))))
+    forward = points_forward(pairs.shifts)
     return (pairs.centers < pairs.neighbors) | ((pairs.centers == pairs.neighbors) & forward)

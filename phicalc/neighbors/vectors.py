@@ -1,5 +1,7 @@
 """The vector of a pair: from its first atom to the image of its second."""
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float, Int64
 from numpy import ndarray
@@ -51,3 +53,12 @@ def pair_vectors_of_arrays(
     vectors = positions[second] - positions[first]
     vectors += np.asarray(shifts[:, :, None] * cell).sum(axis=1)
     return vectors
+
+
+def points_forward(vectors: Any) -> Any:
+    """Tell each of several vectors from its opposite: True where the first non-zero part is > 0.
+
+    For arrays and tensors of shape (n, 3); returns the same kind, of shape (n,).
+    """
+    x, y, z = vectors[:, 0], vectors[:, 1], vectors[:, 2]
+    return (x > 0) | ((x == 0) & ((y > 0) | ((y == 0) & (z > 0))))

@@ -13,6 +13,7 @@ from phicalc.electrostatics.sums.choice import choose, estimate, least_open_leng
 from phicalc.electrostatics.sums.crowding import crowding
 from phicalc.electrostatics.sums.settings import CoulombSettings, SumParameters
 from phicalc.graph import AtomicGraph, CoulombPlan, collate
+from phicalc.neighbors import points_forward
 from phicalc.skin import NeighborSearch
 
 #: Parameters are chosen anew when the edges of the cell have changed by more than this.
@@ -315,8 +316,6 @@ def _half_sphere(box: Float64[np.ndarray, "3 3"], k_cutoff: float) -> Int64[np.n
     h = np.arange(0, limits[0] + 1)
     k, m = (np.arange(-limit, limit + 1) for limit in limits[1:])
     grid = np.stack(np.meshgrid(h, k, m, indexing="ij"), axis=-1).reshape(-1, 3)
-    first, second, third = grid.T
-    half = (first > 0) | ((first == 0) & ((second > 0) | ((second == 0) & (third > 0))))
-    grid = grid[half]
+    grid = grid[points_forward(grid)]
     vectors = 2 * np.pi * grid @ np.linalg.inv(box).T
     return grid[np.linalg.norm(vectors, axis=1) <= k_cutoff].astype(np.int64)

@@ -14,6 +14,7 @@ from phicalc.electrostatics.sums.boundary import complete_box
 from phicalc.electrostatics.sums.choice import measures
 from phicalc.electrostatics.sums.plan import short_basis
 from phicalc.graph import AtomicGraph, DispersionPlan, collate_dispersion
+from phicalc.neighbors import points_forward
 from phicalc.terms.dispersion.parameters import Parameters, choose, choose_mesh
 from phicalc.terms.dispersion.waves import Waves, find_waves, nodes_for
 
@@ -79,8 +80,7 @@ def _half_of_edges(graph: AtomicGraph, structure: int, start: int) -> _Pairs:
     first, second = graph.edge_index
     half = first < second
     themselves = (first == second).nonzero().squeeze(1)
-    a, b, c = graph.edge_shifts[themselves].unbind(1)
-    half[themselves] = (a > 0) | ((a == 0) & ((b > 0) | ((b == 0) & (c > 0))))
+    half[themselves] = points_forward(graph.edge_shifts[themselves])
     if graph.n_structures > 1:
         half = half & (graph.batch[first] == structure)
     chosen = half.nonzero().squeeze(1)

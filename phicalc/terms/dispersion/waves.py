@@ -16,6 +16,8 @@ from jaxtyping import Float64, Int64
 from numpy import ndarray
 from torch import Tensor
 
+from phicalc.neighbors import points_forward
+
 #: Sums of more waves take minutes and gigabytes whatever the number of atoms.
 MOST_WAVES = 1_000_000
 #: Nodes of a quadrature for each unit of phase between two atoms, and for each decay of a Gaussian
@@ -101,9 +103,9 @@ def _half_sphere(
     axes = [tuple(each[axes[0][0] >= 0] for each in axes[0]), *axes[1:]]  # type: ignore[list-item]
     places = np.indices([len(nodes) for nodes, _ in axes]).reshape(3, -1)
     a, b, c = (nodes[place] for (nodes, _), place in zip(axes, places, strict=True))
-    half = (a > 0) | ((a == 0) & ((b > 0) | ((b == 0) & (c > 0))))
-    k = np.stack([a, b, c], axis=1) @ reciprocal
-    chosen = half & ((k * k).sum(1) < largest**2)
+    components = np.stack([a, b, c], axis=1)
+    k = components @ reciprocal
+    chosen = points_forward(components) & ((k * k).sum(1) < largest**2)
     weights = [weight[place] for (_, weight), place in zip(axes, places, strict=True)]
     x, y, z = (torch.from_numpy(nodes) for nodes, _ in axes)
     return Waves(
