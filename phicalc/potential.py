@@ -133,7 +133,7 @@ class Potential(nn.Module):
         )
 
     def prepare(self, graph: AtomicGraph, planner: CoulombPlanner | None = None) -> AtomicGraph:
-        """Add to `graph` what electrostatic and dispersion sums need, if the potential has any.
+        """Add to `graph` what the head and electrostatic and dispersion sums need, if any do.
 
         Parameters
         ----------
@@ -151,6 +151,7 @@ class Potential(nn.Module):
         if self.dispersion is not None:
             wanted = self.head if planner is None else planner.settings
             graph = self.dispersion.prepare(graph, wanted.force_accuracy, DENSE_ATOMS)
+        graph = self.head.prepare(graph, self.element_of_number[graph.atomic_numbers])
         if not self.head.has_coulomb:
             return graph
         return (planner or self.coulomb_planner()).plan(graph, self.smearing(graph))

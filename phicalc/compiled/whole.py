@@ -23,7 +23,7 @@ from phicalc.potential import Potential
 #: Axes along which each input may have any size.
 _OPEN_AXES: dict[str, tuple[int, ...]] = {
     "positions": (0,), "atomic_numbers": (0,), "batch": (0,), "edge_index": (1,),
-    "edge_shifts": (0,), "edge_of_slot": (0, 1), "coulomb.pair_index": (1,),
+    "edge_shifts": (0,), "edge_of_slot": (0, 1), "links": (0,), "coulomb.pair_index": (1,),
     "coulomb.pair_shifts": (0,), "coulomb.kvectors": (1,), "coulomb.millers_a": (0,),
     "coulomb.millers_b": (0,), "coulomb.millers_c": (0,), "atom_of_slot": (1,),
     "slot_of_atom": (0,), "dispersion.pair_index": (1,), "dispersion.pair_shifts": (0,),

@@ -153,6 +153,18 @@ class Head(nn.Module, ABC):
     def from_settings(cls, settings: Any, surroundings: Surroundings) -> "Head":
         """Return a head with random weights for a potential."""
 
+    def prepare(self, graph: AtomicGraph, element: Int64[Tensor, " n_atoms"]) -> AtomicGraph:
+        """Return the graph with what the head chooses by the geometry, with no derivatives.
+
+        Parameters
+        ----------
+        graph
+            The batch.
+        element
+            Index of each atom's element among those of the potential.
+        """
+        return graph
+
     @abstractmethod
     def forward(
         self,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Int64, Shaped
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -21,11 +21,11 @@ def collate(graphs: Sequence[AtomicGraph]) -> AtomicGraph:
     """
     if not graphs:
         raise ValueError("collate needs at least one graph, got an empty sequence")
-    for name in ("coulomb", "dispersion"):
+    for name in ("coulomb", "dispersion", "links"):
         planned = [getattr(graph, name) is not None for graph in graphs]
         if any(planned) and not all(planned):
             raise ValueError(
-                f"some graphs have a plan of their {name} sums and some have none: call "
+                f"some graphs have been prepared ({name}) and some have not: call "
                 "potential.prepare on all of them, or on the batch"
             )
     atom_offsets = _offsets([graph.n_atoms for graph in graphs])
@@ -52,12 +52,21 @@ def collate(graphs: Sequence[AtomicGraph]) -> AtomicGraph:
         total_charge=torch.cat([g.total_charge for g in graphs]),
         coulomb=_collate_plans(plans, atom_offsets) if plans else None,
         dispersion=collate_dispersion(dispersion, atom_offsets) if dispersion else None,
+        links=_collate_links(graphs),
         charge_guess=_join([g.charge_guess for g in graphs], [(g.n_atoms,) for g in graphs]),
         external_field=_join(
             [g.external_field for g in graphs], [(g.n_structures, 3) for g in graphs]
         ),
         fragments=_collate_fragments(graphs),
     )
+
+
+def _collate_links(graphs: Sequence[AtomicGraph]) -> Int64[Tensor, " n_links"] | None:
+    """Join the numbers of edges along which charge may flow."""
+    offsets = _offsets([graph.n_edges for graph in graphs])
+    numbered = zip(graphs, offsets, strict=True)
+    links = [g.links + n for g, n in numbered if g.links is not None]
+    return torch.cat(links) if links else None
 
 
 def _collate_plans(plans: Sequence[CoulombPlan], atom_offsets: list[int]) -> CoulombPlan:

@@ -105,6 +105,9 @@ class AtomicGraph(NamedTuple):
     """Terms of the electrostatic sums; None until `Potential.prepare` has run."""
     dispersion: DispersionPlan | None = None
     """Terms of the dispersion sums; None until `Potential.prepare` has run."""
+    links: Int64[Tensor, " n_links"] | None = None
+    """Numbers of the edges along which charge may flow; None until `Potential.prepare` has run, and
+    for heads without links."""
     charge_guess: Float64[Tensor, " n_atoms"] | None = None
     """Charges in e from which iterative solvers start; None if nothing is known."""
     external_field: Float64[Tensor, "n_structures 3"] | None = None

@@ -14,6 +14,7 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from scipy.optimize import minimize
 
 from phicalc import PhiCalculator
+from phicalc.derivatives import predict
 from phicalc.electrostatics import CoulombSettings, CoulombSum, equilibrate, plan_coulomb
 from phicalc.electrostatics.charges.formal import LARGEST
 from phicalc.electrostatics.charges.transfer import (
@@ -310,6 +311,24 @@ def test_far_fragments_keep_their_formal_charges(name: str) -> None:
     charges = model.get_charges(waters)
     np.testing.assert_allclose([charges[:3].sum(), *charges[3:]], [0, 1, -1], atol=1e-12)
     assert abs(charges[:3]).max() > 1e-3
+
+
+@pytest.mark.parametrize("head", ["acks2", "latent+links"])
+def test_edges_that_are_no_links_change_nothing(head: str) -> None:
+    potential = tiny_potential(head=head)
+    graphs = [
+        potential.prepare(from_ase(molecule("CH3COOH"), CUTOFF)),
+        potential.prepare(from_ase(bulk("NaCl", "rocksalt", a=5.64), CUTOFF)),
+    ]
+    batch = collate(graphs)
+    assert 0 < len(batch.links) < 0.7 * batch.n_edges
+    every = batch._replace(links=torch.arange(batch.n_edges))
+    few, all_of_them = predict(potential, batch), predict(potential, every)
+    for name in ("energy", "forces", "charges"):
+        one, other = getattr(few, name), getattr(all_of_them, name)
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    alone = torch.cat([predict(potential, graph).charges for graph in graphs])
+    torch.testing.assert_close(few.charges, alone, rtol=1e-9, atol=1e-9)
 
 
 def test_a_field_along_a_periodic_axis_needs_formal_charges_that_stay() -> None:

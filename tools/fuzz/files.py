@@ -52,6 +52,7 @@ def make_case(seed: int) -> Case:
     name = names[seed % len(names)]
     kind = KINDS[name]
     way = WAYS[seed // len(names) % len(WAYS)]
+    _template(name)  # may compile for longer than a case may take
     run = lambda: _run(name, kind, way, rng)  # noqa: E731
     return Case(f"{name}: {way}", f"one {way} of {kind.files}, seed {seed}", run)
 

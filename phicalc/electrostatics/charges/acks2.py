@@ -11,13 +11,14 @@ from phicalc.electrostatics.charges.bounded import between, bounded, raw_of
 from phicalc.electrostatics.charges.elements import covalent_radius, electronegativity
 from phicalc.electrostatics.charges.formal import FormalCharges
 from phicalc.electrostatics.charges.increments import BondIncrements
+from phicalc.electrostatics.charges.links import LinkFinder, Links
 from phicalc.electrostatics.charges.softness import Softness
 from phicalc.electrostatics.charges.transfer import Network, choose_solver, transfer_charges
 from phicalc.electrostatics.constraints import ChargeConstraints
 from phicalc.electrostatics.head import Electrostatics, Head, Surroundings
 from phicalc.electrostatics.sums.coulomb import CoulombSum
 from phicalc.electrostatics.widths import GaussianWidths
-from phicalc.graph import AtomicGraph, edge_vectors
+from phicalc.graph import AtomicGraph
 from phicalc.schema import Positive, checked, settings
 
 #: Iterations that larger structures usually take.
@@ -114,9 +115,9 @@ class TransferredCharges(Head):
         self.readout = nn.Linear(n_features, 1 + (settings.hardness == "environment"), bias=False)
         environment = settings.formal_charges == "environment"
         self.formal = FormalCharges(n_features, len(elements), environment)
-        width, reach = settings.electronegativity_range, settings.link_range
-        self.increments = BondIncrements(surroundings, reach, width)
-        self.softness = Softness(surroundings, reach, settings.softness_ceiling)
+        self.links = LinkFinder(surroundings, settings.link_range)
+        self.increments = BondIncrements(surroundings, settings.electronegativity_range)
+        self.softness = Softness(surroundings, settings.softness_ceiling)
 
     @classmethod
     def from_settings(cls, settings: Settings, surroundings: Surroundings) -> Head:
@@ -133,6 +134,10 @@ class TransferredCharges(Head):
         """Whether fields may point along periodic axes: formal charges must not move there."""
         return self.settings.formal_charges == "element"
 
+    def prepare(self, graph: AtomicGraph, element: Int64[Tensor, " n_atoms"]) -> AtomicGraph:
+        """Add the links."""
+        return graph._replace(links=self.links.chosen(graph, element))
+
     def forward(
         self,
         node_features: Float[Tensor, "n_atoms n_features"],
@@ -147,9 +152,10 @@ class TransferredCharges(Head):
         """
         chi, hardness = self._of_atoms(node_features, element)
         formal = self.formal(node_features, element, graph)
-        increments = self.increments(node_features, element, graph)
+        links = self.links(graph, element)
+        increments = self.increments(node_features, element, graph, links)
         z = increments.added_to(formal.charges)
-        network = self._network(node_features, element, graph)
+        network = self._network(node_features, graph, links)
         coulomb = CoulombSum(graph, self.widths(element))
         pull = chi if graph.fragments is None else chi - graph.fragments.potential
         solver = choose_solver(coulomb, hardness, network, graph.charge_guess)
@@ -160,7 +166,7 @@ class TransferredCharges(Head):
         u = u if derivatives > 1 else u.detach()
         energies = energies + chi * q + 0.5 * hardness * q**2
         energies = energies - u * (q - z) - network.energies(u)
-        flown = network.polarization(formal.charges, u)
+        flown = network.polarization(formal.charges, u, links.vectors)
         if graph.external_field is not None:  # `Potential` adds the energy of the polarization
             field = graph.external_field[graph.batch]
             energies = energies + (flown.dipoles * field).sum(1)
@@ -182,17 +188,16 @@ class TransferredCharges(Head):
     def _network(
         self,
         node_features: Float[Tensor, "n_atoms n_features"],
-        element: Int64[Tensor, " n_atoms"],
         graph: AtomicGraph,
+        links: Links,
     ) -> Network:
-        """Links, what drives charge along them, and reservoirs."""
-        links, drive, reservoirs = self.softness(node_features, element, graph), None, None
+        """Softness of the links, what drives charge along them, and reservoirs."""
+        drive, reservoirs = None, None
         if graph.external_field is not None:
-            drive = (
-                graph.external_field[graph.batch[graph.edge_index[0]]] * edge_vectors(graph)
-            ).sum(1)
+            field = graph.external_field[graph.batch[links.index[0]]]
+            drive = (field * links.vectors).sum(1)
         if graph.fragments is not None:
             constraints = ChargeConstraints(graph)
             free = constraints.at_atoms(1 - constraints.fixed)
             reservoirs = self.settings.reservoir_softness * free
-        return Network(links, drive, reservoirs)
+        return Network(self.softness(node_features, graph, links), drive, reservoirs)

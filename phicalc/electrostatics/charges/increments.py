@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from phicalc.electrostatics.charges.bounded import bounded
 from phicalc.electrostatics.charges.elements import electronegativity
+from phicalc.electrostatics.charges.links import Links
 from phicalc.electrostatics.charges.softness import Softness
 from phicalc.electrostatics.charges.transfer import Network
 from phicalc.electrostatics.head import Surroundings
@@ -22,6 +23,8 @@ class Increments(NamedTuple):
 
     network: Network
     """The links, whose softness s is a conductance only: no energy belongs to it."""
+    vectors: Float64[Tensor, "n_links 3"]
+    """Of the links, in Å."""
     potential: Float64[Tensor, " n_atoms"]
     """v_i in V."""
 
@@ -31,7 +34,7 @@ class Increments(NamedTuple):
 
     def dipoles(self) -> Float64[Tensor, "n_atoms 3"]:
         """Return the dipoles of the flows in e·Å, shared out among the atoms."""
-        return self.network.dipoles(self.potential)
+        return self.network.dipoles(self.potential, self.vectors)
 
 
 class BondIncrements(nn.Module):
@@ -41,16 +44,14 @@ class BondIncrements(nn.Module):
     ----------
     surroundings
         Facts about the rest of the potential.
-    reach
-        Longest link in sums of covalent radii.
     width
         Δ in V.
     """
 
-    def __init__(self, surroundings: Surroundings, reach: float, width: float):
+    def __init__(self, surroundings: Surroundings, width: float):
         super().__init__()
         self.width = width
-        self.conductance = Softness(surroundings, reach, _LARGEST)
+        self.conductance = Softness(surroundings, _LARGEST)
         self.readout = nn.Linear(surroundings.n_features, 1, bias=False)
         self.electronegativity = nn.Parameter(
             torch.tensor([electronegativity(symbol) for symbol in surroundings.elements])
@@ -61,8 +62,9 @@ class BondIncrements(nn.Module):
         node_features: Float[Tensor, "n_atoms n_features"],
         element: Int64[Tensor, " n_atoms"],
         graph: AtomicGraph,
+        links: Links,
     ) -> Increments:
         """Return the flows of a batch."""
         raw = self.readout(node_features).squeeze(1).double()
         v = bounded(raw, self.width) + self.electronegativity[element].double()
-        return Increments(Network(self.conductance(node_features, element, graph)), v)
+        return Increments(Network(self.conductance(node_features, graph, links)), links.vectors, v)

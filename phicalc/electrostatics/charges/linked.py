@@ -8,6 +8,7 @@ from torch import Tensor
 
 from phicalc.electrostatics.charges.formal import FormalCharges
 from phicalc.electrostatics.charges.increments import BondIncrements
+from phicalc.electrostatics.charges.links import LinkFinder
 from phicalc.electrostatics.head import Electrostatics, Head, Polarization, Surroundings
 from phicalc.electrostatics.sums.coulomb import CoulombSum
 from phicalc.electrostatics.widths import GaussianWidths
@@ -67,8 +68,8 @@ class LinkedLatentCharges(Head):
         self.widths = GaussianWidths([settings.smearing], settings.trained_smearing)
         environment = settings.formal_charges == "environment"
         self.formal = FormalCharges(n_features, n_elements, environment)
-        width = settings.electronegativity_range
-        self.increments = BondIncrements(surroundings, settings.link_range, width)
+        self.links = LinkFinder(surroundings, settings.link_range)
+        self.increments = BondIncrements(surroundings, settings.electronegativity_range)
 
     @classmethod
     def from_settings(cls, settings: Settings, surroundings: Surroundings) -> Head:
@@ -80,6 +81,10 @@ class LinkedLatentCharges(Head):
         """Whether fields may point along periodic axes: formal charges must not move there."""
         return self.settings.formal_charges == "element"
 
+    def prepare(self, graph: AtomicGraph, element: Int64[Tensor, " n_atoms"]) -> AtomicGraph:
+        """Add the links."""
+        return graph._replace(links=self.links.chosen(graph, element))
+
     def forward(
         self,
         node_features: Float[Tensor, "n_atoms n_features"],
@@ -89,7 +94,7 @@ class LinkedLatentCharges(Head):
     ) -> Electrostatics:
         """Return charges and energies of a batch; all derivatives are exact."""
         formal = self.formal(node_features, element, graph)
-        increments = self.increments(node_features, element, graph)
+        increments = self.increments(node_features, element, graph, self.links(graph, element))
         q = increments.added_to(formal.charges)
         coulomb = CoulombSum(graph, self.widths(element))
         return Electrostatics(

@@ -22,7 +22,6 @@ from phicalc.electrostatics.head import DENSE_ATOMS, Polarization
 from phicalc.electrostatics.laplacian import Laplacian
 from phicalc.electrostatics.sums.coulomb import CoulombSum
 from phicalc.electrostatics.sums.frozen import frozen
-from phicalc.graph import edge_vectors
 
 Solver = Callable[[Float64[Tensor, " n_atoms"]], Float64[Tensor, " n_atoms"]]
 """Takes right-hand sides in e, returns solutions q of ``(1 + LH) q = …`` in e; differentiable."""
@@ -52,17 +51,24 @@ class Network(NamedTuple):
         )
 
     def polarization(
-        self, formal: Float64[Tensor, " n_atoms"], potential: Float64[Tensor, " n_atoms"]
+        self,
+        formal: Float64[Tensor, " n_atoms"],
+        potential: Float64[Tensor, " n_atoms"],
+        vectors: Float64[Tensor, "n_links 3"],
     ) -> Polarization:
-        """Return formal charges (e) where the atoms are, and dipoles of what flowed at u in V."""
+        """Return formal charges (e) where the atoms are, and `dipoles` of what flowed."""
         if self.reservoirs is not None:
             formal = formal - self.reservoirs * potential
-        return Polarization(formal, self.dipoles(potential))
+        return Polarization(formal, self.dipoles(potential, vectors))
 
-    def dipoles(self, potential: Float64[Tensor, " n_atoms"]) -> Float64[Tensor, "n_atoms 3"]:
-        """Return the dipoles in e·Å of what flowed at u in V, half of each at either atom."""
-        flows = self.links.flows(potential, self.drive)
-        each = -0.5 * flows[:, None] * edge_vectors(self.links.graph)
+    def dipoles(
+        self, potential: Float64[Tensor, " n_atoms"], vectors: Float64[Tensor, "n_links 3"]
+    ) -> Float64[Tensor, "n_atoms 3"]:
+        """Return the dipoles in e·Å of what flowed at u in V, half of each at either atom.
+
+        Vectors in Å lead from the first atom of each link to the second.
+        """
+        each = -0.5 * self.links.flows(potential, self.drive)[:, None] * vectors
         dipoles = torch.zeros_like(self.links.graph.positions)
         return dipoles.index_add(0, self.links.index[0], each)
 

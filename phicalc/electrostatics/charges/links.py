@@ -1,0 +1,73 @@
+"""Links between atoms: where charge may flow."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor, nn
+
+from phicalc.electrostatics.charges.elements import covalent_radius
+from phicalc.electrostatics.head import Surroundings
+from phicalc.graph import AtomicGraph, edge_vectors, pair_vectors
+from phicalc.nn import envelope
+
+
+class Links(NamedTuple):
+    """The links of a batch, in both directions."""
+
+    index: Int64[Tensor, "2 n_links"]
+    """Atoms that are linked."""
+    vectors: Float64[Tensor, "n_links 3"]
+    """From the first to the second, in Å."""
+    lengths: Float64[Tensor, " n_links"]
+    """In Å."""
+    fading: Float64[Tensor, " n_links"]
+    """From 1 for short links to 0 where they end, and between fragments."""
+
+
+class LinkFinder(nn.Module):
+    """Finds the edges along which charge may flow, and how far each is from the end of a link.
+
+    Links end, C² to zero, at the sum of both covalent radii times a factor, or at the cutoff.
+
+    Parameters
+    ----------
+    surroundings
+        Facts about the rest of the potential.
+    reach
+        Longest link in sums of covalent radii.
+    """
+
+    radii: Tensor
+
+    def __init__(self, surroundings: Surroundings, reach: float):
+        super().__init__()
+        self.cutoff, self.reach = surroundings.cutoff, reach
+        radii = torch.tensor([covalent_radius(symbol) for symbol in surroundings.elements])
+        self.register_buffer("radii", radii.double(), persistent=False)
+
+    def chosen(
+        self, graph: AtomicGraph, element: Int64[Tensor, " n_atoms"]
+    ) -> Int64[Tensor, " n_links"]:
+        """Return the numbers of the edges that are links."""
+        lengths = edge_vectors(graph).norm(dim=1)
+        return (lengths < self._ends(graph.edge_index, element)).nonzero().squeeze(1)
+
+    def forward(self, graph: AtomicGraph, element: Int64[Tensor, " n_atoms"]) -> Links:
+        """Return the links of a batch that has been prepared."""
+        assert graph.links is not None
+        index = graph.edge_index.index_select(1, graph.links)
+        vectors = pair_vectors(graph, index, graph.edge_shifts.index_select(0, graph.links))
+        lengths = vectors.norm(dim=1)
+        fading = envelope(lengths / self._ends(index, element))
+        if graph.fragments is not None:
+            first, second = graph.fragments.number[index]
+            fading = fading * (first == second)
+        return Links(index, vectors, lengths, fading)
+
+    def _ends(
+        self, index: Int64[Tensor, "2 n_links"], element: Int64[Tensor, " n_atoms"]
+    ) -> Float64[Tensor, " n_links"]:
+        """Length in Å at which each link ends."""
+        first, second = self.radii.double()[element][index]
+        return (self.reach * (first + second)).clamp(max=self.cutoff)
