@@ -194,7 +194,7 @@ class TransferredCharges(Head):
         """Softness of the links, what drives charge along them, and reservoirs."""
         drive, reservoirs = None, None
         if graph.external_field is not None:
-            field = graph.external_field[graph.batch[links.index[0]]]
+            field = graph.external_field[graph.batch[links.atoms[0]]]
             drive = (field * links.vectors).sum(1)
         if graph.fragments is not None:
             constraints = ChargeConstraints(graph)

@@ -13,10 +13,10 @@ from phicalc.nn import envelope
 
 
 class Links(NamedTuple):
-    """The links of a batch, in both directions."""
+    """The links of a batch, each in both directions."""
 
-    index: Int64[Tensor, "2 n_links"]
-    """Atoms that are linked."""
+    atoms: Int64[Tensor, "2 n_links"]
+    """Which are linked."""
     vectors: Float64[Tensor, "n_links 3"]
     """From the first to the second, in Å."""
     lengths: Float64[Tensor, " n_links"]

@@ -43,10 +43,10 @@ class Softness(nn.Module):
         links: Links,
     ) -> Laplacian:
         """Return the network of links of a batch."""
-        first, second = links.index
+        first, second = links.atoms
         atom = self.of_atom(node_features)
         hidden = atom.index_select(0, first) + atom.index_select(0, second)
         hidden = nn.functional.silu(hidden + self.of_length(self.basis(links.lengths.to(atom))))
         raw = (self.readout(hidden).squeeze(1) + self.offset).double()
         weights = self.largest * torch.sigmoid(raw) * links.fading
-        return Laplacian(graph, links.index, weights)
+        return Laplacian(graph, links.atoms, weights)
