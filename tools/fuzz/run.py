@@ -24,6 +24,8 @@ PARTS = {
 #: After so many hangs of a kind the rest of the kind is left out.
 MOST_HANGS = 3
 SKIPPED = "skipped"
+#: Word for a case that is being made, which may compile.
+MAKING = "making the case"
 #: Option of ``prctl`` (``sys/prctl.h``).
 _DIE_WITH_PARENT = 1
 
@@ -85,7 +87,8 @@ def _messages(mine: Connection, child: Any, limit: int) -> Iterator[Any]:
     started: Entry | None = None
     try:
         while True:
-            if not mine.poll(3 * limit + 60 if started else 600):
+            at_work = started is not None and started.kind != MAKING
+            if not mine.poll(3 * limit + 60 if at_work else 600):
                 os.kill(child.pid, 9)
                 word = "hang: killed"
                 break
@@ -124,7 +127,7 @@ def _work(
     pipe.send(count)
     found: dict[str, int] = defaultdict(int, hangs)
     for seed in range(first, count):
-        pipe.send(Entry(part, seed, "making the case", "", Outcome("")))
+        pipe.send(Entry(part, seed, MAKING, "", Outcome("")))
         case = module.make_case(seed)
         if found[case.kind] >= MOST_HANGS:
             pipe.send(Entry(part, seed, case.kind, case.text, Outcome(SKIPPED)))
