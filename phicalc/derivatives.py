@@ -1,9 +1,11 @@
-"""Energy → forces and stress, in one place and with one sign convention.
+"""Energy → forces and stress, dipole moment → response, in one place and with one sign convention.
 
 Forces are ``F = −∂E/∂r``. The stress is ``σ = (1/V) ∂E/∂ε`` for a symmetric strain ε of positions
-and cell, positive under tension, in eV/Å³ (ASE's convention).
+and cell, positive under tension, in eV/Å³ (ASE's convention). Born charges are ``∂μ_α/∂r_β``,
+polarizabilities ``∂μ_α/∂E_β`` for a field E.
 """
 
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import torch
@@ -11,8 +13,11 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from phicalc.electrostatics.head import Formal
-from phicalc.graph import AtomicGraph
-from phicalc.potential import Potential
+from phicalc.graph import AtomicGraph, sum_per_structure
+from phicalc.potential import Potential, PotentialOutput
+
+#: What `predict` derives from the dipole moment, where it is asked to.
+RESPONSES = ("polarizability", "born_charges")
 
 
 class Prediction(NamedTuple):
@@ -36,6 +41,10 @@ class Prediction(NamedTuple):
     """What is left of Poisson's equation in e, if the head solves it on the graph."""
     formal: Formal | None = None
     """Formal charges, if the head has them."""
+    polarizability: Float64[Tensor, "n_structures 3 3"] | None = None
+    """``∂μ_α/∂E_β`` in e Å²/V, if asked for."""
+    born_charges: Float64[Tensor, "n_atoms 3 3"] | None = None
+    """``∂μ_α/∂r_iβ`` in e, indices i, α, β, if asked for."""
 
 
 def predict(
@@ -45,6 +54,7 @@ def predict(
     stress: bool = False,
     create_graph: bool = False,
     strain: Float64[Tensor, "n_structures 3 3"] | None = None,
+    responses: Collection[str] = (),
 ) -> Prediction:
     """Evaluate energies, forces, charges and, if asked for, the stress of a prepared batch.
 
@@ -62,6 +72,9 @@ def predict(
     strain
         Zeros that require a gradient, for the stress; made here by default. Code that is compiled
         with second derivatives needs them, like positions that require one, from outside.
+    responses
+        Those of `RESPONSES` to compute as well, with the moment ``Σ q_i r_i`` of heads whose
+        charges differentiate; along periodic axes only heads with a polarization have one.
 
     Returns
     -------
@@ -78,7 +91,16 @@ def predict(
     if stress:
         inputs.append(strain)
         deformed = deform(deformed, strain)
-    output = potential(deformed, derivatives=2 if create_graph else 1)
+    if responses:
+        field = graph.positions.new_zeros(graph.n_structures, 3).requires_grad_()
+        deformed = deformed._replace(external_field=field)
+    orders = 2 if create_graph else 1
+    output = potential(deformed, derivatives=orders + bool(responses))
+    found = {}
+    if responses:
+        sources = {"polarizability": field, "born_charges": positions}
+        moments = dipole_moments(output, deformed)
+        found = {name: _jacobian(moments, sources[name], create_graph) for name in responses}
     total = output.energy.sum()
     gradients = torch.autograd.grad(total, inputs, create_graph=create_graph, allow_unused=True)
     forces = -_or_zero(gradients[0], positions)
@@ -93,8 +115,41 @@ def predict(
         terms=output.terms,
         residual=output.residual,
         formal=output.formal,
+        **found,
     )
     return prediction if create_graph else _cut(prediction)
+
+
+def dipole_moments(
+    output: PotentialOutput, graph: AtomicGraph
+) -> Float64[Tensor, "n_structures 3"]:
+    """Return ``Σ q_i r_i``, or the polarization of heads that have one, and the atoms' dipoles.
+
+    In e·Å, about the origin: its derivatives are those about any point, if the point stays.
+    """
+    assert output.charges is not None
+    each = output.charges[:, None] * graph.positions
+    if output.polarization is not None:
+        each = output.polarization.charges[:, None] * graph.positions + output.polarization.dipoles
+    if output.atomic_dipoles is not None:
+        each = each + output.atomic_dipoles
+    return sum_per_structure(each, graph)
+
+
+def _jacobian(
+    moments: Float64[Tensor, "n_structures 3"], of: Float64[Tensor, "n 3"], create_graph: bool
+) -> Float64[Tensor, "n 3 3"]:
+    """Return the derivatives of the moments, those of each structure by its own rows of `of`."""
+    rows = [
+        _or_zero(
+            torch.autograd.grad(
+                component, of, create_graph=create_graph, retain_graph=True, allow_unused=True
+            )[0],
+            of,
+        )
+        for component in moments.sum(0)
+    ]
+    return torch.stack(rows, dim=1)
 
 
 def no_strain(graph: AtomicGraph) -> Float64[Tensor, "n_structures 3 3"]:

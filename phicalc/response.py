@@ -260,6 +260,21 @@ def has_born_charges(potential: Potential, graph: AtomicGraph) -> bool:
     return head.has_charges and head.charges_differentiable and not metallic
 
 
+def has_polarizability(potential: Potential, graph: AtomicGraph) -> bool:
+    """Whether a `polarizability` is defined for structures with these boundary conditions.
+
+    Parameters
+    ----------
+    potential
+        Any.
+    graph
+        One or several structures.
+    """
+    head = potential.head
+    defined = head.has_charges and head.charges_flow and head.is_stationary
+    return defined and (head.polarizes_cells or not bool(graph.pbc.any()))
+
+
 def _refuse_flow_along_axes(potential: Potential, graph: AtomicGraph) -> None:
     """Refuse Born charges that would depend on the size of the cell."""
     if potential.head.conducts and bool(graph.pbc.any()):

@@ -138,13 +138,16 @@ def test_single_precision_with_tables_of_radial_functions(folder):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("kind", ["crystal", "cluster"])
+@pytest.mark.parametrize("kind", ["crystal", "cluster", "crystal in a field"])
 def test_charges_that_flow_along_links(folder, kind):
-    potential = make_potential(head={"name": "acks2"})
-    make = {"crystal": lambda n: salt(1, 2, n, charge=0.5 * n), "cluster": cluster}[kind]
-    compiled, stress = CompiledPredictor(potential, True, folder), kind == "crystal"
+    potential = make_potential(head={"name": "acks2", "formal_charges": "element"})
+    make = cluster if kind == "cluster" else lambda n: salt(1, 2, n)
+    field = [[0.02, 0.03, -0.05]] if "field" in kind else None
+    compiled, stress = CompiledPredictor(potential, True, folder), kind != "cluster"
     for size in (3, 5, 9):
         graph = prepared(potential, make(size))
+        if field is not None:
+            graph = graph._replace(external_field=torch.tensor(field).double())
         assert_same(compiled(graph, stress=stress), predict(potential, graph, stress=stress))
     assert [function is not None for function in compiled.functions.values()] == [True]
 

@@ -37,6 +37,10 @@ class Labels(NamedTuple):
     """Atomic charges in e."""
     dipole: Float64[Tensor, "n_structures 3"]
     """Dipoles in e·Å (for charged structures about the centre of mass)."""
+    polarizability: Float64[Tensor, "n_structures 3 3"]
+    """Polarizabilities ``∂μ_α/∂E_β`` in e Å²/V."""
+    born_charges: Float64[Tensor, "n_atoms 3 3"]
+    """Born effective charges ``∂μ_α/∂r_iβ`` in e, indices i, α, β."""
 
     def to(self, device: torch.device | str) -> "Labels":
         """Return the labels on `device`."""
@@ -73,6 +77,8 @@ def label_atoms(
         "stress": (1, 3, 3),
         "charges": (n_atoms,),
         "dipole": (1, 3),
+        "polarizability": (1, 3, 3),
+        "born_charges": (n_atoms, 3, 3),
     }
     values = {}
     for name in LABELS:
@@ -80,6 +86,7 @@ def label_atoms(
         values[name] = _as_label(find_value(atoms, key), shapes[name], name, key, origin)
     if bool(values["stress"].isnan().all()):
         values["stress"] = _stress_from_virial(atoms, keys.virial, origin)
+    values["born_charges"] = values["born_charges"].transpose(1, 2)
     total = _total_charge(atoms, keys.total_charge, origin)
     _refuse_environment(atoms, origin)
     if keys.dipole_origin == "coordinates":
@@ -147,19 +154,6 @@ def _refuse_environment(atoms: Atoms, origin: str) -> None:
                 "without fields, fragments and electrodes; leave this frame out, or remove the "
                 "entry if the labels do not depend on it"
             )
-
-
-def born_charges_of(frame: LabelledAtoms, keys: KeysConfig) -> Float64[Tensor, "n_atoms 3 3"]:
-    """Return Born effective charges ``∂μ_α/∂r_iβ`` in e, indices i, α, β; NaN without labels.
-
-    Raises
-    ------
-    ValueError
-        For values that are no finite numbers, or not nine for each atom.
-    """
-    key, shape = keys.born_charges, (len(frame.atoms), 3, 3)
-    value = find_value(frame.atoms, key)
-    return _as_label(value, shape, "Born charges", key, frame.origin).transpose(1, 2)
 
 
 def _as_label(

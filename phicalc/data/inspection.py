@@ -328,19 +328,19 @@ def _table(frames: Sequence[LabelledAtoms]) -> dict[str, str]:
         "total charges (e)": ", ".join(f"{q:+g} ({n})" for q, n in sorted(charges.items())),
         "periodic": ", ".join(f"{kind} ({n})" for kind, n in sorted(periodic.items())),
     }
-    columns = {
-        "energy": ("eV/atom", lambda f: f.labels.energy.numpy() / len(f.atoms)),
-        "forces": ("eV/Å", lambda f: f.labels.forces.numpy().ravel()),
-        "stress": ("eV/Å³", lambda f: f.labels.stress.numpy().ravel()),
-        "charges": ("e", lambda f: f.labels.charges.numpy()),
-        "dipole": ("e Å", lambda f: f.labels.dipole.numpy().ravel()),
-    }
-    for name, (unit, values_of) in columns.items():
+    units = {
+        "energy": "eV/atom", "forces": "eV/Å", "stress": "eV/Å³", "charges": "e", "dipole": "e Å",
+        "polarizability": "e Å²/V", "born_charges": "e",
+    }  # fmt: skip
+    for name, unit in units.items():
         chosen = [frame for frame in frames if _has(frame, name)]
         if not chosen:
             rows[f"{name} ({unit})"] = "none"
             continue
-        values = np.concatenate([values_of(frame) for frame in chosen])
+        parts = [getattr(frame.labels, name).numpy().ravel() for frame in chosen]
+        if name == "energy":
+            parts = [part / len(f.atoms) for part, f in zip(parts, chosen, strict=True)]
+        values = np.concatenate(parts)
         rms = np.sqrt(np.mean(values**2))
         rows[f"{name} ({unit})"] = (
             f"{len(chosen)} frames; mean {values.mean():.4g}, rms {rms:.4g}, "

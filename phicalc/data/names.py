@@ -18,9 +18,11 @@ _WORDS = {
     "stress": ("stress", "stresses", "virial", "virials"),
     "charges": ("charges", "q", "hirshfeld", "mulliken"),
     "dipole": ("dipole", "dipoles", "mu"),
+    "polarizability": ("polarizability", "alpha"),
+    "born_charges": ("bec", "becs", "borncharges", "zstar"),
     "total_charge": ("charge", "qtot", "totq", "totalcharge", "netcharge", "q"),
 }
-_SPOKEN = {"total_charge": "a total charge", "energy": "an energy"}
+_SPOKEN = {"total_charge": "a total charge", "energy": "an energy", "dipole": "a dipole"}
 
 
 def find_value(atoms: Atoms, key: str) -> object | None:
@@ -65,6 +67,8 @@ def _has_size_of(value: object, label: str, n_atoms: int) -> bool:
         "stress": (6, 9),
         "charges": (n_atoms,),
         "dipole": (3,),
+        "polarizability": (6, 9),
+        "born_charges": (9 * n_atoms,),
     }
     return label not in sizes or np.asarray(value, dtype=object).size in sizes[label]
 
@@ -102,7 +106,7 @@ def warn_of_names(images: Sequence[Atoms], keys: KeysConfig, path: Path) -> None
 
 
 def _warning(label: str, key: str, found: Sequence[str], path: Path) -> str:
-    spoken = _SPOKEN.get(label, f"a {label}" if label == "dipole" else label)
+    spoken = _SPOKEN.get(label, label.replace("_", " "))
     neutral = ", so all count as neutral" if label == "total_charge" else ""
     settings = " or ".join(_setting(label, name) for name in found)
     return (

@@ -183,6 +183,40 @@ def check_labels_make_sense(frames: Sequence[LabelledAtoms], loss: LossConfig) -
             )
 
 
+def check_responses(samples: Sequence[Sample], loss: LossConfig, potential: Potential) -> None:
+    """Refuse responses in the loss that a potential does not have.
+
+    Raises
+    ------
+    ValueError
+        For polarizabilities of charges that no field moves or that do not minimize the whole
+        energy, for Born charges of charges that have no derivatives, and for either in periodic
+        cells where the moment of these charges is not defined.
+    """
+    head = potential.head
+    flows = head.charges_flow and head.is_stationary
+    for name, defined in (("polarizability", flows), ("born_charges", head.charges_differentiable)):
+        if not getattr(loss, name).used:
+            continue
+        if not defined:
+            raise ValueError(
+                f"loss.{name} has a weight, but the charges of model.head "
+                f"{potential.config.head.name!r} with model.feedback "
+                f"{potential.config.feedback.name!r} have none: choose the head 'acks2' or 'qeq' "
+                "without feedback"
+            )
+        periodic = [
+            bool(sample.graph.pbc.any()) and bool(getattr(sample.labels, name).isfinite().any())
+            for sample in samples
+        ]
+        if any(periodic) and not head.polarizes_cells:
+            raise ValueError(
+                f"loss.{name} has a weight, and {sum(periodic)} periodic frames have this label, "
+                f"but model.head {potential.config.head.name!r} has no dipole moment there: choose "
+                "'acks2' or 'latent+links' with formal_charges: element, or remove these labels"
+            )
+
+
 def _counts(frame: LabelledAtoms, loss: LossConfig, name: str) -> bool:
     """Whether a label of a frame counts in the loss (a required one that is missing does, too)."""
     term = getattr(loss, name)

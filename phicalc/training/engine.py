@@ -1,7 +1,7 @@
 """Energies, forces and stress for training: compiled with double backward, or plain."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Literal, TypeVar
 
 import torch
@@ -32,6 +32,8 @@ class Engine:
         The potential; its weights may change between calls, in place.
     stress
         Whether to compute the stress.
+    responses
+        Those of `phicalc.derivatives.RESPONSES` to compute.
     compile
         Whether to compile: always, never, or "auto", which compiles runs of more than
         `AUTO_COMPILE_STEPS` steps.
@@ -46,13 +48,14 @@ class Engine:
         potential: Potential,
         *,
         stress: bool,
+        responses: Collection[str] = (),
         compile: Literal["auto"] | bool,
         n_steps: int,
         report: Callable[[str], None],
     ):
         self.may_fall_back = compile == "auto"
         self.report = report
-        self.stress, self.plain = stress, _differentiable(potential, stress)
+        self.stress, self.plain = stress, _differentiable(potential, stress, responses)
         self.announced = self.succeeded = False
         self.compiled = None
         if compile is True or (compile == "auto" and n_steps > AUTO_COMPILE_STEPS):
@@ -131,13 +134,17 @@ class Engine:
 Differentiable = Callable[[AtomicGraph, Float64[Tensor, "n_structures 3 3"] | None], Prediction]
 
 
-def _differentiable(potential: Potential, stress: bool) -> Differentiable:
+def _differentiable(
+    potential: Potential, stress: bool, responses: Collection[str]
+) -> Differentiable:
     """Return `predict` with its options bound."""
 
     def energy_and_forces(
         graph: AtomicGraph, strain: Float64[Tensor, "n_structures 3 3"] | None
     ) -> Prediction:
-        return predict(potential, graph, stress=stress, create_graph=True, strain=strain)
+        return predict(
+            potential, graph, stress=stress, create_graph=True, strain=strain, responses=responses
+        )
 
     return energy_and_forces
 

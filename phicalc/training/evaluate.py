@@ -15,11 +15,16 @@ from jaxtyping import Float64, Shaped
 from phicalc.checkpoint import load_model, resolve_device, resolve_dtype
 from phicalc.data.config import KeysConfig
 from phicalc.data.files import find_data_file, read_frames
-from phicalc.data.frames import LabelledAtoms, born_charges_of, label_atoms
+from phicalc.data.frames import label_atoms
 from phicalc.data.isolated import without_isolated_atoms
 from phicalc.derivatives import Prediction, predict
 from phicalc.potential import Potential
-from phicalc.response import born_effective_charges, has_born_charges
+from phicalc.response import (
+    born_effective_charges,
+    has_born_charges,
+    has_polarizability,
+    polarizability,
+)
 from phicalc.state import write_atomically
 from phicalc.training.dataset import (
     Sample,
@@ -97,6 +102,8 @@ def evaluate_members(
             prediction = found[0] if len(found) == 1 else _mean(found)
             sums.add(errors(prediction, parts[0].labels, parts[0].graph))
             rows.append(_points(prediction, parts[0]))
+    if len(members) == 1:
+        _add_responses(sums, members[0], samples)
     points = {key: np.concatenate([row[key] for row in rows]) for key in rows[0]}
     return Evaluation(sums.metrics(), _forces_by_element(points), _charges(points), _parity(points))
 
@@ -110,24 +117,24 @@ def _mean(predictions: Sequence[Prediction]) -> Prediction:
     return Prediction(**means, terms={})
 
 
-def born_charge_errors(
-    potential: Potential,
-    samples: Sequence[Sample],
-    frames: Sequence[LabelledAtoms],
-    keys: KeysConfig,
-) -> dict[str, float]:
-    """MAE and RMSE over all components of the Born charges in e.
+def _add_responses(sums: ErrorSums, potential: Potential, samples: Sequence[Sample]) -> None:
+    """Count errors of Born charges and polarizabilities, one labelled structure after the other.
 
-    Empty without labels, and without structures for which the potential defines Born charges.
+    Structures for which the potential defines none are left out.
     """
-    sums, device = ErrorSums(), potential.device
-    for sample, frame in zip(samples, frames, strict=True):
-        expected = born_charges_of(frame, keys).to(device)
-        labelled = len(expected) and bool(expected.isfinite().all())
-        if labelled and has_born_charges(potential, sample.graph):
-            found = born_effective_charges(potential, sample.graph.to(device))
-            sums.add({"born_charges": (found - expected).flatten(1)})
-    return sums.metrics()
+    for sample in samples:
+        graph, labels = sample.graph, sample.labels
+        if _labelled(labels.born_charges) and has_born_charges(potential, graph):
+            found = born_effective_charges(potential, graph.to(potential.device)).cpu()
+            sums.add({"born_charges": (found - labels.born_charges).flatten(1)})
+        if _labelled(labels.polarizability) and has_polarizability(potential, graph):
+            found = polarizability(potential, graph.to(potential.device)).cpu()
+            difference = (found - labels.polarizability).flatten(1)
+            sums.add({"polarizability": difference / graph.n_atoms})
+
+
+def _labelled(label: Float64[torch.Tensor, "..."]) -> bool:
+    return label.numel() > 0 and bool(label.isfinite().all())
 
 
 def _has_stress(sample: Sample) -> bool:
@@ -247,7 +254,6 @@ def evaluate_model(
     """
     models = [model] if isinstance(model, str | Path | Potential) else list(model)
     members = [_resolve(one, device, dtype) for one in models]
-    potential = members[0]
     if isinstance(data, str | Path):
         frames = read_frames(find_data_file(data), keys)
     else:
@@ -269,9 +275,6 @@ def evaluate_model(
             )
     prepared = [prepare_samples(make_samples(frames, member.cutoff), member) for member in members]
     evaluation = evaluate_members(members, prepared, batch_size)
-    if len(members) == 1:
-        born = born_charge_errors(potential, prepared[0], frames, keys)
-        evaluation.metrics.update(born)
     if not evaluation.metrics:
         raise ValueError("the structures have no labels to compare with; check `keys`")
     result = {"n_structures": len(frames), **evaluation.to_dict()}

@@ -2,7 +2,8 @@
 
 Energies are compared per atom, forces per atom, stress as virial per atom (σV/N); these three are
 divided by the model's energy scale (the root mean square force of the data), so that weights mean
-the same for soft and hard systems. Charges are compared in e and dipoles in e·Å.
+the same for soft and hard systems. Charges and Born charges are compared in e, dipoles in e·Å, and
+polarizabilities per atom in e Å²/V.
 """
 
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ UNITS = {
     "stress": (1e3, "meV/Å³"),
     "charges": (1e3, "me"),
     "dipole": (1e3, "me·Å"),
+    "polarizability": (1e3, "me·Å²/V/atom"),
     "born_charges": (1.0, "e"),
     "residual": (1e3, "me"),
     "net_charge": (1e3, "me"),
@@ -49,8 +51,9 @@ def errors(
     """Prediction minus label for each label that both sides have; rows are vectors.
 
     Energies per atom in eV, forces in eV/Å, stress in eV/Å³ (nine columns), charges in e, dipoles
-    in e·Å. Entries are NaN where a structure has no such label, and infinite where a prediction is
-    not a number: no error may pass for a missing label.
+    in e·Å, polarizabilities per atom in e Å²/V and Born charges in e (nine columns each). Entries
+    are NaN where a structure has no such label, and infinite where a prediction is not a number: no
+    error may pass for a missing label.
     """
     n_atoms = atoms_per_structure(graph)
     found = {
@@ -66,6 +69,12 @@ def errors(
             moments = moments + sum_per_structure(prediction.atomic_dipoles, graph)
         periodic = graph.pbc.any(dim=1, keepdim=True)  # what their dipole is, nobody can say
         found["dipole"] = _difference(moments, labels.dipole.masked_fill(periodic, float("nan")))
+    if prediction.polarizability is not None:
+        difference = _difference(prediction.polarizability, labels.polarizability)
+        found["polarizability"] = difference.flatten(1) / n_atoms[:, None]
+    if prediction.born_charges is not None:
+        difference = _difference(prediction.born_charges, labels.born_charges)
+        found["born_charges"] = difference.flatten(1)
     if prediction.residual is not None:
         found["residual"] = prediction.residual
         found["net_charge"] = excess_charge(prediction, graph)[:, None]

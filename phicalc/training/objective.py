@@ -95,6 +95,8 @@ class LossConfig:
     stress: TermConfig = TermConfig()
     charges: TermConfig = TermConfig()
     dipole: TermConfig = TermConfig()
+    polarizability: TermConfig = TermConfig()
+    born_charges: TermConfig = TermConfig()
     final_from: Annotated[float, Between(0, 1, "[)")] = 0.75
     """Fraction of the run's steps after which terms change to their ``final_weight``."""
     final_over: Annotated[float, Between(0, 1)] = 0.0

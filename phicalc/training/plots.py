@@ -23,6 +23,8 @@ _CURVES = {
     "stress": ("Stress", "meV/Å³"),
     "charges": ("Charges", "me"),
     "dipole": ("Dipole", "me·Å"),
+    "polarizability": ("Polarizability", "me·Å²/V/atom"),
+    "born_charges": ("Born charges", "e"),
 }
 _POINTS_DRAWN = 20_000
 

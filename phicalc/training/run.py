@@ -15,6 +15,7 @@ from phicalc.checkpoint import (
     resolve_dtype,
     save_model,
 )
+from phicalc.derivatives import RESPONSES
 from phicalc.potential import Potential, PotentialConfig, build_potential
 from phicalc.state import State, write_atomically
 from phicalc.system import keep_freed_memory, thread_count
@@ -25,6 +26,7 @@ from phicalc.training.dataset import (
     Splits,
     check_elements,
     check_labels_make_sense,
+    check_responses,
     load_splits,
     make_samples,
     prepare_samples,
@@ -142,7 +144,8 @@ class _Run:
                 "for validation (data.valid_count), or leave out final_weight"
             )
         head = self.config.model.head
-        used = [name for name in ("charges", "dipole") if getattr(self.config.loss, name).used]
+        needing = ("charges", "dipole", *RESPONSES)
+        used = [name for name in needing if getattr(self.config.loss, name).used]
         if used and not head.implementation.has_charges:
             raise ValueError(
                 f"loss.{used[0]} has a weight, but model.head {head.name!r} has no charges; set "
@@ -180,6 +183,7 @@ class _Run:
             potential, notes = self._start(samples["train"])
             for note in notes:
                 self.report(note)
+        check_responses(samples["train"] + samples["valid"], config.loss, potential)
         self.samples = {role: prepare_samples(s, potential) for role, s in samples.items()}
         return potential
 

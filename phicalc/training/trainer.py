@@ -12,6 +12,7 @@ from jaxtyping import Float64
 from tqdm import tqdm
 
 from phicalc.data.labels import LABELS
+from phicalc.derivatives import RESPONSES
 from phicalc.potential import Potential
 from phicalc.state import State
 from phicalc.training.config import TrainingConfig
@@ -77,6 +78,7 @@ class Trainer:
         self.engine = Engine(
             potential,
             stress=config.loss.stress.used,
+            responses=[name for name in RESPONSES if getattr(config.loss, name).used],
             compile=config.compile,
             n_steps=steps * config.max_epochs,
             report=report,

@@ -89,7 +89,7 @@ def test_born_charges_are_compared_where_there_are_labels(potential, carbon_chai
     assert result["metrics"]["born_charges_rmse"] == pytest.approx(rmse, rel=1e-7)
     assert result["units"]["born_charges"] == "e"
     images[0].arrays["bec"] = np.zeros((len(images[0]), 8))
-    with pytest.raises(ValueError, match=r"structure 0: Born charges must have the shape"):
+    with pytest.raises(ValueError, match=r"structure 0: born_charges must have the shape"):
         evaluate_model(potential, images, device="cpu", report=quiet)
 
 

@@ -189,6 +189,7 @@ def test_parts_of_a_batch_add_up_to_the_whole():
     samples = make_samples([label_atoms(atoms, KeysConfig()) for atoms in images], 3.0)
     counts = label_counts(samples)
     labelled = {"energy": 3, "forces": 10, "stress": 0, "charges": 5, "dipole": 0}
+    labelled |= {"polarizability": 0, "born_charges": 0}
     assert counts == {**labelled, "structures": 3}
     config = LossConfig(charges=TermConfig(2.0, "mse", required=False))
 
