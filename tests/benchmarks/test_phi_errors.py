@@ -45,7 +45,10 @@ SETS: dict[str, tuple[Path, int, str]] = {
 #: Water on and beside an oxide; too slow for all heads.
 OXIDE = (HERE / "phi_errors" / "tio2.yaml", 3, "test")
 
-HEADS = ("none", "random", "spectral", "dirichlet", "solve", "solve+coulomb", "latent", "qeq")
+HEADS = (
+    "none", "random", "spectral", "dirichlet", "solve", "solve+coulomb", "latent", "latent+links",
+    "qeq", "acks2",
+)  # fmt: skip
 
 
 def chosen(name: str, default: str) -> list[str]:
@@ -196,6 +199,11 @@ FEEDBACK: dict[str, dict[str, object]] = {
     "solve": {"model.head": "solve"},
     "qeq": {"model.head": "qeq"},
     "qeq, embedding": {"model.head": "qeq", "model.feedback": "embedding"},
+    "acks2": {"model.head": "{name: acks2, hardness: environment}"},
+    "acks2, penalty": {
+        "model.head": "{name: acks2, hardness: environment}",
+        "penalties.integer_fragments": 1.0,
+    },
     "qeq, network": {"model.head": "qeq", "model.feedback": "network"},
     "qeq, network, charges first": {
         "model.head": "qeq",
