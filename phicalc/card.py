@@ -1,10 +1,11 @@
 """The card of a model: what it is, where it comes from, how good it is, and its limits."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Annotated, Any, Literal
 
 from phicalc._version import __version__
+from phicalc.domain import Domain
 from phicalc.schema import Ascending, AtLeast, NotEmpty, build, checked, settings
 
 #: Version of the files of a model, see `phicalc.upgrades.UPGRADES`.
@@ -28,7 +29,7 @@ class ModelCard:
     limits: tuple[str, ...] = ()
     """Known limits, one sentence each."""
     data: dict[str, Any] = field(default_factory=dict)
-    """Training data: files, their digests, sizes, split."""
+    """Training data: files, their digests, sizes, split, and what they cover (`domain`)."""
     metrics: dict[str, Any] = field(default_factory=dict)
     """Errors on data kept out of training, units in the keys."""
     training: dict[str, Any] = field(default_factory=dict)
@@ -43,8 +44,15 @@ class ModelCard:
     format_version: Annotated[int, AtLeast(1)] = FORMAT_VERSION
 
     def __post_init__(self) -> None:
-        """Check every field."""
+        """Check every field, and the record of the domain in `data`."""
         checked(self)
+        Domain.from_data(self.data)
+
+    @property
+    def domain(self) -> Domain:
+        """What the training data covered, as far as the card says."""
+        domain = Domain.from_data(self.data)
+        return domain if domain.charges else replace(domain, charges=self.charge_range)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the card as a dictionary that JSON can hold."""

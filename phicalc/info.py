@@ -12,6 +12,8 @@ import torch
 from phicalc._version import __version__
 from phicalc.card import ModelCard
 from phicalc.checkpoint import read_card
+from phicalc.domain import describe_domain
+from phicalc.domain.record import ENTRY
 from phicalc.neighbors import ENGINES, available_engines
 from phicalc.registry import WEIGHTS_FILE, available_models, find_model
 
@@ -59,8 +61,9 @@ def describe_model(model: str) -> dict[str, str]:
         "format": f"{card.format_version}, written by phicalc {card.phicalc_version}",
         "sha256": card.sha256,
     }
+    rows |= describe_domain(card.domain)
     rows |= {f"metric {name}": _short(value) for name, value in card.metrics.items()}
-    rows |= {f"data {name}": _short(value) for name, value in card.data.items()}
+    rows |= {f"data {name}": _short(value) for name, value in card.data.items() if name != ENTRY}
     rows |= {f"limit {number}": text for number, text in enumerate(card.limits, start=1)}
     return {name: text for name, text in rows.items() if text}
 
@@ -68,7 +71,7 @@ def describe_model(model: str) -> dict[str, str]:
 def list_models() -> list[dict[str, str]]:
     """Return one row of text for each shipped or registered model.
 
-    A row has ``name``, ``elements``, ``made for``, ``periodic`` (0D, 3D, or – if unknown),
+    A row has ``name``, ``elements``, ``made for``, ``periodic`` (0D, 3D, both, or – if unknown),
     ``charges``, ``energy`` and ``forces`` (mean absolute errors with units). The row of a model
     that cannot be read has ``name`` and ``error`` instead.
     """
@@ -101,8 +104,10 @@ def _row(name: str, folder: Path) -> dict[str, str]:
 
 def _periodicity(card: ModelCard) -> str:
     """Whether the training structures were molecules (0D) or crystals and liquids (3D)."""
-    periodic = (card.data.get("domain") or {}).get("periodic")
-    return "–" if periodic is None else "3D" if periodic else "0D"
+    domain = card.domain
+    isolated = domain.periodic is False if domain.isolated is None else domain.isolated
+    kinds = ["0D"] * isolated + ["3D"] * bool(domain.periodic)
+    return " ".join(kinds) or "–"
 
 
 def _head_of(potential: Mapping[str, Any]) -> str:

@@ -35,13 +35,16 @@ def potential(**settings: object):
 def model(tmp_path):
     """Save a model with a card; return a function that makes calculators of it."""
 
-    def make(strict: bool = False, stress: float | None = None, charges=(0.0, 0.0), **known):
+    def make(strict=False, stress: float | None = None, charges=(0.0, 0.0), scale=1.0, **known):
         training = {} if stress is None else {"config": {"loss": {"stress": {"weight": stress}}}}
         card = ModelCard(
             name="made", charge_range=charges, data={"domain": known}, training=training
         )
         folder = tmp_path / f"model{len(list(tmp_path.iterdir()))}"
-        save_model(folder, potential(), card)
+        large = potential()
+        large.linear_readout.weight.data.mul_(scale)
+        large.head.readout.weight.data.mul_(scale)
+        save_model(folder, large, card)
         return PhiCalculator(folder, device="cpu", strict=strict)
 
     return make
@@ -76,6 +79,26 @@ OUTSIDE = {
     "slab": (
         lambda: Atoms("Na2", [[0, 0, 0], [0, 0, 3.1]], cell=[4, 4, 9], pbc=(1, 1, 0)),
         {"periodic": False}, "isolated structures alone",
+    ),
+    "density": (
+        lambda: bulk("NaCl", "rocksalt", a=5.95), {"periodic": True, "densities": (2.1, 2.4)},
+        r"density is 1\.84 g/cm³: model 'made' was trained on densities from 2\.10 to 2\.40",
+    ),
+    "environment": (
+        lambda: molecule("H2O2"), {"environments": ("O(HH)", "H(O)")},
+        r"atom 0 \(O\) is bonded to H and O, as no O in the training data of model 'made' is",
+    ),
+    "ion pair": (
+        lambda: Atoms("NaH", [[0, 0, 0], [0, 0, 2.0]]), {"environments": ("Na(Cl)", "H(Na)")},
+        r"atom 0 \(Na\) is bonded to H, as no Na",
+    ),
+    "force": (
+        lambda: molecule("H2O"), {"largest_force": 0.0, "scale": 20.0},
+        r"the force on atom \d \(.\) is .* eV/Å, far above all that model 'made' was trained on",
+    ),
+    "atomic charge": (
+        lambda: molecule("H2O"), {"largest_charge": 0.0, "scale": 2.0},
+        r"the charge of atom \d \(.\) is .* e, far above all that model 'made' was trained on",
     ),
 }  # fmt: skip
 
@@ -210,7 +233,10 @@ def test_far_fragments_with_fractions_of_a_charge_warn(name: str) -> None:
     pair.set_array("fragments", np.array([0] * (len(pair) - 3) + [1] * 3))
     pair.info["fragment_charges"] = [0.0, 0.0]
     calc = PhiCalculator(name, device="cpu")
-    assert calc.get_charges(pair)[-3:].sum() == pytest.approx(0, abs=1e-6)  # and no warning
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        assert calc.get_charges(pair)[-3:].sum() == pytest.approx(0, abs=1e-6)
+    assert not any("net charge" in str(each.message) for each in found)
 
 
 SHIPPED = {
@@ -233,8 +259,8 @@ def test_cards_of_shipped_models_tell_their_domain(kind: str) -> None:
 
 def test_open_shells_of_a_model_that_knows_them_are_silent() -> None:
     card = load_model("nacl-clusters")[1]
-    assert domain_of(card).closed_shell is False
-    assert all(domain_of(load_model(name)[1]).periodic is not None for name in available_models())
+    assert card.domain.closed_shell is False
+    assert all(load_model(name)[1].domain.periodic is not None for name in available_models())
 
 
 @pytest.mark.parametrize("length", [2.0, 2.2, 2.5])
@@ -277,12 +303,13 @@ def test_the_closest_pair_is_measured_by_its_elements() -> None:
 def test_domain_of_a_card() -> None:
     known = {"periodic": True, "closed_shell": True, "nearest_distances": {"H-O": 2.0}}
     domain = domain_of(ModelCard(name="m", charge_range=(0, 1), data={"domain": known}))
-    assert (domain.periodic, domain.closed_shell, domain.stress) == (True, True, None)
+    assert (domain.record.periodic, domain.record.closed_shell) == (True, True)
+    assert domain.stress is None
     assert domain.limits()[1, 8] == domain.limits()[8, 1] == pytest.approx(1.8)
     assert torch.equal(domain.limits()[11, 17], PLAUSIBLE[11, 17])  # no such pair in the data
     nothing = domain_of(ModelCard(name="m"))
     assert nothing.nearest is None
-    assert nothing.periodic is None
+    assert nothing.record.periodic is None
 
 
 def test_asking_costs_little() -> None:

@@ -38,6 +38,7 @@ LINE = (
     "skin",
     "graph",
     "data",
+    "domain",
     "nn",
     "backbone",
     "linear",

@@ -1,7 +1,7 @@
 """What the training of a model covered, as far as its card says, and structures beyond it."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from ase import Atoms
@@ -10,53 +10,79 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from phicalc.card import ModelCard
+from phicalc.domain import Domain
+from phicalc.domain.environments import bonded_to
+from phicalc.domain.frames import density_of
 from phicalc.graph import Conditions
 from phicalc.inference.concerns import Concern
-from phicalc.inference.plausibility import PLAUSIBLE
+from phicalc.inference.plausibility import PLAUSIBLE, LargestResults
 from phicalc.potential import Potential
 
 #: Part of the smallest distance in the training data below which a pair is reported.
 _BELOW_NEAREST = 0.9
+#: Densities are reported beyond the range of the training data by more than this part.
+_BEYOND_DENSITY = 0.1
+#: Forces and charges are reported beyond so many times the largest in the training data, and never
+#: below these sizes (eV/Å, e), which every structure off its minimum reaches.
+_ABOVE_FORCE, _USUAL_FORCE = 2.0, 2.0
+_ABOVE_CHARGE, _USUAL_CHARGE = 1.5, 0.2
 
 
-class Domain(NamedTuple):
-    """What the training data of a model covered; None where nobody knows."""
+class StrangeAtom(NamedTuple):
+    """An atom in an environment that no atom of the training data has."""
+
+    atom: int
+    environment: str
+    """See `phicalc.domain.environments`."""
+
+
+class ModelDomain(NamedTuple):
+    """What the training data of a model covered, ready for checks; None where nobody knows."""
 
     model: str
     """Name of the model."""
+    record: Domain
+    """What its card says."""
     charge_range: tuple[float, float] | None = None
     """Smallest and largest total charge in e."""
-    periodic: bool | None = None
-    """Whether there were periodic structures."""
-    closed_shell: bool | None = None
-    """Whether all structures had an even number of electrons."""
     stress: bool | None = None
     """Whether the stress was trained."""
     nearest: Float64[Tensor, "119 119"] | None = None
     """Smallest distance in Å of each pair of elements; 0 where there was no pair."""
+    environments: frozenset[str] | None = None
+    """Atoms with those that they were bonded to, see `phicalc.domain.environments`."""
 
     def limits(self) -> Float64[Tensor, "119 119"]:
         """Return the distance in Å of each pair of elements below which atoms are too close."""
         return PLAUSIBLE if self.nearest is None else self.nearest * _BELOW_NEAREST
 
+    def largest_results(self) -> LargestResults:
+        """Return the sizes of results beyond which the training data give no reason for them."""
+        force, charge = self.record.largest_force, self.record.largest_charge
+        return LargestResults(
+            self.model,
+            None if force is None else max(_ABOVE_FORCE * force, _USUAL_FORCE),
+            None if charge is None else _ABOVE_CHARGE * charge + _USUAL_CHARGE,
+        )
 
-def domain_of(card: ModelCard) -> Domain:
+
+def domain_of(card: ModelCard) -> ModelDomain:
     """Return what a card says about the training data.
 
-    The entry ``domain`` of ``card.data`` is a dictionary with any of ``periodic`` and
-    ``closed_shell`` (booleans) and ``nearest_distances`` (Å by pair, such as ``{"H-O": 0.91}``).
-    Stress was trained if the loss of the card's training gave it a weight.
+    In cards without a record of it, stress was trained if the loss of the card's training gave it a
+    weight.
     """
-    known: Mapping[str, Any] = card.data.get("domain") or {}
+    record = card.domain
     loss = card.training.get("config", {}).get("loss", {})
     weight = loss.get("stress", {}).get("weight")
-    return Domain(
+    weighted = None if weight is None else weight > 0
+    return ModelDomain(
         model=card.name,
+        record=record,
         charge_range=card.charge_range,
-        periodic=known.get("periodic"),
-        closed_shell=known.get("closed_shell"),
-        stress=None if weight is None else weight > 0,
-        nearest=_nearest(known.get("nearest_distances") or {}),
+        stress=weighted if record.stress is None else record.stress,
+        nearest=_nearest(record.nearest_distances or {}),
+        environments=None if record.environments is None else frozenset(record.environments),
     )
 
 
@@ -74,7 +100,7 @@ def _nearest(distances: Mapping[str, float]) -> Float64[Tensor, "119 119"] | Non
 def structure_concerns(
     atoms: Atoms,
     conditions: Conditions,
-    domain: Domain | None,
+    domain: ModelDomain | None,
     potential: Potential,
     stress: bool,
 ) -> Iterator[Concern]:
@@ -108,12 +134,13 @@ def structure_concerns(
             f"electrode potential: model {domain.model!r} was trained on one total charge alone, "
             "so only differences of potentials mean something, and 0 V is arbitrary",
         )
-    if domain.periodic is False and atoms.pbc.any():
+    if domain.record.periodic is False and atoms.pbc.any():
         yield Concern(
             "periodic",
             f"periodic structure (pbc={atoms.pbc.tolist()}): model {domain.model!r} was trained on "
             "isolated structures alone; treat the results as an extrapolation",
         )
+    yield from _density_concerns(atoms, domain)
     if stress and domain.stress is False:
         yield Concern(
             "stress",
@@ -122,7 +149,7 @@ def structure_concerns(
         )
 
 
-def _charge_concerns(atoms: Atoms, charge: float, domain: Domain) -> Iterator[Concern]:
+def _charge_concerns(atoms: Atoms, charge: float, domain: ModelDomain) -> Iterator[Concern]:
     """Yield reasons to doubt a total charge in e: its value, and the number of electrons left."""
     low, high = domain.charge_range or (charge, charge)
     if not low <= charge <= high:
@@ -133,12 +160,43 @@ def _charge_concerns(atoms: Atoms, charge: float, domain: Domain) -> Iterator[Co
         )
     electrons = float(atoms.numbers.sum()) - charge
     odd = abs(electrons % 2 - 1) < 1e-6
-    unknown = domain.closed_shell is None and not atoms.pbc.any()
-    if odd and (domain.closed_shell or unknown):
-        data = "holds closed shells alone" if domain.closed_shell else "may hold no radicals"
+    closed = domain.record.closed_shell
+    unknown = closed is None and not atoms.pbc.any()
+    if odd and (closed or unknown):
+        data = "hold closed shells alone" if closed else "may hold no radicals"
         yield Concern(
             "radical",
             f"{atoms.get_chemical_formula()} with total charge {charge:g} e has an odd number of "
             f"electrons ({electrons:.0f}), and the training data of model {domain.model!r} {data}; "
             "check the total charge, and look for missing atoms",
         )
+
+
+def _density_concerns(atoms: Atoms, domain: ModelDomain) -> Iterator[Concern]:
+    """Yield a density far from those of the training data."""
+    known = domain.record.densities
+    if known is None or not atoms.pbc.all() or not len(atoms):
+        return
+    density = density_of(atoms)
+    if not known[0] * (1 - _BEYOND_DENSITY) <= density <= known[1] * (1 + _BEYOND_DENSITY):
+        yield Concern(
+            "density",
+            f"the density is {density:.2f} g/cm³: model {domain.model!r} was trained on densities "
+            f"from {known[0]:.2f} to {known[1]:.2f} g/cm³; check the cell, or treat the results as "
+            "an extrapolation",
+        )
+
+
+def environment_concerns(
+    atoms: Atoms, strange: StrangeAtom | None, domain: ModelDomain | None
+) -> Iterator[Concern]:
+    """Yield the first atom that is bonded as none in the training data is."""
+    if strange is None or domain is None:
+        return
+    atom, environment = strange
+    yield Concern(
+        "environment",
+        f"atom {atom} ({atoms.symbols[atom]}) is bonded to {bonded_to(environment)}, as "
+        f"no {atoms.symbols[atom]} in the training data of model {domain.model!r} is; treat the "
+        "results as an extrapolation",
+    )

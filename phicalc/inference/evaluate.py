@@ -18,7 +18,7 @@ from phicalc.derivatives import Prediction
 from phicalc.graph import AtomicGraph, Conditions, edge_vectors, from_ase
 from phicalc.graph.conditions import VACUUM
 from phicalc.inference.concerns import Concern
-from phicalc.inference.domain import structure_concerns
+from phicalc.inference.domain import environment_concerns, structure_concerns
 from phicalc.inference.failures import ase_errors
 from phicalc.inference.plausibility import (
     Closeness,
@@ -124,10 +124,10 @@ def evaluation_of(
     """
     results = _results(prediction, atoms)
     terms = {name: float(term.sum()) for name, term in prediction.terms.items()}
-    refuse_implausible(results, terms["reference"], atoms, prepared.too_close)
     concerns = list(prepared.concerns)
+    refuse_implausible(results, terms["reference"], atoms, prepared.too_close, concerns)
     if workspace.domain is not None:  # a potential in memory may be untrained
-        concerns += result_concerns(results, atoms)
+        concerns += result_concerns(results, atoms, workspace.largest)
     if prepared.parts is not None:
         charges = results["charges"]
         concerns += fragment_concerns(prepared.parts, charges, atoms, workspace.potential.head)
@@ -155,6 +155,7 @@ def prepare(
         too_close = closest(graph, workspace.limits)
         if too_close is not None:
             _refuse_coincidence(graph)
+        strange = workspace.strange_atom(graph)
         parts = workspace.parts(graph) if _may_part(workspace, conditions) else None
         if charge_guess is None:
             charge_guess = workspace.history.guess(atoms)
@@ -164,6 +165,7 @@ def prepare(
     concerns = [
         *structure_concerns(atoms, conditions, workspace.domain, potential, stress),
         *distance_concerns(too_close, atoms),
+        *environment_concerns(atoms, strange, workspace.domain),
     ]
     return Prepared(graph, too_close, parts, tuple(concerns))
 

@@ -1,6 +1,6 @@
 """Atoms that are too close, fragments with fractions of a charge, results that cannot be."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -100,30 +100,71 @@ def distance_concerns(pair: Closeness | None, atoms: Atoms) -> Iterator[Concern]
         )
 
 
-def result_concerns(results: Mapping[str, Any], atoms: Atoms) -> Iterator[Concern]:
-    """Yield reasons to doubt results: forces (eV/Å) and charges (e) of sizes that do not occur."""
+class LargestResults(NamedTuple):
+    """Sizes of results beyond which the training data of a model give no reason for them."""
+
+    model: str
+    force: float | None
+    """On an atom, in eV/Å."""
+    charge: float | None
+    """Of an atom, in e."""
+
+
+def result_concerns(
+    results: Mapping[str, Any], atoms: Atoms, largest: LargestResults
+) -> Iterator[Concern]:
+    """Yield reasons to doubt results: forces and charges of sizes that do not occur.
+
+    Parameters
+    ----------
+    results
+        In ASE's names and units.
+    atoms
+        The structure.
+    largest
+        Sizes that the model has a reason for; physical ones are looked at, too.
+    """
+    if not len(atoms):
+        return
     forces = np.linalg.norm(results["forces"], axis=1)
-    if forces.max(initial=0.0) > PLAUSIBLE_FORCE:
-        atom = int(forces.argmax())
+    atom = int(forces.argmax())
+    limit = min(PLAUSIBLE_FORCE, largest.force or PLAUSIBLE_FORCE)
+    if forces[atom] > limit:
+        trained = f", far above all that model {largest.model!r} was trained on"
         yield Concern(
             "force",
-            f"the force on atom {atom} ({atoms.symbols[atom]}) is {forces[atom]:.3g} eV/Å; relax "
-            "the structure first, or check it for wrong distances",
+            f"the force on atom {atom} ({atoms.symbols[atom]}) is {forces[atom]:.3g} eV/Å"
+            f"{trained if limit < PLAUSIBLE_FORCE else ''}; relax the structure first, or check it "
+            "for wrong distances",
         )
-    charges = results.get("charges")
-    if charges is not None and len(charges):
-        excess = np.abs(charges) - np.minimum(atoms.numbers, PLAUSIBLE_CHARGE)
-        atom = int(excess.argmax())
-        if excess[atom] > 0:
-            yield Concern(
-                "atomic charge",
-                f"the charge of atom {atom} ({atoms.symbols[atom]}) is {charges[atom]:+.2f} e, "
-                "which no ion in matter has; the structure is unlike the training data",
-            )
+    if "charges" in results:
+        yield from _charge_concerns(results["charges"], atoms, largest)
+
+
+def _charge_concerns(
+    charges: Float64[np.ndarray, " n_atoms"], atoms: Atoms, largest: LargestResults
+) -> Iterator[Concern]:
+    """Yield the charge (e) of an atom that is larger than it can be."""
+    physical = np.minimum(atoms.numbers, PLAUSIBLE_CHARGE)
+    atom = int((np.abs(charges) - physical).argmax())
+    reason = "which no ion in matter has; the structure is unlike the training data"
+    if abs(charges[atom]) <= physical[atom]:
+        atom = int(np.abs(charges).argmax())
+        if largest.charge is None or abs(charges[atom]) <= largest.charge:
+            return
+        reason = f"far above all that model {largest.model!r} was trained on"
+    yield Concern(
+        "atomic charge",
+        f"the charge of atom {atom} ({atoms.symbols[atom]}) is {charges[atom]:+.2f} e, {reason}",
+    )
 
 
 def refuse_implausible(
-    results: Mapping[str, Any], reference: float, atoms: Atoms, pair: Closeness | None
+    results: Mapping[str, Any],
+    reference: float,
+    atoms: Atoms,
+    pair: Closeness | None,
+    concerns: Sequence[Concern] = (),
 ) -> None:
     """Raise for results that are not finite or beyond every physical limit.
 
@@ -137,6 +178,8 @@ def refuse_implausible(
         The structure.
     pair
         The atoms that are too close, if any are.
+    concerns
+        Reasons to doubt any result for this structure; the error gives the first of them.
 
     Raises
     ------
@@ -147,18 +190,19 @@ def refuse_implausible(
     if pair is not None:
         hint = f"{pair.text(atoms)}: remove duplicates, or check the positions and the cell"
     formula = atoms.get_chemical_formula() if len(atoms) else "no atoms"
+    uncovered = "if the structure is sound, the model does not cover it"
+    if others := [concern.text for concern in concerns if concern.kind != "distance"]:
+        uncovered = others[0]
     bad = sorted(name for name, value in results.items() if not np.all(np.isfinite(value)))
     if bad:
         raise ImplausibleResultError(
-            f"{', '.join(bad)} of {formula} not finite. {hint}; if the structure is sound, the "
-            "model does not cover it"
+            f"{', '.join(bad)} of {formula} not finite. {hint}; {uncovered}"
         )
     for what, size, limit, unit in _sizes(results, reference, atoms):
         if size > limit:
             raise ImplausibleResultError(
                 f"{what} of {formula} is {size:.3g} {unit}, beyond {limit:g} {unit}, which no "
-                f"structure has: no result is given. {hint}; if the structure is sound, the model "
-                "does not cover it"
+                f"structure has: no result is given. {hint}; {uncovered}"
             )
 
 

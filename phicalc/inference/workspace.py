@@ -4,10 +4,11 @@ import numpy as np
 from jaxtyping import Int64
 
 from phicalc.compiled import CompiledPredictor
+from phicalc.domain import environments_of
 from phicalc.electrostatics import ChargeHistory, CoulombSettings
 from phicalc.graph import AtomicGraph, connected_parts
-from phicalc.inference.domain import Domain
-from phicalc.inference.plausibility import PLAUSIBLE
+from phicalc.inference.domain import ModelDomain, StrangeAtom
+from phicalc.inference.plausibility import PLAUSIBLE, LargestResults
 from phicalc.potential import Potential
 from phicalc.skin import NeighborSearch
 
@@ -38,7 +39,7 @@ class Workspace:
         neighbors: str = "auto",
         settings: CoulombSettings | None = None,
         predictor: CompiledPredictor | None = None,
-        domain: Domain | None = None,
+        domain: ModelDomain | None = None,
     ):
         self.planner = potential.coulomb_planner(settings)
         self.search = NeighborSearch(potential.cutoff, engine=neighbors)
@@ -47,7 +48,26 @@ class Workspace:
         self.potential = potential
         self.domain = domain
         self.limits = PLAUSIBLE if domain is None else domain.limits()
+        self.largest = (
+            LargestResults("", None, None) if domain is None else domain.largest_results()
+        )
+        self._strange: tuple[int, StrangeAtom | None] | None = None
         self._parts: tuple[int, Int64[np.ndarray, " n_atoms"]] | None = None
+
+    def strange_atom(self, graph: AtomicGraph) -> StrangeAtom | None:
+        """Return the first atom that is bonded as no atom of the training data is, if there is one.
+
+        `graph` is that of the structure that `search` found last. Bonds are looked at whenever
+        neighbors are searched anew, as for `parts`.
+        """
+        if self.domain is None or self.domain.environments is None:
+            return None
+        if self._strange is None or self._strange[0] != self.search.searches:
+            found = environments_of(graph)
+            atom = found.first_outside(self.domain.environments)
+            strange = None if atom is None else StrangeAtom(atom, found.names[found.member[atom]])
+            self._strange = self.search.searches, strange
+        return self._strange[1]
 
     def parts(self, graph: AtomicGraph) -> Int64[np.ndarray, " n_atoms"]:
         """Return `connected_parts` of the structure that `search` found last.

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from phicalc.checkpoint import ModelCard
+from phicalc.domain import Domain
+from phicalc.domain.record import ENTRY
 from phicalc.potential import PotentialConfig
 from phicalc.training.config import TrainingConfig
 from phicalc.training.dataset import Splits, charge_range
@@ -14,6 +16,7 @@ from phicalc.training.loss import UNITS
 def card_of_run(
     config: TrainingConfig,
     splits: Splits,
+    domain: Domain,
     parent: Mapping[str, str] | None,
     metrics: Mapping[str, Any],
     epoch: int,
@@ -26,6 +29,8 @@ def card_of_run(
         Settings of the run.
     splits
         The data.
+    domain
+        What the training frames cover.
     parent
         Name and digest of the model that the run started from.
     metrics
@@ -47,7 +52,7 @@ def card_of_run(
         license=card.license,
         charge_range=charge_range(splits.train),
         limits=(*card.limits, *_limits_of(config.model)),
-        data={"source": card.data_source, **splits.record},
+        data={"source": card.data_source, **splits.record, ENTRY: domain.to_dict()},
         metrics={**metrics, "units": {name: unit for name, (_, unit) in UNITS.items()}},
         training=training if parent is None else {**training, "parent": dict(parent)},
     )

@@ -31,6 +31,7 @@ from phicalc.training.dataset import (
     make_samples,
     prepare_samples,
 )
+from phicalc.training.domain import domain_of_samples
 from phicalc.training.evaluate import evaluate_samples, table
 from phicalc.training.events import EpochDone, Event, Improved, Saved
 from phicalc.training.initialization import inherited_potential, initial_potential
@@ -184,6 +185,7 @@ class _Run:
             for note in notes:
                 self.report(note)
         check_responses(samples["train"] + samples["valid"], config.loss, potential)
+        self.domain = domain_of_samples(self.splits.train, samples["train"], config.loss)
         self.samples = {role: prepare_samples(s, potential) for role, s in samples.items()}
         return potential
 
@@ -272,7 +274,7 @@ class _Run:
 
     def _save_best(self, metrics: dict[str, Any], epoch: int) -> None:
         """Write the potential, with its current weights, as the model of the run."""
-        card = card_of_run(self.config, self.splits, self.parent, metrics, epoch)
+        card = card_of_run(self.config, self.splits, self.domain, self.parent, metrics, epoch)
         save_model(self.folder.model, self.potential, card)
 
     def _finish(self, trainer: Trainer) -> TrainingResult:
