@@ -6,9 +6,9 @@ from typing import Any
 
 from phicalc.cli.keys import add_keys, keys_of
 from phicalc.data.inspection_page import inspect_files
-from phicalc.labelling import CalculatorSpec, DynamicsSampler, RattleSampler, label
+from phicalc.labelling import CalculatorSpec, label
 from phicalc.labelling.calculators import XTB_METHODS
-from phicalc.labelling.sampling import SAMPLERS, Sampler
+from phicalc.labelling.samplers import SAMPLERS, Sampler
 from phicalc.structures import read_structures
 
 
@@ -59,28 +59,63 @@ def _add_sampling(verb: argparse.ArgumentParser) -> None:
         "--sample",
         default="none",
         choices=tuple(SAMPLERS),
-        help="none: the structures; md: Langevin dynamics with the same calculator; rattle: "
-        "displaced atoms and strained cells",
+        help="none: take the structures; md: run Langevin dynamics with the same calculator; "
+        "rattle: displace atoms and strain cells; modes: displace along normal modes; torsions: "
+        "turn about bonds; pairs: bring two atoms together; dissociation: pull molecules apart; "
+        "compressed: scale cells or molecules",
     )
-    dynamics, rattle = DynamicsSampler(), RattleSampler()
     group.add_argument(
-        "--temperatures",
-        type=float,
-        nargs="+",
-        default=list(dynamics.temperatures),
-        help="md: K, one trajectory each",
+        "--temperatures", type=float, nargs="+", help="md: run at these temperatures in K (300)"
     )
-    for name, kind, default, text in (
-        ("frames", int, dynamics.frames, "md: frames of each trajectory"),
-        ("interval", int, dynamics.interval, "md: time steps between frames"),
-        ("timestep", float, dynamics.timestep, "md: fs"),
-        ("thermostat-time", float, dynamics.thermostat_time, "md: 1/friction in fs"),
-        ("copies", int, None, "md: trajectories at each temperature (1); rattle: frames (20)"),
-        ("displacement", float, rattle.displacement, "rattle: standard deviation in Å"),
-        ("strain", float, rattle.strain, "rattle: standard deviation of components"),
-        ("seed", int, 0, "of all random numbers"),
-    ):
-        group.add_argument(f"--{name}", type=kind, default=default, help=text)
+    for name, kind, text in _SAMPLING:
+        group.add_argument(f"--{name}", type=kind, help=text)
+    group.add_argument(
+        "--relaxed", action="store_const", const=True, help="torsions: relax all else"
+    )
+    group.add_argument(
+        "--rigid", action="store_const", const=True, help="compressed: keep shapes of molecules"
+    )
+
+
+#: Numbers that samplers take where they have a field of this name: name, type, help with defaults.
+_SAMPLING: tuple[tuple[str, type, str], ...] = (
+    ("frames", int, "md: take so many frames of each trajectory (50)"),
+    ("interval", int, "md: take a frame every so many steps (20)"),
+    ("timestep", float, "md: time step in fs (0.5)"),
+    ("thermostat-time", float, "md: 1/friction in fs (100)"),
+    (
+        "copies",
+        int,
+        "md: trajectories at each temperature (1); rattle: frames (20); pairs: of two elements "
+        "(2); torsions: bonds at most (20); dissociation: cuts at most (10)",
+    ),
+    (
+        "points",
+        int,
+        "steps of a scan: torsions (12), pairs (8), dissociation (12), compressed (9), modes (1)",
+    ),
+    ("displacement", float, "standard deviation in Å: rattle (0.05), compressed (0.02), torsions"),
+    ("strain", float, "rattle: standard deviation of components (0.02)"),
+    (
+        "smallest",
+        float,
+        "pairs: first distance in sums of covalent radii (0.5); compressed: first factor (0.85)",
+    ),
+    (
+        "largest",
+        float,
+        "pairs, compressed: last one (1.5, 1.05); dissociation, modes: in Å (6, 0.3)",
+    ),
+    ("temperature", float, "modes: of the amplitudes, in K (300)"),
+    ("delta", float, "modes: displacement for force constants in Å (0.01)"),
+    ("steps", int, "torsions --relaxed: steps at most (20)"),
+    ("fmax", float, "torsions --relaxed: largest force at the end in eV/Å (0.05)"),
+    ("seed", int, "of all random numbers (0)"),
+)
+
+_SAMPLED = (
+    "temperatures", "relaxed", "rigid", *(name.replace("-", "_") for name, *_ in _SAMPLING)
+)  # fmt: skip
 
 
 def _json_object(text: str) -> dict[str, Any]:
@@ -97,8 +132,14 @@ def _json_object(text: str) -> dict[str, Any]:
 def _sampler(options: argparse.Namespace) -> Sampler:
     """Make the sampler that the options describe."""
     kind = SAMPLERS[options.sample]
-    given = {name: getattr(options, name) for name in kind.__dataclass_fields__}
-    given = {name: value for name, value in given.items() if value is not None}
+    given = {
+        name: getattr(options, name) for name in _SAMPLED if getattr(options, name) is not None
+    }
+    unused = sorted(set(given) - set(kind.__dataclass_fields__) - {"seed"})
+    if unused:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
+        raise ValueError(f"--sample {options.sample} does not take {flags}")
+    given = {name: value for name, value in given.items() if name in kind.__dataclass_fields__}
     if "temperatures" in given:
         given["temperatures"] = tuple(given["temperatures"])
     return kind(**given)

@@ -9,17 +9,27 @@ From the shell: ``phicalc label molecule.xyz --sample md --frames 50``.
 """
 
 from phicalc.labelling.calculators import CalculatorSpec as CalculatorSpec
+from phicalc.labelling.deformations import CompressedSampler as CompressedSampler
+from phicalc.labelling.deformations import DissociationSampler as DissociationSampler
+from phicalc.labelling.deformations import PairSampler as PairSampler
+from phicalc.labelling.modes import ModeSampler as ModeSampler
 from phicalc.labelling.result import LabellingResult as LabellingResult
 from phicalc.labelling.run import label as label
 from phicalc.labelling.sampling import DynamicsSampler as DynamicsSampler
 from phicalc.labelling.sampling import GivenStructures as GivenStructures
 from phicalc.labelling.sampling import RattleSampler as RattleSampler
+from phicalc.labelling.torsions import TorsionSampler as TorsionSampler
 
 __all__ = [
     "CalculatorSpec",
+    "CompressedSampler",
+    "DissociationSampler",
     "DynamicsSampler",
     "GivenStructures",
     "LabellingResult",
+    "ModeSampler",
+    "PairSampler",
     "RattleSampler",
+    "TorsionSampler",
     "label",
 ]

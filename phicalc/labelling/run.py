@@ -19,7 +19,8 @@ from phicalc.labelling.calculators import CalculatorSpec
 from phicalc.labelling.journal import Journal
 from phicalc.labelling.labels import defined_labels
 from phicalc.labelling.result import LabellingResult, finished, write_result
-from phicalc.labelling.sampling import SAMPLERS, GivenStructures, Sampler
+from phicalc.labelling.samplers import SAMPLERS, Sampler
+from phicalc.labelling.sampling import GivenStructures
 from phicalc.labelling.tasks import Task, first_tasks, following, perform
 from phicalc.locks import file_lock
 from phicalc.progress import Progress

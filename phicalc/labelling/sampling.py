@@ -7,7 +7,7 @@ with the same result.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from ase import Atoms, units
@@ -25,7 +25,7 @@ class Chain(NamedTuple):
     """Number of the structure it starts from."""
     n_frames: int
     seed: tuple[int, ...]
-    note: dict[str, float]
+    note: dict[str, Any]
     """What ``info`` of its frames says about it."""
 
 
@@ -147,13 +147,3 @@ class DynamicsSampler:
         )
         dynamics.run(self.interval)
         return moving
-
-
-Sampler = GivenStructures | RattleSampler | DynamicsSampler
-
-#: Samplers by their names in the shell and in the file of provenance.
-SAMPLERS: dict[str, type[Sampler]] = {
-    "none": GivenStructures,
-    "rattle": RattleSampler,
-    "md": DynamicsSampler,
-}

@@ -9,7 +9,8 @@ from ase import Atoms
 
 from phicalc.labelling.calculators import CalculatorSpec
 from phicalc.labelling.labels import label_structure
-from phicalc.labelling.sampling import Chain, Sampler
+from phicalc.labelling.samplers import Sampler
+from phicalc.labelling.sampling import Chain
 
 
 class Task(NamedTuple):
