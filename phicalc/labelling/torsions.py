@@ -1,5 +1,6 @@
 """A sampler of torsions: rotations about every bond between two parts of a molecule."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -103,6 +104,6 @@ class TorsionSampler:
         moving.calc = spec.make(moving)
         held = [[moving.get_dihedral(*torsion), torsion]]
         moving.set_constraint(FixInternals(dihedrals_deg=held, epsilon=1e-6))
-        LBFGS(moving, logfile=None).run(fmax=self.fmax, steps=self.steps)
+        LBFGS(moving, logfile=os.devnull).run(fmax=self.fmax, steps=self.steps)
         moving.set_constraint()
         return moving
