@@ -216,7 +216,7 @@ def test_a_domain_is_not_made_of_other_data(trained: Path) -> None:
         renew_domain(trained)
 
 
-@pytest.mark.parametrize("name", sorted({*available_models()} - {"organics"}))
+@pytest.mark.parametrize("name", sorted(available_models()))
 def test_shipped_models_know_their_domain(name: str) -> None:
     domain = read_card(name).domain
     known = (domain.frames, domain.elements, domain.environments, domain.nearest_distances)

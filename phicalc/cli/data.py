@@ -2,8 +2,10 @@
 
 import argparse
 import json
+import sys
 from typing import Any
 
+from phicalc.calculators.committee import is_committee
 from phicalc.cli.keys import add_keys, keys_of
 from phicalc.data.inspection_page import inspect_files
 from phicalc.labelling import CalculatorSpec, label
@@ -38,6 +40,10 @@ def _add_calculator(verb: argparse.ArgumentParser) -> None:
         "--calculator",
         default="gfn2-xtb",
         help=f"{', '.join(XTB_METHODS)}, or package.module:Class of an ASE calculator",
+    )
+    group.add_argument("--model", help="label with this model of phicalc: its name, or its folder")
+    group.add_argument(
+        "--strict", action="store_true", help="with --model: fail frames outside of its domain"
     )
     group.add_argument(
         "--arguments", type=_json_object, default={}, metavar="JSON", help="keyword arguments"
@@ -145,10 +151,22 @@ def _sampler(options: argparse.Namespace) -> Sampler:
     return kind(**given)
 
 
+def _spec(options: argparse.Namespace) -> CalculatorSpec:
+    """Describe the calculator that labels: a model of phicalc, or another one."""
+    if options.model is None:
+        if options.strict:
+            raise ValueError("--strict needs --model: other calculators know no domain")
+        return CalculatorSpec(
+            options.calculator, options.arguments, options.charge_argument, options.dipole_origin
+        )
+    name = "CommitteeCalculator" if is_committee(options.model) else "PhiCalculator"
+    key = "models" if is_committee(options.model) else "model"
+    arguments = {key: options.model, "strict": options.strict, **options.arguments}
+    return CalculatorSpec(f"phicalc:{name}", arguments, "info")
+
+
 def _label(options: argparse.Namespace) -> None:
-    spec = CalculatorSpec(
-        options.calculator, options.arguments, options.charge_argument, options.dipole_origin
-    )
+    spec = _spec(options)
     result = label(
         read_structures(options.input, options.index),
         spec,
@@ -162,6 +180,8 @@ def _label(options: argparse.Namespace) -> None:
     for failure in result.failures:
         where = ", ".join(f"{key} {value}" for key, value in failure.items() if key != "error")
         print(f"failed: {where}: {failure['error']}")
+    for text in result.warnings.values():
+        print(f"phicalc: warning: {text}", file=sys.stderr)
     print(f"{result.n_frames} frames labelled, {len(result.failures)} failed")
     print(f"written: {result.path}, {result.provenance}")
 

@@ -8,7 +8,22 @@ from ase.calculators.calculator import CalculationFailed, InputError
 
 
 class DomainWarning(UserWarning):
-    """A structure is outside what the model was made for."""
+    """A structure is outside what the model was made for.
+
+    Parameters
+    ----------
+    text
+        One line that names the atoms and the reason.
+    kind
+        Kind of the reason.
+    """
+
+    def __init__(self, text: str, kind: str = ""):
+        super().__init__(text, kind)
+        self.kind = kind
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class DomainError(InputError, ValueError):
@@ -54,7 +69,7 @@ class Voice:
                 raise DomainError(f"{concern.text} (an error because of strict=True)")
             if concern.kind not in self._voiced:
                 self._voiced.add(concern.kind)
-                warnings.warn(concern.text, DomainWarning, stacklevel=stacklevel)
+                warnings.warn(DomainWarning(concern.text, concern.kind), stacklevel=stacklevel)
 
     def forget(self) -> None:
         """Voice every kind again, as for another model."""

@@ -23,6 +23,8 @@ class LabellingResult(NamedTuple):
     n_frames: int
     failures: list[dict[str, Any]]
     """Frames that could not be labelled: structure, frame, error, frames lost with it."""
+    warnings: dict[str, str] = {}
+    """What the calculator warned of: for each kind the first text, and in how many frames."""
 
 
 def _provenance_of(path: Path) -> Path:
@@ -37,7 +39,9 @@ def finished(path: Path, settings: dict[str, Any]) -> LabellingResult | None:
     found = json.loads(provenance.read_text(encoding="utf-8"))
     if any(found.get(key) != value for key, value in settings.items()):
         return None
-    return LabellingResult(path, provenance, found["frames"], found["failures"])
+    return LabellingResult(
+        path, provenance, found["frames"], found["failures"], found.get("warnings", {})
+    )
 
 
 def write_result(
@@ -72,8 +76,19 @@ def write_result(
         )
     provenance = _provenance_of(path)
     document = {**settings, "units": UNITS, "frames": len(frames), "failures": failures}
+    if said := _warnings(entries):
+        document["warnings"] = said
     new = path.with_name(f"{path.name}.tmp")
     write_structures(new, frames)
     new.replace(path)
     write_text(provenance, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
-    return LabellingResult(path, provenance, len(frames), failures)
+    return LabellingResult(path, provenance, len(frames), failures, said)
+
+
+def _warnings(entries: dict[tuple[int, int], dict[str, Any]]) -> dict[str, str]:
+    """Return the first warning of each kind, and how many frames have one."""
+    texts: dict[str, list[str]] = {}
+    for _, entry in sorted(entries.items()):
+        for kind, text in entry.get("warnings", {}).items():
+            texts.setdefault(kind, []).append(text)
+    return {kind: f"{found[0]} ({len(found)} frames)" for kind, found in texts.items()}

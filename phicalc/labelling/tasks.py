@@ -1,5 +1,6 @@
 """The frames of a labelling as tasks: each makes and labels one, and the next follows from it."""
 
+import warnings
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -58,15 +59,23 @@ def restored(atoms: Atoms, state: dict[str, Any]) -> Atoms:
 
 
 def perform(task: Task) -> dict[str, Any]:
-    """Make and label one frame; a failure is a result, too."""
-    try:
-        atoms = task.sampler.advance(task.chain, task.frame, task.atoms, task.spec)
-        labels = label_structure(atoms, task.spec, task.max_force)
-    except Exception as error:  # calculators raise whatever they like
-        return {"error": " ".join(f"{type(error).__name__}: {error}".split())}
+    """Make and label one frame; a failure is a result, too, and so is what warns meanwhile."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        try:
+            atoms = task.sampler.advance(task.chain, task.frame, task.atoms, task.spec)
+            labels = label_structure(atoms, task.spec, task.max_force)
+        except Exception as error:  # calculators raise whatever they like
+            return {"error": " ".join(f"{type(error).__name__}: {error}".split())}
     state = {
         "positions": atoms.positions.tolist(),
         "momenta": atoms.get_momenta().tolist(),
         "cell": atoms.cell.array.tolist(),
     }
-    return {"state": state, "labels": labels}
+    found = {_kind(each.message): " ".join(str(each.message).split()) for each in said}
+    return {"state": state, "labels": labels} | ({"warnings": found} if found else {})
+
+
+def _kind(message: Warning | str) -> str:
+    """Return the kind of a warning, which ours know, or its class."""
+    return getattr(message, "kind", "") or type(message).__name__
