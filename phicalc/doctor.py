@@ -134,7 +134,7 @@ def deviations(folder: Path, *, dtype: str, device: str = "auto") -> dict[str, f
     Energies per atom in eV, forces in eV/Å, stress in eV/Å³, charges in e.
     """
     records = json.loads((folder / REFERENCE_FILE).read_text(encoding="utf-8"))
-    frames = [_structure(record) for record in records]
+    frames = reference_structures(folder)
     calculator = PhiCalculator(folder, dtype=dtype, device=device, compile=False)
     worst: dict[str, float] = {}
     with warnings.catch_warnings():
@@ -149,6 +149,14 @@ def deviations(folder: Path, *, dtype: str, device: str = "auto") -> dict[str, f
                 deviation = float(np.abs(found - expected).max() / scale)
                 worst[key] = max(worst.get(key, 0.0), deviation)
     return worst
+
+
+def reference_structures(folder: Path) -> list[Atoms]:
+    """Return the structures of the reference values in a model's folder; none without any."""
+    path = folder / REFERENCE_FILE
+    if not path.is_file():
+        return []
+    return [_structure(record) for record in json.loads(path.read_text(encoding="utf-8"))]
 
 
 def write_reference(folder: Path, structures: Path) -> Path:

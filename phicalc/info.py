@@ -9,12 +9,14 @@ from typing import Any
 
 import torch
 
+import phicalc.certificate as certificates
 from phicalc._version import __version__
 from phicalc.card import ModelCard
 from phicalc.checkpoint import read_card
 from phicalc.domain import describe_domain
 from phicalc.domain.record import ENTRY
 from phicalc.neighbors import ENGINES, available_engines
+from phicalc.pages import page, table
 from phicalc.registry import WEIGHTS_FILE, available_models, find_model
 
 #: Distributions whose versions matter to results or speed.
@@ -62,18 +64,42 @@ def describe_model(model: str) -> dict[str, str]:
         "sha256": card.sha256,
     }
     rows |= describe_domain(card.domain)
+    rows["certificate"] = certificates.find_certificate(find_model(model), card.sha256)
     rows |= {f"metric {name}": _short(value) for name, value in card.metrics.items()}
     rows |= {f"data {name}": _short(value) for name, value in card.data.items() if name != ENTRY}
     rows |= {f"limit {number}": text for number, text in enumerate(card.limits, start=1)}
     return {name: text for name, text in rows.items() if text}
 
 
+def model_page(model: str) -> str:
+    """Return an HTML page about a model: its card, and its certificate with pictures.
+
+    Parameters
+    ----------
+    model
+        Name or folder, as for `phicalc.checkpoint.load_model`; errors are those of that function.
+
+    Raises
+    ------
+    ValueError
+        If the certificate beside the model cannot be read.
+    """
+    rows, path = describe_model(model), find_model(model) / certificates.CERTIFICATE_FILE
+    body = table(rows.items()) + "<h2>Certificate</h2>\n"
+    if not path.is_file():
+        return page(rows["name"], f"{body}<p>There is none: run phicalc validate.</p>\n")
+    return page(
+        rows["name"], body + certificates.certificate_body(certificates.read_certificate(path))
+    )
+
+
 def list_models() -> list[dict[str, str]]:
     """Return one row of text for each shipped or registered model.
 
     A row has ``name``, ``elements``, ``made for``, ``periodic`` (0D, 3D, both, or – if unknown),
-    ``charges``, ``energy`` and ``forces`` (mean absolute errors with units). The row of a model
-    that cannot be read has ``name`` and ``error`` instead.
+    ``charges``, ``energy`` and ``forces`` (mean absolute errors with units), and ``certificate``
+    (what `phicalc.validation` found). The row of a model that cannot be read has ``name`` and
+    ``error`` instead.
     """
     return [_row(name, folder) for name, folder in sorted(available_models().items())]
 
@@ -99,6 +125,7 @@ def _row(name: str, folder: Path) -> dict[str, str]:
         "charges": "–" if card.charge_range is None else _range(card.charge_range),
         "energy": error_of("energy"),
         "forces": error_of("forces"),
+        "certificate": certificates.find_certificate(folder, card.sha256) or "–",
     }
 
 

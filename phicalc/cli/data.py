@@ -46,7 +46,7 @@ def _add_calculator(verb: argparse.ArgumentParser) -> None:
         "--strict", action="store_true", help="with --model: fail frames outside of its domain"
     )
     group.add_argument(
-        "--arguments", type=_json_object, default={}, metavar="JSON", help="keyword arguments"
+        "--arguments", type=json_object, default={}, metavar="JSON", help="keyword arguments"
     )
     group.add_argument(
         "--charge-argument",
@@ -124,7 +124,7 @@ _SAMPLED = (
 )  # fmt: skip
 
 
-def _json_object(text: str) -> dict[str, Any]:
+def json_object(text: str) -> dict[str, Any]:
     """Read the keyword arguments of a calculator."""
     try:
         value = json.loads(text)

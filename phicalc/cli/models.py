@@ -11,7 +11,8 @@ from phicalc.checkpoint import read_card
 from phicalc.cli.arguments import print_columns, print_table
 from phicalc.cli.keys import add_keys, keys_of
 from phicalc.doctor import examine
-from phicalc.info import describe_installation, describe_model, list_models
+from phicalc.info import describe_installation, describe_model, list_models, model_page
+from phicalc.structures import write_text
 from phicalc.training import evaluate_model, train_committee_from_yaml, train_from_yaml
 
 
@@ -69,10 +70,15 @@ def add_info(verb: argparse.ArgumentParser) -> None:
     """Versions, engines, devices and models."""
     verb.set_defaults(run=_info)
     verb.add_argument("model", nargs="?", help="show the card of this model")
+    verb.add_argument("--page", help="write card and certificate as a page into this HTML file")
 
 
 def _info(options: argparse.Namespace) -> None:
+    if options.page is not None and options.model is None:
+        raise ValueError("--page is that of a model: name one")
     print_table(describe_model(options.model) if options.model else describe_installation())
+    if options.page is not None:
+        print(f"written: {write_text(options.page, model_page(options.model))}")
 
 
 def add_models(verb: argparse.ArgumentParser) -> None:
@@ -87,7 +93,8 @@ def _models(_: argparse.Namespace) -> None:
         if "error" in row:
             print(f"{row['name']} cannot be read: {row['error']}")
     print(
-        "\nenergy, forces: mean absolute errors on structures kept out of the training\n"
+        "\ncertificate: checks of phicalc validate\n"
+        "energy, forces: mean absolute errors on structures kept out of the training\n"
         "details, limits, license: phicalc info NAME"
     )
 

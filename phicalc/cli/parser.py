@@ -23,6 +23,7 @@ VERBS = {
     "data": ("data", "Check labeled structures for mistakes."),
     "train": ("models", "Train a model as a YAML file describes."),
     "evaluate": ("models", "Measure the errors of a model on labeled structures."),
+    "validate": ("validation", "Check a model or any calculator, and write its certificate."),
     "models": ("models", "List the shipped and registered models."),
     "info": ("models", "Show versions and devices, or the card of a model."),
     "doctor": ("models", "Check the installation, and the models against reference values."),

@@ -1,0 +1,68 @@
+"""Stability: dynamics at the highest temperature that is claimed."""
+
+import ase.io
+
+from phicalc.analysis import find_molecules, read_trajectory
+from phicalc.certificate import Curve, Figure, Plot
+from phicalc.md import MDConfig, read_log, run_md
+from phicalc.relax import relax
+from phicalc.structures.molecules import BROKEN_STRETCH, longest_stretch
+from phicalc.validation.check import Check, Context, Findings
+from phicalc.validation.checks.drift import start
+from phicalc.validation.subject import Subject
+
+#: ps.
+DURATION = 100.0
+
+
+def _applies(subject: Subject) -> str:
+    return "" if start(subject) is not None else "no structure of its kind is known"
+
+
+def _run(subject: Subject, context: Context) -> Findings:
+    atoms, settings = start(subject), context.config
+    assert atoms is not None  # it applies
+    atoms = subject.ready(atoms, fast=True)
+    relax(atoms, fmax=0.1, steps=60)
+    config = MDConfig(
+        temperature=settings.hottest,
+        thermostat_time=500.0,
+        timestep=settings.timestep,
+        steps=round(1000 * DURATION / settings.timestep),
+        seed=settings.seed,
+        log_interval=50,
+        trajectory_interval=round(250 / settings.timestep),
+        checkpoint_interval=2000,
+    )
+    result = run_md(atoms, config, context.folder, restart=True, progress=False)
+    trajectory = read_trajectory(ase.io.iread(result.trajectory))
+    molecules = find_molecules(trajectory.atoms)
+    stretch = longest_stretch(molecules, trajectory.atoms.numbers, trajectory.positions)
+    log = read_log(result.log)
+    figures = [
+        Figure.of(
+            "mean temperature over the target, less 1",
+            result.temperature.value / settings.hottest - 1,
+            at_least=-0.1,
+            at_most=0.1,
+        ),
+        Figure.of("longest bond over the sum of covalent radii", stretch, at_most=BROKEN_STRETCH),
+    ]
+    curve = Curve.of("model", log["time_ps"][::20], log["temperature_K"][::20])
+    plot = Plot(
+        f"{atoms.get_chemical_formula()}, {settings.hottest:g} K",
+        "time (ps)",
+        "temperature (K)",
+        (curve,),
+    )
+    return Findings(figures, [plot], [f"{DURATION:g} ps of {atoms.get_chemical_formula()}"])
+
+
+CHECK = Check(
+    name="stability",
+    title="Stability: 100 ps at the highest temperature that is claimed",
+    cost=1000.0,
+    applies=_applies,
+    run=_run,
+    quick=False,
+)

@@ -1,0 +1,216 @@
+"""What is validated: any ASE calculator, with what is known about it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator
+from jaxtyping import Float64
+
+from phicalc.calculators import CommitteeCalculator, PhiCalculator
+from phicalc.calculators.committee import is_committee
+from phicalc.checkpoint import read_card
+from phicalc.compiled import Mode
+from phicalc.doctor import reference_structures
+from phicalc.inference.domain import Domain, domain_of
+from phicalc.labelling import CalculatorSpec
+from phicalc.registry import find_model
+
+Maker = Callable[[Atoms], Calculator]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A calculator, and what it was made for.
+
+    Raises
+    ------
+    ValueError
+        Without elements.
+    """
+
+    name: str
+    elements: tuple[str, ...]
+    """Symbols of the elements that it knows."""
+    make: Maker
+    """Returns a calculator for a structure, whose ``info["charge"]`` is its total charge."""
+    make_fast: Maker
+    """The same for dynamics, which may be less precise."""
+    record: dict[str, Any]
+    """What it is, as plain values: the results belong to them."""
+    domain: Domain | None = None
+    """What a model was trained on; None if nobody knows."""
+    structures: tuple[Atoms, ...] = ()
+    """Structures of the kind it is for, of a user or from beside the model."""
+    model_sha256: str = ""
+    folder: Path | None = None
+    """That of a model."""
+
+    def __post_init__(self) -> None:
+        """Refuse subjects without elements."""
+        if not self.elements:
+            raise ValueError(
+                f"nothing says which elements {self.name} knows: give elements, such as H,C,N,O"
+            )
+
+    def ready(self, atoms: Atoms, charge: float | None = None, *, fast: bool = False) -> Atoms:
+        """Return a copy of a structure with a calculator.
+
+        Parameters
+        ----------
+        atoms
+            The structure.
+        charge
+            Total charge in e; by default that in ``info``, or 0.
+        fast
+            For dynamics.
+        """
+        copy = atoms.copy()
+        copy.set_constraint()
+        for name in ("initial_magmoms", "initial_charges"):
+            copy.arrays.pop(name, None)
+        copy.info = {k: v for k, v in atoms.info.items() if k in ("charge", "external_field")}
+        total = atoms.info.get("charge", 0.0) if charge is None else charge
+        copy.info["charge"] = float(total or 0.0)
+        copy.calc = (self.make_fast if fast else self.make)(copy)
+        return copy
+
+    def energy(self, atoms: Atoms, charge: float | None = None) -> float:
+        """Return the energy of a structure in eV; `charge` as of `ready`."""
+        return float(self.ready(atoms, charge).get_potential_energy())
+
+    def charges(self, atoms: Atoms) -> Float64[np.ndarray, " n_atoms"] | None:
+        """Return the charges in e of a structure that has a calculator; None if it has none."""
+        if "charges" not in atoms.calc.implemented_properties:
+            return None
+        return np.asarray(atoms.get_charges(), dtype=float)
+
+    def knows(self, atoms: Atoms | Sequence[str]) -> bool:
+        """Whether all elements of a structure, or of a list of symbols, are known."""
+        symbols = atoms.get_chemical_symbols() if isinstance(atoms, Atoms) else atoms
+        return set(symbols) <= set(self.elements)
+
+    def takes_charge(self, charge: float) -> bool:
+        """Whether a total charge in e is within what the subject was made for."""
+        limits = None if self.domain is None else self.domain.charge_range
+        return limits is None or limits[0] <= charge <= limits[1]
+
+    @property
+    def knows_molecules(self) -> bool:
+        """Whether it was made for isolated structures: true if nobody knows."""
+        return self.domain is None or self.domain.periodic is not True
+
+    @property
+    def knows_crystals(self) -> bool:
+        """Whether it was made for periodic structures: true if nobody knows."""
+        return self.domain is None or self.domain.periodic is not False
+
+    @property
+    def knows_stress(self) -> bool:
+        """Whether it was made to give the stress: true if nobody knows."""
+        return self.domain is None or self.domain.stress is not False
+
+
+def subject_of_model(
+    model: str | Path,
+    *,
+    dtype: str = "float64",
+    device: str = "auto",
+    compile: Mode = "auto",
+    structures: Sequence[Atoms] = (),
+) -> Subject:
+    """Return a model of phicalc, or a committee, as a subject.
+
+    Parameters
+    ----------
+    model
+        Name or folder.
+    dtype
+        Precision of the network for all but dynamics, which run in float32.
+    device, compile
+        As of `PhiCalculator`.
+    structures
+        Structures of the kind it is for; those beside the model come after them.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the model cannot be loaded.
+    """
+    kind = CommitteeCalculator if is_committee(model) else PhiCalculator
+    precise, fast = (
+        kind(model, device=device, dtype=precision, compile=compile)
+        for precision in (dtype, "float32")
+    )
+    potential = precise.members[0].potential if is_committee(model) else precise.potential
+    if is_committee(model):
+        card, folder = precise.members[0].card, Path(model)
+    else:
+        card, folder = read_card(model), find_model(model)
+    return Subject(
+        name=card.name,
+        elements=tuple(potential.config.elements),
+        make=lambda _: precise,
+        make_fast=lambda _: fast,
+        record={"model": card.sha256, "dtype": dtype, "committee": is_committee(model)},
+        domain=domain_of(card),
+        structures=(*structures, *reference_structures(folder)),
+        model_sha256=card.sha256,
+        folder=folder,
+    )
+
+
+def subject_of_spec(
+    spec: CalculatorSpec, elements: Sequence[str], structures: Sequence[Atoms] = ()
+) -> Subject:
+    """Return a calculator given by name or import path as a subject.
+
+    Parameters
+    ----------
+    spec
+        A new calculator is made for every structure.
+    elements
+        Symbols of the elements to try.
+    structures
+        Structures of the kind it is for.
+    """
+    record = spec.record()
+    name = str(spec.name).rpartition(":")[2]
+    return Subject(
+        name, tuple(elements), spec.make, spec.make, record, structures=tuple(structures)
+    )
+
+
+def subject_of_calculator(
+    calculator: Calculator,
+    elements: Sequence[str],
+    structures: Sequence[Atoms] = (),
+    domain: Domain | None = None,
+) -> Subject:
+    """Return an ASE calculator as a subject.
+
+    Parameters
+    ----------
+    calculator
+        Used for all structures; one that reads ``info["charge"]`` for ions.
+    elements
+        Symbols of the elements to try.
+    structures
+        Structures of the kind it is for.
+    domain
+        What it was made for.
+    """
+    kind = type(calculator)
+    record = {"class": f"{kind.__module__}.{kind.__qualname__}", "of": calculator.todict()}
+    return Subject(
+        kind.__name__,
+        tuple(elements),
+        lambda _: calculator,
+        lambda _: calculator,
+        record,
+        domain,
+        tuple(structures),
+    )
