@@ -34,15 +34,16 @@ def scan(subject: Subject, frames: Iterable[Atoms], charge: float | None = None)
     RuntimeError
         If the calculator gives no result for any of them.
     """
-    frames, problems = list(frames), []
-    found = _together(subject, frames, charge)
+    structures = list(frames)
+    problems: list[str] = []
+    found = _together(subject, structures, charge)
     if found is None:
-        found = [_alone(subject, frame, charge, problems) for frame in frames]
-    if len(problems) == len(frames):
-        raise RuntimeError(f"no result for {frames[0].get_chemical_formula()}: {problems[0]}")
+        found = [_alone(subject, each, charge, problems) for each in structures]
+    if len(problems) == len(structures):
+        raise RuntimeError(f"no result for {structures[0].get_chemical_formula()}: {problems[0]}")
     energies = np.array([energy for energy, _ in found], dtype=float)
-    pairs = zip(frames, found, strict=True)
-    excesses = [excess_charge(frame, charges) for frame, (_, charges) in pairs]
+    pairs = zip(structures, found, strict=True)
+    excesses = [excess_charge(each, charges) for each, (_, charges) in pairs]
     kept = [value for value in excesses if not np.isnan(value)]
     return Scan(energies, max(kept, default=np.nan))
 
@@ -63,11 +64,11 @@ def _alone(subject: Subject, frame: Atoms, charge: float | None, problems: list[
 
 def _together(subject: Subject, frames: list[Atoms], charge: float | None) -> list[Result] | None:
     """Return the results of all structures at once; None if that cannot be, or one is refused."""
-    atoms = [subject.ready(frame, charge) for frame in frames]
-    if len({id(each.calc) for each in atoms}) != 1 or not hasattr(atoms[0].calc, "batch"):
-        return None
     try:
-        results = atoms[0].calc.batch(atoms)
+        calculator = subject.ready(frames[0], charge).calc
+        if not hasattr(calculator, "batch"):
+            return None
+        results = calculator.batch([subject.ready(frame, charge) for frame in frames])
     except REFUSALS:
         return None
     return [(float(each["energy"]), each.get("charges")) for each in results]

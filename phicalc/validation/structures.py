@@ -107,7 +107,7 @@ def is_water(subject: Subject) -> bool:
         return False
     periodic = [atoms for atoms in subject.structures if atoms.pbc.all()]
     return any(is_liquid_water(atoms) for atoms in periodic) or (
-        subject.domain is not None and set(subject.elements) == {"H", "O"}
+        subject.claims.periodic is True and set(subject.elements) == {"H", "O"}
     )
 
 

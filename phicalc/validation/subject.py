@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms
@@ -12,14 +12,36 @@ from jaxtyping import Float64
 
 from phicalc.calculators import CommitteeCalculator, PhiCalculator
 from phicalc.calculators.committee import is_committee
+from phicalc.card import ModelCard
 from phicalc.checkpoint import read_card
 from phicalc.compiled import Mode
 from phicalc.doctor import reference_structures
-from phicalc.inference.domain import Domain, domain_of
+from phicalc.inference.domain import domain_of
 from phicalc.labelling import CalculatorSpec
 from phicalc.registry import find_model
 
 Maker = Callable[[Atoms], Calculator]
+
+
+class Claims(NamedTuple):
+    """What a calculator was made for; None where nobody knows."""
+
+    charge_range: tuple[float, float] | None = None
+    """Smallest and largest total charge in e."""
+    periodic: bool | None = None
+    """Whether for periodic structures; if not, for isolated ones alone."""
+    stress: bool | None = None
+    """Whether its stress means something."""
+
+
+#: Of calculators that nobody knows anything about.
+NOTHING_KNOWN = Claims()
+
+
+def claims_of(card: ModelCard) -> Claims:
+    """Return what a card says that the model was made for."""
+    domain = domain_of(card)
+    return Claims(domain.charge_range, domain.periodic, domain.stress)
 
 
 @dataclass(frozen=True)
@@ -41,8 +63,8 @@ class Subject:
     """The same for dynamics, which may be less precise."""
     record: dict[str, Any]
     """What it is, as plain values: the results belong to them."""
-    domain: Domain | None = None
-    """What a model was trained on; None if nobody knows."""
+    claims: Claims = NOTHING_KNOWN
+    """What it was made for."""
     structures: tuple[Atoms, ...] = ()
     """Structures of the kind it is for, of a user or from beside the model."""
     model_sha256: str = ""
@@ -95,23 +117,23 @@ class Subject:
 
     def takes_charge(self, charge: float) -> bool:
         """Whether a total charge in e is within what the subject was made for."""
-        limits = None if self.domain is None else self.domain.charge_range
+        limits = self.claims.charge_range
         return limits is None or limits[0] <= charge <= limits[1]
 
     @property
     def knows_molecules(self) -> bool:
         """Whether it was made for isolated structures: true if nobody knows."""
-        return self.domain is None or self.domain.periodic is not True
+        return self.claims.periodic is not True
 
     @property
     def knows_crystals(self) -> bool:
         """Whether it was made for periodic structures: true if nobody knows."""
-        return self.domain is None or self.domain.periodic is not False
+        return self.claims.periodic is not False
 
     @property
     def knows_stress(self) -> bool:
         """Whether it was made to give the stress: true if nobody knows."""
-        return self.domain is None or self.domain.stress is not False
+        return self.claims.stress is not False
 
 
 def subject_of_model(
@@ -156,7 +178,7 @@ def subject_of_model(
         make=lambda _: precise,
         make_fast=lambda _: fast,
         record={"model": card.sha256, "dtype": dtype, "committee": is_committee(model)},
-        domain=domain_of(card),
+        claims=claims_of(card),
         structures=(*structures, *reference_structures(folder)),
         model_sha256=card.sha256,
         folder=folder,
@@ -188,7 +210,7 @@ def subject_of_calculator(
     calculator: Calculator,
     elements: Sequence[str],
     structures: Sequence[Atoms] = (),
-    domain: Domain | None = None,
+    claims: Claims = NOTHING_KNOWN,
 ) -> Subject:
     """Return an ASE calculator as a subject.
 
@@ -200,7 +222,7 @@ def subject_of_calculator(
         Symbols of the elements to try.
     structures
         Structures of the kind it is for.
-    domain
+    claims
         What it was made for.
     """
     kind = type(calculator)
@@ -211,6 +233,6 @@ def subject_of_calculator(
         lambda _: calculator,
         lambda _: calculator,
         record,
-        domain,
+        claims,
         tuple(structures),
     )

@@ -62,7 +62,7 @@ class Pairs(Calculator):
             energy = np.nan
         forces = self._forces(atoms)
         if self.fault == "curl":
-            forces = forces + 0.05 * np.cross(atoms.positions - atoms.positions.mean(0), [0, 0, 1])
+            forces = forces + 0.1 * np.cross(atoms.positions - atoms.positions.mean(0), [0, 0, 1])
         charges = np.zeros(len(atoms))
         if self.fault == "leak" and len(atoms) > 1:
             charges[0], charges[-1] = 0.2, -0.2

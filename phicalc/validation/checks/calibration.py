@@ -22,9 +22,9 @@ DISPLACEMENTS = (0.03, 0.08, 0.15)
 def force_uncertainty(calculator: Calculator) -> Float64[ndarray, " n_atoms"] | None:
     """Return how uncertain the force on each atom is, in eV/Å; None if the calculator cannot say.
 
-    A calculator says it as ``forces_std`` in ``committee_results``, or in ``results``.
+    A calculator says it as ``forces_std`` in ``deviations``, ``committee_results`` or ``results``.
     """
-    for home in ("committee_results", "uncertainty_results", "results"):
+    for home in ("deviations", "committee_results", "results"):
         found = getattr(calculator, home, None) or {}
         if "forces_std" in found:
             return np.asarray(found["forces_std"], dtype=float)

@@ -32,8 +32,8 @@ CONTRACT = {
     "translation": (check_translation, 1e-4),
     "left-handed cell": (check_left_handed_cell, 1e-4),
     "extensivity (supercell)": (check_supercell, 1e-4),
-    "forces are derivatives": (partial(check_forces, step=STEP), 5e-3),
-    "stress is a derivative": (partial(check_stress, step=STEP), 5e-3),
+    "forces are derivatives": (partial(check_forces, step=STEP), 2e-3),
+    "stress is a derivative": (partial(check_stress, step=STEP), 2e-3),
     "net force and torque": (check_net_force, 1e-3),
     "sum of charges": (check_total_charge, 1e-3),
 }

@@ -35,7 +35,7 @@ def distances(
 
 def neutral_or_nearest(subject: Subject) -> float:
     """Total charge in e for structures made here: 0, or the nearest that the subject takes."""
-    limits = None if subject.domain is None else subject.domain.charge_range
+    limits = subject.claims.charge_range
     return 0.0 if limits is None else float(np.clip(0.0, *limits))
 
 
