@@ -52,7 +52,10 @@ def _add_conditions(verb: argparse.ArgumentParser) -> None:
     group.add_argument("--reference", metavar="CALCULATOR", help="compare with this calculator")
     for name, text in (
         ("temperature", "K, of dynamics"),
-        ("highest-temperature", "K, of the check of stability (default: half as much again)"),
+        (
+            "highest-temperature",
+            "K, of the check of stability (default: of the training data)",
+        ),
         ("timestep", "fs, of dynamics"),
     ):
         value = getattr(default, name.replace("-", "_"))

@@ -34,8 +34,8 @@ class ValidationConfig:
     temperature: Annotated[float, Positive] = 300.0
     """Temperature in K of dynamics of liquids and crystals."""
     highest_temperature: Annotated[float, Positive] | None = None
-    """Highest temperature in K that the model is claimed to stand; that of `temperature` times 1.5
-    if not given."""
+    """Highest temperature in K that the model is claimed to stand; if not given, the highest of
+    the training data, or half as much again as `temperature`."""
     timestep: Annotated[float, Positive] = 0.5
     """Time step of dynamics in fs."""
     seed: Annotated[int, AtLeast(0)] = 0
@@ -43,11 +43,6 @@ class ValidationConfig:
     def __post_init__(self) -> None:
         """Check every field."""
         checked(self)
-
-    @property
-    def hottest(self) -> float:
-        """Temperature in K of the check of stability."""
-        return self.highest_temperature or 1.5 * self.temperature
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain values."""

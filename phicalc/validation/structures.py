@@ -72,19 +72,15 @@ def _group(number: int) -> int | None:
 
 
 def molecules(subject: Subject, names: Sequence[str] = CLOSED_SHELL) -> dict[str, Atoms]:
-    """Return the molecules among `names` (of ASE's G2 set) whose elements the subject knows."""
+    """Return the molecules among `names` (of ASE's G2 set) that a subject covers."""
     if not subject.knows_molecules or not subject.takes_charge(0.0):
         return {}
     found = {name: molecule(name) for name in names}
-    return {name: atoms for name, atoms in found.items() if subject.knows(atoms)}
+    return {name: atoms for name, atoms in found.items() if subject.covers(atoms)}
 
 
 def crystals(subject: Subject) -> dict[str, tuple[Atoms, float, float]]:
-    """Return crystals whose elements the subject knows, with lattice constant and bulk modulus.
-
-    Those of the subject's own structures decide, where there are periodic ones: a model of water
-    and titanium dioxide is no model of titanium.
-    """
+    """Return crystals that a subject covers, with lattice constant (Å) and bulk modulus (GPa)."""
     if not subject.knows_crystals or not subject.takes_charge(0.0):
         return {}
     known = {
@@ -93,12 +89,7 @@ def crystals(subject: Subject) -> dict[str, tuple[Atoms, float, float]]:
     known |= {
         name: (bulk(name, kind, a=a), a, modulus) for name, (kind, a, modulus) in ELEMENTAL.items()
     }
-    own = [set(atoms.symbols) for atoms in subject.structures if atoms.pbc.all()]
-    return {
-        name: found
-        for name, found in known.items()
-        if subject.knows(found[0]) and (not own or set(found[0].symbols) in own)
-    }
+    return {name: found for name, found in known.items() if subject.covers(found[0])}
 
 
 def is_water(subject: Subject) -> bool:

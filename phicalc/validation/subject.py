@@ -16,9 +16,14 @@ from phicalc.card import ModelCard
 from phicalc.checkpoint import read_card
 from phicalc.compiled import Mode
 from phicalc.doctor import reference_structures
+from phicalc.domain.environments import environments_of
+from phicalc.graph import from_ase
 from phicalc.inference.domain import domain_of
 from phicalc.labelling import CalculatorSpec
 from phicalc.registry import find_model
+
+#: Å: no bond is longer.
+LONGEST_BOND = 6.0
 
 Maker = Callable[[Atoms], Calculator]
 
@@ -29,9 +34,15 @@ class Claims(NamedTuple):
     charge_range: tuple[float, float] | None = None
     """Smallest and largest total charge in e."""
     periodic: bool | None = None
-    """Whether for periodic structures; if not, for isolated ones alone."""
+    """Whether for periodic structures."""
+    isolated: bool | None = None
+    """Whether for isolated structures."""
     stress: bool | None = None
     """Whether its stress means something."""
+    environments: frozenset[str] | None = None
+    """Atoms with those that they are bonded to, see `phicalc.domain.environments`."""
+    highest_temperature: float | None = None
+    """K."""
 
 
 #: Of calculators that nobody knows anything about.
@@ -40,8 +51,15 @@ NOTHING_KNOWN = Claims()
 
 def claims_of(card: ModelCard) -> Claims:
     """Return what a card says that the model was made for."""
-    domain = domain_of(card)
-    return Claims(domain.charge_range, domain.periodic, domain.stress)
+    domain, record = domain_of(card), card.domain
+    return Claims(
+        charge_range=card.charge_range,
+        periodic=record.periodic,
+        isolated=record.isolated,
+        stress=domain.stress,
+        environments=domain.environments,
+        highest_temperature=None if record.temperatures is None else record.temperatures[1],
+    )
 
 
 @dataclass(frozen=True)
@@ -115,6 +133,13 @@ class Subject:
         symbols = atoms.get_chemical_symbols() if isinstance(atoms, Atoms) else atoms
         return set(symbols) <= set(self.elements)
 
+    def covers(self, atoms: Atoms) -> bool:
+        """Whether it also knows atoms that are bonded like those of a structure."""
+        known = self.claims.environments
+        if not self.knows(atoms) or known is None:
+            return self.knows(atoms)
+        return environments_of(from_ase(atoms, LONGEST_BOND)).first_outside(known) is None
+
     def takes_charge(self, charge: float) -> bool:
         """Whether a total charge in e is within what the subject was made for."""
         limits = self.claims.charge_range
@@ -123,7 +148,9 @@ class Subject:
     @property
     def knows_molecules(self) -> bool:
         """Whether it was made for isolated structures: true if nobody knows."""
-        return self.claims.periodic is not True
+        if self.claims.isolated is None:
+            return self.claims.periodic is not True
+        return self.claims.isolated
 
     @property
     def knows_crystals(self) -> bool:

@@ -31,7 +31,7 @@ LARGEST, LARGEST_OF_ISOMERS = 0.05, 0.3
 
 def _known(subject: Subject, name: str) -> bool:
     usable = subject.knows_molecules and subject.takes_charge(0.0)
-    return usable and subject.knows(molecule(name))
+    return usable and subject.covers(molecule(name))
 
 
 def _applies(subject: Subject) -> str:

@@ -26,7 +26,7 @@ def _names(subject: Subject) -> list[str]:
     if not subject.knows_molecules or not subject.takes_charge(0.0):
         return []
     systems = {name: create_s22_system(name) for name in s22}
-    return [n for n, a in systems.items() if subject.knows(a) and len(a) <= MOST_ATOMS]
+    return [n for n, a in systems.items() if subject.covers(a) and len(a) <= MOST_ATOMS]
 
 
 def _applies(subject: Subject) -> str:
