@@ -112,7 +112,7 @@ def is_liquid_water(atoms: Atoms) -> bool:
 def samples(subject: Subject, most: int = 3) -> dict[str, Atoms]:
     """Return a few structures of the kind a subject was made for, slightly distorted.
 
-    Its own ones come first; those built here fill up.
+    Its own ones come first; molecules and crystals fill up; a small cluster is the last resort.
     """
     found: dict[str, Atoms] = {}
     for atoms in _candidates(subject):
@@ -122,6 +122,8 @@ def samples(subject: Subject, most: int = 3) -> dict[str, Atoms]:
                 found[name] = rattled(atoms)
         if len(found) == most:
             break
+    if not found and subject.takes_charge(0.0):
+        found["cluster"] = rattled(cluster(subject.elements))
     return found
 
 
@@ -135,8 +137,6 @@ def _candidates(subject: Subject) -> Iterator[Atoms]:
     yield from reversed(built[-12:])
     for crystal, _, _ in crystals(subject).values():
         yield crystal.repeat(2)
-    if subject.takes_charge(0.0):
-        yield cluster(subject.elements)
 
 
 def cluster(elements: Sequence[str]) -> Atoms:

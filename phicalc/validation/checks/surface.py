@@ -6,6 +6,7 @@ from ase.build import make_supercell, surface
 from ase.units import J, m
 
 from phicalc.certificate import Figure
+from phicalc.properties import equation_of_state
 from phicalc.validation.check import Check, Context, Findings
 from phicalc.validation.checks.crystals import applies
 from phicalc.validation.structures import crystals
@@ -26,8 +27,9 @@ def cleaved(crystal: Atoms) -> Atoms:
 def _run(subject: Subject, context: Context) -> Findings:
     figures = []
     for name, (atoms, length, _) in crystals(subject).items():
-        cubic = _conventional(atoms, length)
-        slab = cleaved(cubic)
+        scale = equation_of_state(subject.ready(atoms), strain=0.09).scale
+        atoms.set_cell(atoms.cell.array * scale, scale_atoms=True)
+        slab = cleaved(_conventional(atoms, length * scale))
         bulk_energy = subject.energy(atoms) / len(atoms)
         area = float(np.linalg.norm(np.cross(*slab.cell.array[:2])))
         energy = (subject.energy(slab) - len(slab) * bulk_energy) / (2 * area)
