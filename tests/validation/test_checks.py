@@ -46,14 +46,15 @@ def figure(outcome, part: str):
 
 CRYSTAL = bulk("Cu", a=3.75, cubic=True) * (1, 1, 2)
 CRYSTAL.positions += 0.02 * np.sin(np.arange(24)).reshape(8, 3)
-NITROGEN = Atoms("N3", [[0, 0, 0], [1.42, 0, 0], [0.71, 1.23, 0]])
+SILVER = Atoms("Ag3", [[0, 0, 0], [2.9, 0, 0], [1.45, 2.5, 0]])
+ALLOY = Atoms("CuAg2", [[0, 0, 0], [2.7, 0, 0], [5.5, 0.4, 0]])
 
 #: Check, fault, the figure that must fail, and the structures it is measured with.
 FAULTS = [
     ("walls", "hole", "pairs with a hole", ()),
     ("walls", "hole", "deepest fall", ()),
-    ("symmetry", "rotation", "rotation", (CRYSTAL,)),
-    ("symmetry", "permutation", "permutation", (CRYSTAL,)),
+    ("symmetry", "rotation", "rotation", (ALLOY,)),
+    ("symmetry", "permutation", "permutation", (ALLOY,)),
     ("symmetry", "translation", "translation", (CRYSTAL,)),
     ("symmetry", "size", "extensivity", (CRYSTAL,)),
     ("symmetry", "curl", "forces are derivatives", (CRYSTAL,)),
@@ -61,22 +62,22 @@ FAULTS = [
     ("symmetry", "charges", "sum of charges", (CRYSTAL,)),
     ("cutoff", "kink", "largest jump", ()),
     ("cutoff", "jump", "largest jump", ()),
-    ("fragments", "size", "does not add up", (NITROGEN,)),
-    ("fragments", "leak", "charge that leaks", (NITROGEN,)),
+    ("fragments", "size", "does not add up", (SILVER,)),
+    ("fragments", "leak", "charge that leaks", (SILVER,)),
     ("compression", "hole", "Cu8 (periodic) at", (CRYSTAL,)),
 ]
 
 
 @pytest.mark.parametrize(("name", "fault", "part", "structures"), FAULTS)
 def test_a_fault_is_found(name, fault, part, structures, tmp_path):
-    outcome = run(name, Pairs(fault), ("Cu", "N"), tmp_path, structures)
+    outcome = run(name, Pairs(fault), ("Cu", "Ag"), tmp_path, structures, ISOLATED)
     assert outcome.status == "failed"
     assert not figure(outcome, part).passed
 
 
 @pytest.mark.parametrize("name", sorted({fault[0] for fault in FAULTS}))
 def test_a_sound_potential_passes(name, tmp_path):
-    outcome = run(name, Pairs(), ("Cu", "N"), tmp_path, (CRYSTAL, NITROGEN))
+    outcome = run(name, Pairs(), ("Cu", "Ag"), tmp_path, (CRYSTAL, SILVER, ALLOY), ISOLATED)
     assert outcome.status == "passed", outcome
     assert outcome.seconds > 0
 
@@ -91,14 +92,14 @@ def test_drift_of_forces_that_do_not_conserve_energy(fault, tmp_path, monkeypatc
 
 @pytest.mark.parametrize("name", list(CHECKS))
 def test_an_error_of_the_calculator_is_a_failure_with_the_reason(name, tmp_path):
-    outcome = run(name, Pairs("crash"), ("Cu", "N"), tmp_path, (CRYSTAL, NITROGEN))
+    outcome = run(name, Pairs("crash"), ("Cu", "Ag"), tmp_path, (CRYSTAL, SILVER))
     assert outcome.status in ("failed", "not applicable")
     assert "a defect of the calculator" in outcome.reason or outcome.status == "not applicable"
 
 
 @pytest.mark.parametrize("name", ["walls", "symmetry", "compression", "fragments", "cutoff"])
 def test_energies_that_are_not_numbers_are_a_failure(name, tmp_path):
-    outcome = run(name, Pairs("nan"), ("Cu", "N"), tmp_path, (CRYSTAL, NITROGEN))
+    outcome = run(name, Pairs("nan"), ("Cu", "Ag"), tmp_path, (CRYSTAL, SILVER))
     assert outcome.status == "failed"
 
 

@@ -45,7 +45,7 @@ class Pairs(Calculator):
         if self.fault == "rotation":
             pairs = pairs * (1 + 0.02 * (vectors[:, 0] / np.maximum(r, 1e-9)) ** 2)
         if self.fault == "permutation":
-            pairs = pairs * (1 + 0.01 * np.cos(first))
+            pairs = pairs * (1 + 0.1 * np.cos(first))
         energy = pairs.sum()
         if self.fault == "translation":
             energy += 0.05 * np.sin(atoms.positions).sum()

@@ -39,7 +39,7 @@ CONTRACT = {
 }
 PERIODIC = {"left-handed cell", "extensivity (supercell)", "stress is a derivative"}
 #: Tolerances tried: the figure is the smallest that passes.
-LARGEST, SMALLEST, STEPS_PER_DECADE = 1e6, 1e-15, 8
+LARGEST, SMALLEST, STEPS_PER_DECADE = 1e6, 1e-15, 4
 
 
 def _applies(subject: Subject) -> str:
