@@ -32,12 +32,15 @@ from phicalc.registry import CARD_FILE, WEIGHTS_FILE
 from phicalc.registry import available_models as available_models
 from phicalc.registry import find_model as find_model
 from phicalc.state import sync_folder, write_atomically
+from phicalc.uncertainty import LastLayerUncertainty
 from phicalc.upgrades import UPGRADES, UpgradeStep, Weights
 
 #: New weights wait here until the card that names them is in place (see `save_model`).
 PENDING_WEIGHTS_FILE = "weights.new.safetensors"
 #: Entries of the card that enter a number, or a check of the structures that a model is for.
 DIGESTED = ("potential", "dtype", "charge_range", "data")
+#: Beginning of the names of what a potential may have or lack, whatever its settings say.
+UNCERTAINTY = "uncertainty"
 #: First format version whose digest covers the card's numbers as well as the weights.
 WHOLE_DIGEST = 3
 
@@ -162,10 +165,13 @@ def read_card(model: str | os.PathLike[str]) -> ModelCard:
     return _make_card(values, _upgrade_steps(values, folder), folder)
 
 
-def model_digest(potential: Potential) -> str:
-    """Return a SHA-256 digest over all that enters the numbers of `potential`."""
+def model_digest(potential: Potential, *, uncertainty: bool = True) -> str:
+    """Return a SHA-256 digest over all that enters the numbers of `potential`.
+
+    Without `uncertainty`, over what enters energies and forces.
+    """
     entries = {"potential": potential.config.to_dict(), "dtype": _parameter_dtype(potential)}
-    return _digest(_serialize(potential), entries)
+    return _digest(_serialize(potential, uncertainty), entries)
 
 
 def _digest(weights: bytes, card: Mapping[str, Any]) -> str:
@@ -190,13 +196,17 @@ def _outline(potential: Potential) -> set[str]:
     """Classes of the modules and shapes of the tensors, by name."""
     modules = {f"{name}: {type(module).__qualname__}" for name, module in potential.named_modules()}
     tensors = {f"{name}: {tuple(t.shape)}" for name, t in potential.state_dict().items()}
-    return modules | tensors
+    return {line for line in modules | tensors if not line.startswith(UNCERTAINTY)}
 
 
-def _serialize(potential: Potential) -> bytes:
-    """Weights as the bytes of a safetensors file."""
-    state = potential.state_dict().items()
-    return serialize({name: t.detach().to("cpu", copy=True).contiguous() for name, t in state})
+def _serialize(potential: Potential, uncertainty: bool = True) -> bytes:
+    """Weights, and the uncertainty if wanted, as the bytes of a safetensors file."""
+    state = {
+        name: t.detach().to("cpu", copy=True).contiguous()
+        for name, t in potential.state_dict().items()
+        if uncertainty or not name.startswith(UNCERTAINTY)
+    }
+    return serialize(state)
 
 
 def _parameter_dtype(potential: Potential) -> Literal["float32", "float64"]:
@@ -307,7 +317,10 @@ def _rebuild(card: ModelCard, tensors: Weights, folder: Path) -> Potential:
         config = PotentialConfig.from_dict(card.potential)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{folder / CARD_FILE}: entry 'potential': {error}") from error
-    potential = build_potential(config).to(resolve_dtype(card.dtype))
+    potential = build_potential(config)
+    if any(name.startswith(UNCERTAINTY) for name in tensors):
+        potential.uncertainty = LastLayerUncertainty(potential.n_last, len(potential.elements))
+    potential = potential.to(resolve_dtype(card.dtype))
     expected = {name: tuple(tensor.shape) for name, tensor in potential.state_dict().items()}
     actual = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if expected != actual:

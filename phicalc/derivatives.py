@@ -9,7 +9,7 @@ from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from phicalc.electrostatics.head import Formal
@@ -45,6 +45,8 @@ class Prediction(NamedTuple):
     """``∂μ_α/∂E_β`` in e Å²/V, if asked for."""
     born_charges: Float64[Tensor, "n_atoms 3 3"] | None = None
     """``∂μ_α/∂r_iβ`` in e, indices i, α, β, if asked for."""
+    last_features: Float[Tensor, "n_atoms n_last"] | None = None
+    """Features that the short-range energy is linear in; None in training mode."""
 
 
 def predict(
@@ -115,6 +117,7 @@ def predict(
         terms=output.terms,
         residual=output.residual,
         formal=output.formal,
+        last_features=output.last_features,
         **found,
     )
     return prediction if create_graph else _cut(prediction)

@@ -22,6 +22,7 @@ from phicalc.feedback import FirstNetwork
 from phicalc.graph import AtomicGraph, field_coordinate, sum_per_structure
 from phicalc.nn import MLP, Linear
 from phicalc.terms import LearnedDispersion, ScreenedRepulsion
+from phicalc.uncertainty import LastLayerUncertainty
 
 
 class PotentialOutput(NamedTuple):
@@ -45,6 +46,8 @@ class PotentialOutput(NamedTuple):
     """Dipole moment along any axis, if the head has one."""
     formal: Formal | None = None
     """Formal charges, if the head has them."""
+    last_features: Float[Tensor, "n_atoms n_last"] | None = None
+    """Features that the short-range energy is linear in, constants; None in training mode."""
 
 
 class Potential(nn.Module):
@@ -76,6 +79,8 @@ class Potential(nn.Module):
         last = config.readout == "last"
         self.n_seen = last_features(self.backbone) if last else self.feedback.n_features
         self.readout = MLP(self.n_seen, width, 1)
+        self.n_last: int = self.feedback.n_features + width
+        self.uncertainty: LastLayerUncertainty | None = None
         self.repulsion: ScreenedRepulsion | None = None
         if config.repulsion == "zbl":
             self.repulsion = ScreenedRepulsion(config.elements, config.cutoff)
@@ -189,7 +194,8 @@ class Potential(nn.Module):
         if self.dispersion is not None:
             terms["dispersion"] = self.dispersion(features, element, graph)
         features = self.feedback(features, self.embedding[element], found.charges, element, graph)
-        terms["short_range"] = self.config.energy_scale * self._read_out(features)
+        short_range, last_features = self._read_out(features)
+        terms["short_range"] = self.config.energy_scale * short_range
         atomic_energies = sum(terms.values(), start=torch.zeros_like(terms["reference"]))
         return PotentialOutput(
             energy=sum_per_structure(atomic_energies, graph),
@@ -201,6 +207,7 @@ class Potential(nn.Module):
             residual=found.residual,
             polarization=found.polarization,
             formal=found.formal,
+            last_features=last_features,
         )
 
     def reference_energies(self) -> Float64[Tensor, " n_elements"]:
@@ -208,10 +215,18 @@ class Potential(nn.Module):
         device = self.embedding.device
         return torch.tensor(self.config.reference_energies, dtype=torch.float64, device=device)
 
-    def _read_out(self, features: Float[Tensor, "n_atoms c"]) -> Float64[Tensor, " n_atoms"]:
-        """Short-range energy of each atom in units of the energy scale."""
-        seen = features[:, -self.n_seen :]
-        return (self.linear_readout(features) + self.readout(seen)).squeeze(1).double()
+    def _read_out(
+        self, features: Float[Tensor, "n_atoms c"]
+    ) -> tuple[Float64[Tensor, " n_atoms"], Float[Tensor, "n_atoms n_last"] | None]:
+        """Short-range energy of each atom in units of the energy scale, and the last features."""
+        *layers, last = self.readout
+        hidden = features[:, -self.n_seen :]
+        for layer in layers:
+            hidden = layer(hidden)
+        energy = (self.linear_readout(features) + last(hidden)).squeeze(1).double()
+        if self.training:
+            return energy, None
+        return energy, torch.cat([features, hidden], dim=1).detach()
 
 
 def external_terms(

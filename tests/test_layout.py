@@ -45,6 +45,7 @@ LINE = (
     "electrostatics",
     "terms",
     "feedback",
+    "uncertainty",
     "architecture",
     "potential",
     "derivatives",

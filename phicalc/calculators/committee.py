@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,17 @@ from ase.calculators.calculator import InputError, all_changes
 from jaxtyping import Float64
 
 from phicalc.calculators.loading import Source
-from phicalc.calculators.locking import LockedCalculator, locked
+from phicalc.calculators.locking import locked
 from phicalc.calculators.parameters import ASE_ARGUMENTS
 from phicalc.calculators.phicalculator import PhiCalculator
 from phicalc.calculators.requests import given_or_last
+from phicalc.calculators.uncertain import UncertainCalculator
 from phicalc.inference.batch import BATCH_ATOMS
 from phicalc.inference.concerns import Voice
+from phicalc.inference.uncertainty import Uncertainty
 
 
-class CommitteeCalculator(LockedCalculator):
+class CommitteeCalculator(UncertainCalculator):
     """Mean results of several models, with their standard deviations as a measure of uncertainty.
 
     Results are those of `PhiCalculator`, averaged: energy, forces, stress, charges and dipole; the
@@ -31,9 +33,13 @@ class CommitteeCalculator(LockedCalculator):
     name              shape, unit       standard deviation over the members (n − 1)
     ================= ================= ========================================================
     ``energy_std``    (), eV            of the energy
+    ``energies_std``  (n_atoms,), eV    of the energies of the atoms
     ``forces_std``    (n_atoms,), eV/Å  of the force on each atom: √ of the sum over components
     ``charges_std``   (n_atoms,), e     of the charges, if all members have some
     ================= ================= ========================================================
+
+    `get_uncertainty` gives the same under the names that single models have for it. Its ``outside``
+    flags atoms that at least half of the members find unlike the training data, if members know.
 
     Members trained by ``phicalc train --members`` on the same frames disagree where frames are
     missing; where they agree they may be wrong together.
@@ -98,11 +104,15 @@ class CommitteeCalculator(LockedCalculator):
         """Standard deviations over the members by name; empty before the first calculation."""
         return dict(self._spread)
 
+    deviations = committee_results
+    why_certain = ""  # there always are several members
+
     @locked
     def reset(self) -> None:
         """Forget the last structure and everything computed for it; members do, too."""
         super().reset()
         self._spread: dict[str, np.ndarray] = {}
+        self._uncertainty = None
         for member in self.members:
             member.reset()
 
@@ -140,10 +150,12 @@ class CommitteeCalculator(LockedCalculator):
         atoms = given_or_last(atoms, self.atoms)
         super().calculate(atoms, properties, system_changes)
         self.results, self._spread = {}, {}  # nothing old may survive a failure below
+        self._uncertainty = None
         for member in self.members:
             member.calculate(atoms, properties, system_changes)
         found = [member.results for member in self.members]
         self.results, self._spread = self._mean_and_spread(found)
+        self._uncertainty = _as_uncertainty(self._spread, [m.last_distance for m in self.members])
         self._warn_if_unsure()
 
     @locked
@@ -160,7 +172,8 @@ class CommitteeCalculator(LockedCalculator):
         Returns
         -------
         results
-            For each structure, what `results` and `committee_results` would hold.
+            For each structure, what `results` and `committee_results` would hold, and ``outside``
+            if members know it.
 
         Raises
         ------
@@ -170,8 +183,13 @@ class CommitteeCalculator(LockedCalculator):
         members = [
             member.batch(structures, stress=stress, max_atoms=max_atoms) for member in self.members
         ]
-        pairs = map(self._mean_and_spread, zip(*members, strict=True))
-        return [mean | spread for mean, spread in pairs]
+        merged = []
+        for found in zip(*members, strict=True):
+            mean, spread = self._mean_and_spread(found)
+            flags = [results["outside"] for results in found if "outside" in results]
+            outside = {"outside": np.mean(flags, axis=0) > 0.5} if flags else {}
+            merged.append(mean | spread | outside)
+        return merged
 
     def _mean_and_spread(
         self, found: Sequence[dict[str, Any]]
@@ -181,7 +199,7 @@ class CommitteeCalculator(LockedCalculator):
         values = {name: np.array([results[name] for results in found]) for name in shared}
         spread = {
             f"{name}_std": _deviation(values[name])
-            for name in ("energy", "forces", "charges")
+            for name in ("energy", "energies", "forces", "charges")
             if name in values
         }
         mean: dict[str, Any] = {name: value.mean(axis=0) for name, value in values.items()}
@@ -269,3 +287,17 @@ def _deviation(
     """Return the standard deviation over the members; of vectors, the length of theirs."""
     variance = values.var(axis=0, ddof=1)
     return np.asarray(np.sqrt(variance.sum(axis=-1) if values.ndim == 3 else variance))
+
+
+def _as_uncertainty(
+    spread: Mapping[str, Float64[np.ndarray, "..."]],
+    distances: Sequence[Float64[np.ndarray, " n_atoms"] | None],
+) -> Uncertainty:
+    """Return standard deviations over the members, with the median of their distances."""
+    known = [distance for distance in distances if distance is not None]
+    return Uncertainty(
+        float(spread["energy_std"]),
+        spread["energies_std"],
+        spread["forces_std"],
+        np.median(known, axis=0) if known else None,
+    )

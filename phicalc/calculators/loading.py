@@ -43,6 +43,7 @@ class LoadedModel(NamedTuple):
             settings=None if accuracy is None else CoulombSettings(accuracy),
             predictor=self.predictor,
             domain=None if self.card is None else domain_of(self.card),
+            uncertainty=parameters["uncertainty"],
         )
 
 

@@ -44,6 +44,7 @@ def checked(parameters: dict[str, Any]) -> dict[str, Any]:
         "force_accuracy": _accuracy(parameters["force_accuracy"]),
         "compile": _switch(parameters, "compile", (True, False, "auto")),
         "strict": _switch(parameters, "strict", (True, False)),
+        "uncertainty": _switch(parameters, "uncertainty", (True, False)),
     }
 
 

@@ -15,6 +15,7 @@ from phicalc.calculators.locking import locked
 from phicalc.calculators.parameters import ASE_ARGUMENTS, checked, refuse_unknown
 from phicalc.calculators.requests import given_or_last, refuse_undefined
 from phicalc.calculators.response import ResponsiveCalculator
+from phicalc.calculators.uncertain import UncertainCalculator, why_certain, with_flags
 from phicalc.card import ModelCard
 from phicalc.compiled import Mode
 from phicalc.graph import AtomicGraph, Conditions
@@ -27,7 +28,7 @@ from phicalc.potential import Potential
 from phicalc.structures import same_structure
 
 
-class PhiCalculator(ResponsiveCalculator):
+class PhiCalculator(UncertainCalculator, ResponsiveCalculator):
     """Energies, forces, stress, charges and dipoles of a trained potential, for ASE.
 
     >>> from ase.build import molecule
@@ -106,6 +107,9 @@ class PhiCalculator(ResponsiveCalculator):
         the CPU only.
     strict
         Raise an error where a `DomainWarning` would come.
+    uncertainty
+        Compute standard deviations with all results if the model has an uncertainty
+        (`get_uncertainty`), and warn of atoms unlike the training data: a few per cent of a step.
     **kwargs
         ``atoms``, ``directory`` and ``label`` as for every ASE calculator.
 
@@ -119,14 +123,8 @@ class PhiCalculator(ResponsiveCalculator):
 
     # Of the class, as ASE wants it; every instance has its own list without what its model lacks.
     implemented_properties: list[str] = [
-        "energy",
-        "free_energy",
-        "energies",
-        "forces",
-        "stress",
-        "charges",
-        "dipole",
-    ]
+        "energy", "free_energy", "energies", "forces", "stress", "charges", "dipole",
+    ]  # fmt: skip
     default_parameters: dict[str, Any] = {
         "model": "water",
         "device": "auto",
@@ -138,6 +136,7 @@ class PhiCalculator(ResponsiveCalculator):
         "electrode_potential": None,
         "compile": "auto",
         "strict": False,
+        "uncertainty": True,
     }
     discard_results_on_any_change = True
     # Nothing of the model depends on these arrays of Atoms.
@@ -156,6 +155,7 @@ class PhiCalculator(ResponsiveCalculator):
         electrode_potential: SupportsFloat | None = None,
         compile: Mode = "auto",
         strict: bool = False,
+        uncertainty: bool = True,
         **kwargs: Any,
     ) -> None:
         refuse_unknown(kwargs, ASE_ARGUMENTS, self.default_parameters)
@@ -165,17 +165,11 @@ class PhiCalculator(ResponsiveCalculator):
         super().__init__(**kwargs)
         self.reset()
         self.set(
-            model=model,
-            device=device,
-            dtype=dtype,
-            total_charge=total_charge,
-            neighbors=neighbors,
-            force_accuracy=force_accuracy,
-            external_field=external_field,
-            electrode_potential=electrode_potential,
-            compile=compile,
-            strict=strict,
-        )
+            model=model, device=device, dtype=dtype, total_charge=total_charge,
+            neighbors=neighbors, force_accuracy=force_accuracy, external_field=external_field,
+            electrode_potential=electrode_potential, compile=compile, strict=strict,
+            uncertainty=uncertainty,
+        )  # fmt: skip
         if atoms is not None:
             atoms.calc = self
 
@@ -194,6 +188,11 @@ class PhiCalculator(ResponsiveCalculator):
     def card(self) -> ModelCard | None:
         """Description of the model; None for a potential that was given in memory."""
         return self.model.card
+
+    @property
+    def why_certain(self) -> str:
+        """Why there is no uncertainty, and what gives one; empty if there is one."""
+        return why_certain(self.potential, self.parameters["uncertainty"])
 
     @property
     def energy_terms(self) -> dict[str, float]:
@@ -229,6 +228,7 @@ class PhiCalculator(ResponsiveCalculator):
         """Forget the last structure and everything computed for it."""
         super().reset()
         self._energy_terms: dict[str, float] = {}
+        self._uncertainty = None
         self._conditions_used: Conditions | None = None
         self._stress_wanted = False
         self._workspace: Workspace | None = None
@@ -276,7 +276,7 @@ class PhiCalculator(ResponsiveCalculator):
         refuse_undefined(wanted, atoms)
         super().calculate(atoms, wanted, system_changes)
         self.results, self._energy_terms = {}, {}  # nothing old may survive a failure below
-        self._conditions_used = None
+        self._conditions_used = self._uncertainty = None
         conditions = conditions_of(atoms, self.parameters, self.potential)
         self._stress_wanted |= "stress" in wanted
         stress = self._stress_wanted and bool(atoms.pbc.all())
@@ -286,6 +286,7 @@ class PhiCalculator(ResponsiveCalculator):
         self.voice(evaluation.concerns)
         self._conditions_used = conditions
         self._energy_terms = evaluation.energy_terms
+        self._uncertainty = evaluation.uncertainty
         self.results = evaluation.results
 
     @locked
@@ -304,7 +305,8 @@ class PhiCalculator(ResponsiveCalculator):
         Returns
         -------
         results
-            For each structure what `results` would hold: energy, forces, and so on.
+            For each structure what `results` would hold: energy, forces, and so on; of models with
+            an uncertainty `deviations` as well, and ``outside``: which atoms are.
 
         Raises
         ------
@@ -323,7 +325,7 @@ class PhiCalculator(ResponsiveCalculator):
         )
         for evaluation in evaluations:
             self.voice(evaluation.concerns)
-        return [evaluation.results for evaluation in evaluations]
+        return [one.results | with_flags(one.uncertainty) for one in evaluations]
 
     def _prepared_graph(self, atoms: Atoms | None) -> AtomicGraph:
         """Return the graph of a structure for a property of the charges."""

@@ -13,7 +13,12 @@ from phicalc.cli.keys import add_keys, keys_of
 from phicalc.doctor import examine
 from phicalc.info import describe_installation, describe_model, list_models, model_page
 from phicalc.structures import write_text
-from phicalc.training import evaluate_model, train_committee_from_yaml, train_from_yaml
+from phicalc.training import (
+    attach,
+    evaluate_model,
+    train_committee_from_yaml,
+    train_from_yaml,
+)
 
 
 def add_train(verb: argparse.ArgumentParser) -> None:
@@ -64,6 +69,41 @@ def _training_keys(model: str | Path) -> Mapping[str, Any]:
     """Names of the labels in the data that a model was trained on, as its card records them."""
     keys = read_card(model).training.get("config", {}).get("data", {}).get("keys", {})
     return keys if isinstance(keys, Mapping) else {}
+
+
+def add_uncertainty(verb: argparse.ArgumentParser) -> None:
+    """Error bars for a trained model."""
+    verb.set_defaults(run=_uncertainty)
+    verb.add_argument("model", help="name or folder of a model")
+    verb.add_argument(
+        "--train",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="take the structures that the model was trained on from these files (default: find "
+        "the files that its card records)",
+    )
+    verb.add_argument(
+        "--valid",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="with --train: scale the error bars to the errors on these labeled structures",
+    )
+    verb.add_argument("--output", help="write the model into this folder (default: its own)")
+    verb.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
+    add_keys(verb, "those of the training data")
+
+
+def _uncertainty(options: argparse.Namespace) -> None:
+    attach.add_uncertainty(
+        options.model,
+        options.train,
+        options.valid,
+        options.output,
+        keys=keys_of(options, _training_keys(options.model)),
+        device=options.device,
+    )
 
 
 def add_info(verb: argparse.ArgumentParser) -> None:

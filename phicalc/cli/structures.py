@@ -6,7 +6,6 @@ from pathlib import Path
 
 from ase import Atoms
 
-from phicalc.calculators.committee import is_committee
 from phicalc.cli.arguments import add_scheduler, add_structure
 from phicalc.cli.many import Relaxed, predict_each, raise_failures, relax_each
 from phicalc.many import Failure
@@ -27,17 +26,18 @@ def add_predict(verb: argparse.ArgumentParser) -> None:
 def _predict(options: argparse.Namespace) -> None:
     frames = read_structures(options.input, options.index)
     results = predict_each(frames, options)
-    _print_results(results, is_committee(options.model))
+    _print_results(results)
     if options.output:
         _write(options.output, results)
     raise_failures(results)
 
 
-def _print_results(results: Sequence[Atoms | Failure], committee: bool) -> None:
-    """Print a line for each structure; with a committee, how far it disagrees about a force."""
+def _print_results(results: Sequence[Atoms | Failure]) -> None:
+    """Print a line for each structure; with standard deviations, if there are any."""
     heads = f"{'energy (eV)':>16} {'max |F| (eV/Å)':>15} {'charges (e)':>16}"
-    heads += f" {'max σ_F (eV/Å)':>15}" if committee else ""
     good = [atoms for atoms in results if not isinstance(atoms, Failure)]
+    uncertain = any("forces_std" in atoms.arrays for atoms in good)
+    heads += f" {'σ_E (eV)':>10} {'max σ_F (eV/Å)':>15} {'outside':>8}" if uncertain else ""
     with_stress = any("stress" in atoms.calc.results for atoms in good)
     heads += f"  {'stress xx yy zz yz xz xy (GPa)'}" if with_stress else ""
     print(f"{'':>5}  {'formula':<16} {heads}")
@@ -47,9 +47,7 @@ def _print_results(results: Sequence[Atoms | Failure], committee: bool) -> None:
         energy, force = atoms.get_potential_energy(), largest_force(atoms)
         line = f"{number:>5}  {atoms.get_chemical_formula():<16} {energy:>16.6f} {force:>15.4f}"
         line += f" {_charge_range(atoms):>16}"
-        if committee:
-            line += f" {atoms.arrays['forces_std'].max(initial=0.0):>15.4f}"
-        print(line + _stress(atoms))
+        print(line + (_deviations(atoms) if uncertain else "") + _stress(atoms))
 
 
 def _write(path: str, results: Sequence[Atoms | Failure]) -> None:
@@ -62,6 +60,14 @@ def _write(path: str, results: Sequence[Atoms | Failure]) -> None:
     if not holds_results(written):
         beside = write_structures(written.with_name(f"{written.name}.results.json"), good)
         print(f"written: {beside}, as {written.name} holds structures without results")
+
+
+def _deviations(atoms: Atoms) -> str:
+    """Format the error bars, and how many atoms are outside of the training data."""
+    largest = atoms.arrays["forces_std"].max(initial=0.0)
+    flags = atoms.arrays.get("outside")
+    outside = "–" if flags is None else f"{flags.sum()}"
+    return f" {atoms.info['energy_std']:>10.4f} {largest:>15.4f} {outside:>8}"
 
 
 def _stress(atoms: Atoms) -> str:

@@ -21,7 +21,7 @@ _PACKAGE = Path(__file__).parents[1]
 #: what `phicalc.derivatives` imports.
 SOURCES = (
     "architecture", "backbone", "compiled", "derivatives", "electrostatics", "feedback", "graph",
-    "linear", "nn", "potential", "terms", "units",
+    "linear", "nn", "potential", "terms", "uncertainty", "units",
 )  # fmt: skip
 #: Instruction sets among the flags of a processor, which compilers make use of.
 _INSTRUCTIONS = re.compile(r"(avx|sse|ssse|fma|bmi|amx|f16c|abm|lzcnt|popcnt|movbe|adx|asimd|sve)")
@@ -43,7 +43,7 @@ def key(potential: Potential, what: object) -> str:
     parts = {
         "what": what,
         "config": potential.config.to_dict(),
-        "weights": model_digest(potential),
+        "weights": model_digest(potential, uncertainty=False),
         "dtype": str(potential.dtype),
         "device": _device_name(potential.device),
         "torch": torch.__version__,

@@ -33,7 +33,7 @@ _OPEN_AXES: dict[str, tuple[int, ...]] = {
 #: Records within a graph, whose tensors have their names after a dot.
 _PLANS = {"coulomb": CoulombPlan, "dispersion": DispersionPlan}
 #: Parts of a prediction that not every potential and structure has.
-_OPTIONAL = ("stress", "charges", "atomic_dipoles")
+_OPTIONAL = ("stress", "charges", "atomic_dipoles", "last_features")
 
 
 class Kind(NamedTuple):
@@ -132,6 +132,8 @@ def compare(compiled: Prediction, plain: Prediction, dtype: torch.dtype) -> None
         "atomic_energies": plain.atomic_energies.abs().sum(),
         "forces": plain.forces.abs().max().clamp(min=1.0),
         "stress": plain.forces.abs().max().clamp(min=0.01),
+        # sums of many terms, from which error bars are made
+        "last_features": 10 * _largest(plain.last_features),
     }
     for name in ("energy", "atomic_energies", "forces", *_OPTIONAL):
         expected, found = getattr(plain, name), getattr(compiled, name)
@@ -141,6 +143,12 @@ def compare(compiled: Prediction, plain: Prediction, dtype: torch.dtype) -> None
         error = float((found - expected).abs().max() / scale)
         if not error <= AGREEMENT[dtype]:
             raise ArithmeticError(f"compiled {name} differ by {error:.1e} from uncompiled ones")
+
+
+def _largest(values: Float[Tensor, "..."] | None) -> Float[Tensor, ""]:
+    """Return the largest absolute value, 0 if there is none."""
+    found = torch.zeros(1) if values is None or not values.numel() else values
+    return found.abs().max()
 
 
 def _inputs(graph: AtomicGraph) -> dict[str, Shaped[Tensor, "..."]]:

@@ -28,6 +28,7 @@ from phicalc.inference.plausibility import (
     refuse_implausible,
     result_concerns,
 )
+from phicalc.inference.uncertainty import Uncertainty, uncertainties, uncertainty_concerns
 from phicalc.inference.workspace import Workspace
 from phicalc.potential import Potential
 from phicalc.structures import COINCIDENCE_DISTANCE, center_of_mass
@@ -43,6 +44,8 @@ class Evaluation(NamedTuple):
     """Terms of the energy in eV."""
     concerns: tuple[Concern, ...] = ()
     """Reasons to doubt them."""
+    uncertainty: Uncertainty | None = None
+    """Standard deviations of the results, if the model has them and they were wanted."""
 
 
 class Prepared(NamedTuple):
@@ -99,7 +102,8 @@ def evaluate(
             guess = _array(prediction.charges)
             prepared = prepare(potential, atoms, conditions, workspace, guess, stress=stress)
             prediction = workspace.predictor(prepared.graph, stress=stress)
-    evaluation = evaluation_of(prediction, atoms, prepared, workspace)
+        (spread,) = spreads(workspace, prediction, prepared.graph)
+    evaluation = evaluation_of(prediction, atoms, prepared, workspace, spread)
     if "charges" in evaluation.results:
         workspace.history.add(atoms, evaluation.results["charges"])
     return evaluation
@@ -112,10 +116,23 @@ def charges_exceed_plan(workspace: Workspace, prediction: Prediction) -> bool:
     return workspace.planner.underrated(prediction.charges)
 
 
+def spreads(
+    workspace: Workspace, prediction: Prediction, graph: AtomicGraph
+) -> list[Uncertainty | None]:
+    """Return the uncertainty of each structure of a batch; None where it is not wanted."""
+    if not workspace.uncertainty:
+        return [None] * graph.n_structures
+    return uncertainties(workspace.potential, prediction, graph)
+
+
 def evaluation_of(
-    prediction: Prediction, atoms: Atoms, prepared: Prepared, workspace: Workspace
+    prediction: Prediction,
+    atoms: Atoms,
+    prepared: Prepared,
+    workspace: Workspace,
+    uncertainty: Uncertainty | None = None,
 ) -> Evaluation:
-    """Return the results of a prediction for one structure.
+    """Return the results of a prediction for one structure, with their `uncertainty`.
 
     Raises
     ------
@@ -131,7 +148,8 @@ def evaluation_of(
     if prepared.parts is not None:
         charges = results["charges"]
         concerns += fragment_concerns(prepared.parts, charges, atoms, workspace.potential.head)
-    return Evaluation(results, terms, tuple(concerns))
+    concerns += uncertainty_concerns(uncertainty, atoms)
+    return Evaluation(results, terms, tuple(concerns), uncertainty)
 
 
 def prepare(

@@ -30,6 +30,8 @@ class Workspace:
         By default one that never compiles.
     domain
         What the training data covered; None if nobody knows.
+    uncertainty
+        Whether to compute the uncertainty of results, if the potential has one.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Workspace:
         settings: CoulombSettings | None = None,
         predictor: CompiledPredictor | None = None,
         domain: ModelDomain | None = None,
+        uncertainty: bool = True,
     ):
         self.planner = potential.coulomb_planner(settings)
         self.search = NeighborSearch(potential.cutoff, engine=neighbors)
@@ -47,6 +50,7 @@ class Workspace:
         self.predictor = predictor or CompiledPredictor(potential, False)
         self.potential = potential
         self.domain = domain
+        self.uncertainty = uncertainty
         self.limits = PLAUSIBLE if domain is None else domain.limits()
         self.largest = (
             LargestResults("", None, None) if domain is None else domain.largest_results()

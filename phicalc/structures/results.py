@@ -17,8 +17,9 @@ COINCIDENCE_DISTANCE = 0.1
 #: Results of calculators that are written into files if they are there.
 RESULTS = ("energy", "forces", "stress", "charges", "dipole")
 
-#: What committees add to them, in ``info`` or arrays: standard deviations over their members.
-DEVIATIONS = ("energy_std", "forces_std", "charges_std")
+#: What models with an uncertainty and committees add to them, in ``info`` or arrays: standard
+#: deviations, and which atoms are outside of the training data.
+DEVIATIONS = ("energy_std", "energies_std", "forces_std", "charges_std", "outside")
 
 
 def same_structure(first: Atoms | None, second: Atoms) -> bool:
@@ -42,8 +43,9 @@ def largest_force(atoms: Atoms) -> float:
 def snapshot(atoms: Atoms, **info: Any) -> Atoms:
     """Copy atoms together with the results that have been computed for them.
 
-    Nothing is computed here. `info` is added to the copy's ``info``. What the members of a
-    committee disagree in stands in its ``info`` (``energy_std``) and arrays (``forces_std``, …).
+    Nothing is computed here. `info` is added to the copy's ``info``. Standard deviations, of
+    models with an uncertainty and committees, stand in its ``info`` (``energy_std``) and arrays
+    (``energies_std``, ``forces_std``, …).
     """
     copy = atoms.copy()
     copy.info.update(info)
@@ -54,7 +56,7 @@ def snapshot(atoms: Atoms, **info: Any) -> Atoms:
         }
         copy.calc = SinglePointCalculator(copy, **results)
         if copy.calc.results:
-            _add_spread(copy, getattr(atoms.calc, "committee_results", {}))
+            _add_spread(copy, getattr(atoms.calc, "deviations", {}))
     return copy
 
 

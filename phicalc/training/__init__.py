@@ -13,6 +13,7 @@ From the shell: ``python -m phicalc.training train.yaml max_epochs=10``; on seve
 from phicalc.data.inspection import Inspection as Inspection
 from phicalc.data.inspection import inspect_frames as inspect_frames
 from phicalc.data.inspection_page import inspect_files as inspect_files
+from phicalc.training.attach import add_uncertainty as add_uncertainty
 from phicalc.training.committee import train_committee as train_committee
 from phicalc.training.committee import train_committee_from_yaml as train_committee_from_yaml
 from phicalc.training.config import TrainingConfig as TrainingConfig
@@ -29,6 +30,7 @@ __all__ = [
     "TrainingConfig",
     "TrainingDiverged",
     "TrainingResult",
+    "add_uncertainty",
     "config_from_dict",
     "evaluate_model",
     "inspect_frames",

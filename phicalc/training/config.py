@@ -162,6 +162,8 @@ class TrainingConfig:
     """Epochs between validations (the last epoch is always validated)."""
     patience: Annotated[int, AtLeast(1)] | None = None
     """Stop after so many validations without improvement; None never stops early."""
+    uncertainty: bool = True
+    """Fit the last-layer uncertainty of the best model at the end (`phicalc.uncertainty`)."""
     seed: int = 0
     device: str = "auto"
     dtype: Literal["float32", "float64"] = "float32"

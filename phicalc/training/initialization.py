@@ -124,6 +124,7 @@ def inherited_potential(
             f"init: {init} is another network: {'; '.join(different)}. Set these to the parent's "
             "values (a model cannot learn new elements), or train from the start"
         )
+    potential.uncertainty = None  # that of the parent's weights
     notes = [f"starting from the weights of {card.name} (SHA-256 {card.sha256[:12]}…)"]
     if given_references is not None:
         potential.config = with_reference_energies(potential.config, given_references)

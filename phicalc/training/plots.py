@@ -1,6 +1,6 @@
 """Pictures of a training run: errors by epoch, and predictions against labels."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,37 @@ def plot_parity(
         axis.set_ylabel(f"model ({unit})")
         axis.set_title(f"{title}\nRMSE {rmse:.3g} {unit}", fontsize=10)
         axis.set_aspect("equal", adjustable="datalim")
+    return _save(figure, path)
+
+
+def plot_deviations(
+    compared: Mapping[str, tuple[Float64[np.ndarray, " _"], Float64[np.ndarray, " _"]]], path: Path
+) -> Path:
+    """Draw errors against standard deviations, one panel for each quantity, as a PNG file.
+
+    Parameters
+    ----------
+    compared
+        Sizes of errors and standard deviations by title, both in the unit that the title names.
+    path
+        The file.
+    """
+    figure, axes = _figure(max(1, len(compared)), 4.2)
+    for axis, (title, (errors, deviations)) in zip(axes, compared.items(), strict=False):
+        stride = max(1, len(errors) // _POINTS_DRAWN)
+        axis.loglog(deviations[::stride], errors[::stride], ".", markersize=2, alpha=0.4)
+        order = np.argsort(deviations)
+        for chosen in np.array_split(order, min(10, max(1, len(order) // 20))):
+            if len(chosen):
+                means = [np.sqrt(np.mean(x[chosen] ** 2)) for x in (deviations, errors)]
+                axis.plot(*means, "o", color="tab:orange", markersize=5)
+        if len(order):
+            ends = deviations[order[[0, -1]]]
+            for factor, style in ((1, "-"), (2, ":")):
+                axis.plot(ends, factor * ends, style, color="black", linewidth=0.8)
+        axis.set_xlabel("standard deviation σ")
+        axis.set_ylabel("size of the error")
+        axis.set_title(f"{title}\nline σ, dotted 2σ; circles: root mean squares", fontsize=10)
     return _save(figure, path)
 
 

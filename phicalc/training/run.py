@@ -40,6 +40,7 @@ from phicalc.training.progress import Position, describe_epoch
 from phicalc.training.run_folder import RunFolder
 from phicalc.training.team import Team, joined
 from phicalc.training.trainer import Trainer
+from phicalc.training.uncertainty import calibration, fit_uncertainty
 
 
 class TrainingResult(NamedTuple):
@@ -288,12 +289,25 @@ class _Run:
                 self.report(f"best model (epoch {trainer.position.best_epoch}), {role} set:")
                 for line in table(evaluation):
                     self.report(f"  {line}")
+        known = self._fit_uncertainty() if self.config.uncertainty else {}
         plot_parity(evaluation.parity, self.folder.parity)
         plot_curves(self.folder.read_history(), self.folder.curves)
         best = {role: found["metrics"] for role, found in metrics.items()}
-        self._save_best(best, trainer.position.best_epoch)
+        self._save_best({**best, **known}, trainer.position.best_epoch)
+        metrics |= known
         metrics["best_epoch"] = trainer.position.best_epoch
         metrics["seconds"] = round(trainer.position.seconds, 1)
         write_atomically(self.folder.metrics, (json.dumps(metrics, indent=2) + "\n").encode())
         self.report(f"the model is in {self.folder.model}")
         return TrainingResult(self.folder.model, metrics)
+
+    def _fit_uncertainty(self) -> dict[str, Any]:
+        """Fit the uncertainty of the potential, and return how well it is calibrated."""
+        size, samples = self.config.batch_size, self.samples
+        judge = "valid" if samples["valid"] else "train"
+        found = {judge: fit_uncertainty(self.potential, samples["train"], samples["valid"], size)}
+        if samples["test"]:
+            found["test"] = calibration(self.potential, samples["test"], size)
+        for role, result in found.items():
+            self.report(f"uncertainty, {role} set: {result.line()}")
+        return {"uncertainty": {role: result.metrics() for role, result in found.items()}}

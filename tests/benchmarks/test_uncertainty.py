@@ -1,0 +1,171 @@
+"""What the last-layer uncertainty is worth, and costs: `make bench ARGS="-k uncertainty"`.
+
+For shipped models whose data lie in the repository: the uncertainty is fitted on training frames
+(at most PHICALC_BENCH_FRAMES, 400 by default), calibrated on half of the frames for validation, and
+judged on the other half and the test frames. Prints coverages (a normal distribution has 68.3 and
+95.4 %), rank correlations of error and standard deviation, frames outside, and how well the
+distance of the outermost atom separates these frames from compressed, stretched, shaken and
+transmuted ones (area under the ROC curve; part of them that is outside). Pictures of errors against
+standard deviations go into `.benchmarks/`.
+
+The cost is that of whole calculations with and without, alternately, on one thread, compiled.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+
+from phicalc import PhiCalculator
+from phicalc.checkpoint import load_model
+from phicalc.data.frames import LabelledAtoms
+from phicalc.potential import Potential
+from phicalc.structures import water_box
+from phicalc.system import keep_freed_memory
+from phicalc.training.config import load_config
+from phicalc.training.dataset import load_splits, make_samples, prepare_samples
+from phicalc.training.plots import plot_deviations
+from phicalc.training.uncertainty import calibration, fit_uncertainty
+from phicalc.uncertainty import LastLayerUncertainty
+
+from .conftest import FOLDER
+
+MODELS = Path(__file__).resolve().parents[2] / "models"
+FRAMES = int(os.environ.get("PHICALC_BENCH_FRAMES", "400"))
+#: Frames that are bent out of shape.
+BENT = 30
+
+
+def scaled(atoms: Atoms, factor: float) -> None:
+    """Multiply all distances."""
+    atoms.set_cell(atoms.cell * factor)
+    atoms.positions *= factor
+
+
+def transmuted(atoms: Atoms, rng: np.random.Generator) -> None:
+    """Exchange two atoms of unlike elements, if there are any."""
+    first, others = rng.integers(len(atoms)), atoms.numbers
+    unlike = np.flatnonzero(others != others[first])
+    if len(unlike):
+        second = rng.choice(unlike)
+        atoms.numbers[[first, second]] = atoms.numbers[[second, first]]
+
+
+BENDINGS: dict[str, Callable[[Atoms, np.random.Generator], None]] = {
+    "compressed by 15 %": lambda atoms, _: scaled(atoms, 0.85),
+    "stretched by 20 %": lambda atoms, _: scaled(atoms, 1.2),
+    "shaken by 0.3 Å": lambda atoms, rng: atoms.rattle(0.3, seed=int(rng.integers(1 << 30))),
+    "two atoms exchanged": transmuted,
+}
+
+
+def bent(
+    frames: list[LabelledAtoms], bend: Callable[[Atoms, np.random.Generator], None]
+) -> list[LabelledAtoms]:
+    """Return frames that are bent out of shape, those left alone by it not among them."""
+    rng, found = np.random.default_rng(1), []
+    for frame in frames[:BENT]:
+        atoms = frame.atoms.copy()
+        bend(atoms, rng)
+        same = np.array_equal(atoms.positions, frame.atoms.positions)
+        if not same or np.any(atoms.numbers != frame.atoms.numbers):
+            found.append(frame._replace(atoms=atoms))
+    return found
+
+
+def separation(inside: np.ndarray, outside: np.ndarray) -> float:
+    """Area under the ROC curve."""
+    above, equal = outside[:, None] > inside, outside[:, None] == inside
+    return float(np.mean(above + 0.5 * equal))
+
+
+def samples_of(frames: list[LabelledAtoms], potential: Potential) -> list:
+    return prepare_samples(make_samples(frames, potential.cutoff), potential)
+
+
+@pytest.mark.parametrize("name", ["rocksalts", "ag3", "carbon-chains", "nacl-clusters"])
+def test_uncertainty_is_calibrated(name: str, record: Callable[[str, float], None]) -> None:
+    config = load_config(MODELS / name / "train.yaml")
+    splits = load_splits(config.data, config.loss, MODELS / name)
+    potential = load_model(MODELS / name, device="cpu")[0].requires_grad_(False)
+    stride = -(-len(splits.train) // FRAMES)
+    judged = [*splits.valid[1::2], *splits.test]
+    fit_uncertainty(
+        potential,
+        samples_of(splits.train[::stride], potential),
+        samples_of(splits.valid[::2], potential),
+    )
+    found = calibration(potential, samples_of(judged, potential))
+    FOLDER.mkdir(exist_ok=True)
+    plot_deviations(found.by_title(), FOLDER / f"uncertainty_{name}.png")
+    print(f"\n{name}, {len(judged)} frames: {found.line()}")
+    metrics = found.metrics()
+    for key, value in metrics.items():
+        record(f"uncertainty, {name}, {key}", value)
+    for kind, bend in BENDINGS.items():
+        strange = bent(judged, bend)
+        if not strange:
+            print(f"  {kind:<22} –")
+            continue
+        far = calibration(potential, samples_of(strange, potential)).farthest
+        area = separation(found.farthest, far)
+        print(f"  {kind:<22} ROC area {area:.3f}, outside {np.mean(far > 1):.0%}")
+        record(f"uncertainty, {name}, {kind}, ROC area", area)
+    assert metrics["outside"] <= 0.01
+    assert metrics["forces_within_2std"] > 0.85
+
+
+COSTS = {
+    "64 waters": ("water", lambda: water_box(64)),
+    "192 waters": ("water", lambda: water_box(192)),
+    "51 atoms (17 waters)": ("organics", lambda: seventeen_waters()),
+}
+
+
+def seventeen_waters() -> Atoms:
+    """Return a drop."""
+    atoms = water_box(17, density=0.9)
+    atoms.pbc = False
+    return atoms
+
+
+@pytest.mark.parametrize("what", COSTS)
+def test_uncertainty_costs_little(
+    what: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch,
+    record: Callable[[str, float], None],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("PHICALC_CACHE", str(tmp_path_factory.getbasetemp() / "compiled"))
+    keep_freed_memory()
+    name, make = COSTS[what]
+    potential = load_model(name, device="cpu")[0]
+    module = LastLayerUncertainty(potential.n_last, len(potential.elements))
+    module.whitening.copy_(torch.randn(module.whitening.shape) / 1e3)
+    module.bounds.fill_(1e6)
+    potential.uncertainty = module
+    times: dict[bool, list[float]] = {True: [], False: []}
+    atoms, results = make(), []
+    calculators = {
+        on: PhiCalculator(potential, device="cpu", compile=True, uncertainty=on) for on in times
+    }
+    for step in range(120):
+        atoms.rattle(0.001, seed=step)
+        for on in (True, False) if step % 2 else (False, True):
+            start = time.perf_counter()
+            calculators[on].calculate(atoms, ["energy", "forces"])
+            times[on].append(time.perf_counter() - start)
+        results.append([calculators[on].results for on in times])
+    with_it, without = (1e3 * statistics.median(times[on][10:]) for on in (True, False))
+    print(f"\n{what}: {without:.2f} ms a step, {with_it:.2f} with uncertainty")
+    record(f"uncertainty, {what}, cost of a step", with_it / without)
+    for one, other in results:
+        assert one["energy"] == other["energy"]
+        assert np.array_equal(one["forces"], other["forces"])
+    assert with_it / without < 1.05
