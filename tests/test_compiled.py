@@ -31,6 +31,7 @@ from phicalc.electrostatics import CoulombSettings
 from phicalc.graph import AtomicGraph, collate, edge_vectors, from_ase, slots
 from phicalc.inference.conditions import conditions_of
 from phicalc.potential import Potential, build_potential
+from phicalc.uncertainty import LastLayerUncertainty
 
 from .tiny import flat_config
 
@@ -78,7 +79,8 @@ def prepared(potential: Potential, atoms: Atoms) -> AtomicGraph:
 
 
 def assert_same(found: Prediction, expected: Prediction, tolerance: float = 1e-10) -> None:
-    for name in ("energy", "atomic_energies", "forces", "stress", "charges", "atomic_dipoles"):
+    tensors = ("energy", "atomic_energies", "forces", "stress", "charges", "atomic_dipoles")
+    for name in (*tensors, "last_features"):
         first, second = getattr(found, name), getattr(expected, name)
         assert (first is None) == (second is None)
         if second is not None:
@@ -123,6 +125,28 @@ def test_one_function_serves_all_sizes_and_processes(
             graph = prepared(potential, make(size))
             assert_same(each(graph, stress=stress), predict(potential, graph, stress=stress))
         assert [function is not None for function in each.functions.values()] == [True]
+
+
+def test_error_bars_leave_compiled_results_as_they_are(folder, monkeypatch):
+    """The function is the one without error bars, which are the same as uncompiled."""
+    monkeypatch.setenv("PHICALC_CACHE", str(folder))
+    potential = make_potential(l_max=0)
+    potential.uncertainty = LastLayerUncertainty(potential.n_last, 2).double()
+    potential.uncertainty.whitening.copy_(torch.eye(potential.n_last))
+    potential.uncertainty.energy_scale.fill_(1.0)
+    potential.uncertainty.bounds.fill_(1e6)
+    results, bars = [], []
+    for mode, wanted in ((True, False), (True, True), (False, True)):
+        atoms = cluster(3)
+        atoms.calc = PhiCalculator(
+            potential, device="cpu", dtype="float64", compile=mode, uncertainty=wanted
+        )
+        results.append((atoms.get_potential_energy(), atoms.get_forces().tobytes()))
+        bars.append(atoms.calc.deviations)
+    assert results[0] == results[1]
+    assert bars[0] == {}
+    assert bars[1]["energy_std"] == pytest.approx(bars[2]["energy_std"], rel=1e-8)
+    np.testing.assert_allclose(bars[1]["energies_std"], bars[2]["energies_std"], rtol=1e-8)
 
 
 @pytest.mark.thorough

@@ -141,14 +141,13 @@ def evaluation_of(
     """
     results = _results(prediction, atoms)
     terms = {name: float(term.sum()) for name, term in prediction.terms.items()}
-    concerns = list(prepared.concerns)
+    concerns = [*prepared.concerns, *uncertainty_concerns(uncertainty, atoms)]
     refuse_implausible(results, terms["reference"], atoms, prepared.too_close, concerns)
     if workspace.domain is not None:  # a potential in memory may be untrained
         concerns += result_concerns(results, atoms, workspace.largest)
     if prepared.parts is not None:
         charges = results["charges"]
         concerns += fragment_concerns(prepared.parts, charges, atoms, workspace.potential.head)
-    concerns += uncertainty_concerns(uncertainty, atoms)
     return Evaluation(results, terms, tuple(concerns), uncertainty)
 
 

@@ -73,11 +73,11 @@ def uncertainty_concerns(uncertainty: Uncertainty | None, atoms: Atoms) -> Itera
         return
     atom, count = int(uncertainty.distance.argmax()), int(uncertainty.outside.sum())
     others = f" ({count} atoms are outside)" if count > 1 else ""
+    symbol = atoms.symbols[atom]
     yield Concern(
         "uncertainty",
-        f"atom {atom} ({atoms.symbols[atom]}) has surroundings unlike the training data: "
-        f"{uncertainty.distance[atom]:.3g} times as far from them as their own outermost "
-        f"{atoms.symbols[atom]}{others}; expect errors of "
-        f"{uncertainty.forces_std[atom]:.2g} eV/Å in its force and "
+        f"atom {atom} ({symbol}) has surroundings unlike the training data, "
+        f"{uncertainty.distance[atom]:.3g} times as far out as any {symbol} there{others}; expect "
+        f"errors of {uncertainty.forces_std[atom]:.2g} eV/Å in its force and of "
         f"{uncertainty.energy_std:.2g} eV in the energy, or more",
     )

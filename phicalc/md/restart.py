@@ -257,8 +257,9 @@ def describe_calculator(atoms: Atoms) -> dict[str, Any]:
         member.card.sha256 if member.card else model
         for member, model in zip(members, models, strict=True)
     ]
-    # Warnings or errors, the numbers are the same.
-    shared = {name: value for name, value in members[0].parameters.items() if name != "strict"}
+    # With warnings, errors or error bars, the numbers are the same.
+    extras = ("strict", "uncertainty")
+    shared = {key: value for key, value in members[0].parameters.items() if key not in extras}
     if isinstance(calculator, CommitteeCalculator):
         return {"name": "phicalc-committee", **shared, "model": models, "sha256": digests}
     return {"name": "phicalc", **shared, "sha256": digests[0]}

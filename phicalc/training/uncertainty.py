@@ -282,13 +282,15 @@ def _farthest(module: LastLayerUncertainty, reach: Reach) -> Float64[np.ndarray,
 def _compare(module: LastLayerUncertainty, reach: Reach) -> Calibration:
     """Return errors beside standard deviations, where there are labels."""
     scales = module.force_scales.double().cpu().numpy()
-    energies = np.isfinite(reach.energy) & (reach.together > 0)
-    forces = np.isfinite(reach.forces).all(axis=1) & (reach.alone > 0)
+    energy_std = float(module.energy_scale) * reach.together
+    force_std = scales[reach.element] * reach.alone
+    energies = np.isfinite(reach.energy) & (energy_std > 0)
+    forces = np.isfinite(reach.forces).all(axis=1) & (force_std > 0)
     return Calibration(
         reach.energy[energies],
-        float(module.energy_scale) * reach.together[energies],
+        energy_std[energies],
         reach.forces[forces],
-        scales[reach.element[forces]] * reach.alone[forces],
+        force_std[forces],
         _farthest(module, reach),
     )
 

@@ -273,7 +273,8 @@ def test_a_model_gets_one_later(runs, tmp_path, capsys):
     assert energies[0] == energies[1]
 
 
-def test_command(runs, tmp_path, capsys):
+def test_command(runs, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     results, data, _ = runs
     arguments = ["uncertainty", str(results[False].model), "--output", str(tmp_path / "new")]
     assert main([*arguments, "--train", str(data), "--valid", str(data), "--device", "cpu"]) == 0
@@ -283,6 +284,7 @@ def test_command(runs, tmp_path, capsys):
     assert main(arguments) == 2  # the data are not beside the model
     assert "was not found" in capsys.readouterr().err
     assert main(["predict", str(data), "--model", str(tmp_path / "new"), "--output", "x.xyz"]) == 0
+    assert main(["predict", str(data), "--model", str(tmp_path / "new"), "--output", "x.json"]) == 0
     heads, line, *_ = capsys.readouterr().out.splitlines()
     assert heads.split()[-4:] == ["max", "σ_F", "(eV/Å)", "outside"]
     frame = ase.io.read("x.xyz", "0")
