@@ -125,7 +125,7 @@ def test_charges_need_all_members(potentials):
     atoms.calc = CommitteeCalculator([potentials[0], bare])
     atoms.get_potential_energy()
     assert "charges" not in atoms.calc.implemented_properties
-    assert set(atoms.calc.committee_results) == {"energy_std", "forces_std"}
+    assert set(atoms.calc.committee_results) == {"energy_std", "energies_std", "forces_std"}
 
 
 def test_folder_of_members(potentials, tmp_path):
