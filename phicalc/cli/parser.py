@@ -17,7 +17,7 @@ VERBS = {
     "phonons": ("properties", "Compute phonon bands and density of states (phonopy)."),
     "vibrations": ("properties", "Compute frequencies and infrared intensities of a molecule."),
     "md": ("dynamics", "Run molecular dynamics: NVE, NVT or NPT."),
-    "analyse": ("dynamics", "Analyze a finished run: averages, structure, diffusion, spectra."),
+    "analyse": ("dynamics", "Analyze a finished run: averages, structure, dynamics, spectra."),
     "serve": ("engines", "Compute forces for i-PI or another socket server."),
     "label": ("data", "Label structures with any ASE calculator."),
     "data": ("data", "Check labeled structures for mistakes."),
@@ -27,7 +27,7 @@ VERBS = {
     "uncertainty": ("models", "Add error bars to a model that was trained without."),
     "models": ("models", "List the shipped and registered models."),
     "info": ("models", "Show versions and devices, or the card of a model."),
-    "doctor": ("models", "Check the installation, and the models against reference values."),
+    "doctor": ("models", "Check the installation, and models against reference values."),
 }
 
 

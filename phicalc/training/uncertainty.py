@@ -307,4 +307,5 @@ def rank_correlation(one: Float64[np.ndarray, " n"], other: Float64[np.ndarray, 
     if len(one) < 3:
         return float("nan")
     ranks = [np.argsort(np.argsort(values)) for values in (one, other)]
-    return float(np.corrcoef(np.array(ranks))[0, 1])
+    table = np.asarray(np.corrcoef(np.array(ranks)))
+    return float(table[0, 1])
