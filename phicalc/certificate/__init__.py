@@ -1,5 +1,7 @@
 """The certificate of a model: what `phicalc.validation` has found, as a file and as a page."""
 
+from typing import TYPE_CHECKING
+
 from phicalc._exports import lazy_exports
 from phicalc.certificate.record import (
     CERTIFICATE_FILE,
@@ -12,6 +14,9 @@ from phicalc.certificate.record import (
     read_certificate,
     write_certificate,
 )
+
+if TYPE_CHECKING:
+    from phicalc.certificate.page import certificate_body, certificate_page
 
 __all__ = [
     "CERTIFICATE_FILE",

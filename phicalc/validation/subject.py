@@ -11,7 +11,7 @@ from ase.calculators.calculator import Calculator
 from jaxtyping import Float64
 
 from phicalc.calculators import CommitteeCalculator, PhiCalculator
-from phicalc.calculators.committee import is_committee
+from phicalc.calculators.committee import is_committee, members_of
 from phicalc.card import ModelCard
 from phicalc.checkpoint import read_card
 from phicalc.compiled import Mode
@@ -189,22 +189,19 @@ def subject_of_model(
     FileNotFoundError, ValueError
         If the model cannot be loaded.
     """
+    members = members_of(model) if is_committee(model) else [find_model(model)]
     kind = CommitteeCalculator if is_committee(model) else PhiCalculator
     precise, fast = (
         kind(model, device=device, dtype=precision, compile=compile)
         for precision in (dtype, "float32")
     )
-    potential = precise.members[0].potential if is_committee(model) else precise.potential
-    if is_committee(model):
-        card, folder = precise.members[0].card, Path(model)
-    else:
-        card, folder = read_card(model), find_model(model)
+    card, folder = read_card(members[0]), Path(model) if is_committee(model) else members[0]
     return Subject(
         name=card.name,
-        elements=tuple(potential.config.elements),
+        elements=tuple(card.potential["elements"]),
         make=lambda _: precise,
         make_fast=lambda _: fast,
-        record={"model": card.sha256, "dtype": dtype, "committee": is_committee(model)},
+        record={"models": [read_card(member).sha256 for member in members], "dtype": dtype},
         claims=claims_of(card),
         structures=(*structures, *reference_structures(folder)),
         model_sha256=card.sha256,

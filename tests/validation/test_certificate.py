@@ -7,6 +7,7 @@ import multiprocessing
 import time
 
 import pytest
+from ase import Atoms
 
 from phicalc import cli
 from phicalc.certificate import (
@@ -241,3 +242,14 @@ def test_a_model_brings_what_its_card_says(model):
     assert subject.elements == ("H", "O")
     assert subject.knows_molecules
     assert not subject.knows_crystals
+
+
+def test_a_committee_is_known_by_all_its_members(tmp_path):
+    config = flat_config(elements=("H", "O"), cutoff=3.0, layers=1, channels=4, l_max=1)
+    for seed in (0, 1):
+        folder = tmp_path / f"member_{seed}" / "model"
+        save_model(folder, build_potential(config, seed=seed), ModelCard(name=f"member {seed}"))
+    subject = subject_of_model(tmp_path)
+    assert len(set(subject.record["models"])) == 2
+    assert subject.folder == tmp_path
+    assert subject.energy(Atoms("H2", [[0, 0, 0], [0, 0, 0.74]])) < 1e3

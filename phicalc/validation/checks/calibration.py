@@ -87,7 +87,7 @@ def _run(subject: Subject, context: Context) -> Findings:
         ),
         Figure.of(
             "rank correlation of error and uncertainty",
-            float(np.corrcoef(*ranks)[0, 1]),
+            float(np.corrcoef(ranks[0], ranks[1])[0, 1]),
             at_least=CORRELATION,
         ),
         Figure.of("rms error over rms uncertainty", ratio, at_least=RATIO[0], at_most=RATIO[1]),

@@ -50,7 +50,8 @@ def interaction(energy, first: Atoms, second: Atoms) -> float:  # type: ignore[n
 
 
 def _run(subject: Subject, context: Context) -> Findings:
-    names, curves = _names(subject), []
+    names = _names(subject)
+    curves: list[Curve] = []
     errors = np.zeros((len(names), len(FACTORS)))
     for row, name in enumerate(names):
         pairs = [at(name, factor) for factor in FACTORS]

@@ -66,8 +66,9 @@ def _applies(subject: Subject) -> str:
 
 
 def _run(subject: Subject, context: Context) -> Findings:
-    figures, notes, found, known, lowest = [], [], [], [], {}
-    n_imaginary = 0
+    figures, notes, lowest, n_imaginary = [], [], {}, 0
+    found: list[float] = []
+    known: list[float] = []
     for name, atoms in _molecules(subject).items():
         start = relaxed(subject, atoms, fmax=0.002)
         expected = np.array(FUNDAMENTALS[name], dtype=float)
