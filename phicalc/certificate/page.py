@@ -13,7 +13,7 @@ from phicalc.pictures import GREY, new_figure
 
 STYLE = (
     ".passed{color:#2c7a3f}.failed{color:#b00}.not{color:#6a7078}h3{margin-bottom:.2em}"
-    "section{margin:1.6em 0;border-top:1px solid #e6e8eb}img{max-width:1000px}"
+    "section{margin:1.6em 0;border-top:1px solid #e6e8eb}img{width:auto;max-width:100%}"
 )
 COLORS = ("#2f6db5", "#c8443a", "#3a8f5c", "#b07aa1", "#d98c21", "#5f6a75", "#17a2b8", "#8c564b")
 #: Labels beyond this number would cover a plot.
@@ -22,7 +22,7 @@ MOST_LABELS = 8
 
 def certificate_page(certificate: Certificate) -> str:
     """Return the certificate as an HTML page of its own, pictures included."""
-    return page(f"Certificate of {certificate.subject}", certificate_body(certificate), STYLE)
+    return page(f"Certificate of {certificate.subject}", certificate_body(certificate))
 
 
 def certificate_body(certificate: Certificate) -> str:
