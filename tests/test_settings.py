@@ -37,6 +37,18 @@ from phicalc.training.objective import TermConfig
 
 #: Fields without defaults, by class.
 NEEDED: dict[str, dict[str, Any]] = {
+    "Certificate": {
+        "subject": "model",
+        "digest": "0",
+        "model_sha256": "",
+        "elements": [],
+        "settings": {},
+        "outcomes": [],
+    },  # fmt: skip
+    "Curve": {"label": "", "x": [0.0, 1.0], "y": [0.0, 1.0]},
+    "Figure": {"name": "height", "value": 1.0},
+    "Outcome": {"check": "walls", "title": "", "status": "failed", "reason": "a crash"},
+    "Plot": {"title": "", "x_label": "", "y_label": "", "curves": []},
     "DataConfig": {"train": ["a.xyz"]},
     "ModelCard": {"name": "model"},
     "PotentialConfig": {"elements": ["H", "O"]},
@@ -168,7 +180,12 @@ def test_wrong_values_get_one_clear_line(field):
         if hasattr(field.annotation, "from_settings"):  # a section that is read by its name
             assert field.name in message
         else:
-            assert message.startswith((f"'{field.name}", f"unknown key '{field.name}."))
+            starts = (
+                f"'{field.name}",
+                f"unknown key '{field.name}.",
+                f"unknown key '{field.name}[",
+            )
+            assert message.startswith(starts)
         assert " must " in message or "Known" in message
         assert "\n" not in message
         assert len(message) < 500

@@ -313,6 +313,20 @@ def test_far_fragments_keep_their_formal_charges(name: str) -> None:
     assert abs(charges[:3]).max() > 1e-3
 
 
+def test_what_is_missing_goes_to_atoms_that_are_not_certain() -> None:
+    potential = tiny_potential(head={"name": "acks2", "formal_charges": "element"})
+    with torch.no_grad():
+        potential.head.formal.element[3, LARGEST + 1] = 60.0  # Na is +1 for certain
+        potential.head.formal.element[4] = -60.0
+        potential.head.formal.element[4, [LARGEST - 1, LARGEST]] = torch.tensor([1.0, 0.0]).double()
+    pair = Atoms("NaCl", [[0, 0, 0], [0, 0, 500.0]])
+    found = potential(potential.prepare(from_ase(pair, CUTOFF))).formal
+    chance = 1 / (1 + np.exp(-1.0))
+    np.testing.assert_allclose(found.read.detach(), [1.0, -chance], atol=1e-12)
+    np.testing.assert_allclose(found.variance.detach(), [0.0, chance * (1 - chance)], atol=1e-12)
+    np.testing.assert_allclose(found.charges.detach(), [1.0, -1.0], atol=2e-4)
+
+
 @pytest.mark.parametrize("head", ["acks2", "latent+links"])
 def test_edges_that_are_no_links_change_nothing(head: str) -> None:
     potential = tiny_potential(head=head)

@@ -102,6 +102,7 @@ def test_penalised_charges_become_smaller(make_config, settings, tmp_path):
     for weight in (0.0, 100.0):
         config = make_config(
             output=str(tmp_path / f"run{weight}"),
+            max_epochs=5,
             model={**settings["model"], "head": "solve"},
             penalties={"charges": weight},
         )
@@ -154,12 +155,26 @@ def test_formal_charges_of_molecules_are_pulled_to_integers():
     assert float(charge_defects(formal, graph, labels)) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("head", ["acks2", "latent+links"])
+def test_certain_states_are_not_paid_for_with_features(head, samples):
+    config = {"elements": ("H", "C"), "cutoff": 3.0, "layers": 1, "channels": 4, "l_max": 1}
+    potential = build_potential(flat_config(**config, head={"name": head}), seed=3).double()
+    prediction = predict(potential, batch_of(samples, potential), create_graph=True)
+    defects = charge_defects(prediction.formal, batch_of(samples, potential))
+    named = dict(potential.named_parameters())
+    found = torch.autograd.grad(defects, list(named.values()), allow_unused=True)
+    reached = {name for name, slope in zip(named, found, strict=True) if slope is not None}
+    states = {name for name in named if name.startswith("head.formal.")}
+    assert reached == states
+
+
 def test_training_brings_formal_charges_of_molecules_to_integers(
     make_config, settings, samples, tmp_path
 ):
     def defect(weight: float) -> float:
         config = make_config(
             output=str(tmp_path / f"run{weight}"),
+            max_epochs=5,
             model={**settings["model"], "head": "acks2"},
             penalties={"integer_fragments": weight},
         )

@@ -7,24 +7,28 @@ from torch import Tensor, nn
 from phicalc.electrostatics.constraints import ChargeConstraints
 from phicalc.electrostatics.head import Formal
 from phicalc.graph import AtomicGraph
+from phicalc.nn import MLP
 
 #: States of an atom are the integers from −`LARGEST` to `LARGEST` e.
 LARGEST = 4
 #: By how much training starts with a state less likely than one that is 1 e nearer to zero (ln).
 _RESERVE = 2.0
-#: Smallest weight of an atom in sharing out: the sum must hold however far features are from those
-#: of training.
-_SMALLEST_SHARE = 0.05
+#: Hidden width of the readout, and a factor of what it reads: short trainings are to end certain.
+_WIDTH, _GAIN = 64, 3.0
+#: Smallest variance in e² by which charges are shared out: certain states may have a wrong sum.
+_DOUBT = 1e-4
 
 
 class FormalCharges(nn.Module):
-    """``z_i = f_i + w_i (Q − Σf)/Σw``, sums over the structure or the fragment of the atom.
+    """``z_i = f_i + σ_i² (Q − Σf)/Σσ²``, sums over the structure or the fragment of the atom.
 
-    Each atom is in one of the states k = −4 … 4 e with probability ``p_k ∝ exp(θ_Zk + v_k·h_i)``,
-    ``f_i = Σ k p_k`` is its mean, and ``w_i = softplus(η_Z + y·h_i)`` above a floor. Training that
-    asks for certain states and integer charges of molecules (``penalties.integer_fragments``)
-    leaves nothing to be shared out, and distant fragments with charges of their own. Where states
-    are certain, formal charges stay the same when atoms move.
+    Each atom is in one of the states k = −4 … 4 e with probability ``p_k ∝ exp(θ_Zk + v_k(h_i))``,
+    and f_i and σ_i² are mean and variance of its state. If atoms drew their states independently,
+    z_i would be the means of those whose sum is Q (of Gaussians with these means and variances):
+    what is missing goes to atoms that are not certain. Training that asks for certain states and
+    integer charges of molecules (``penalties.integer_fragments``) leaves nothing to be shared out,
+    and distant fragments with charges of their own. Where states are certain, formal charges stay
+    the same when atoms move.
 
     Parameters
     ----------
@@ -43,11 +47,11 @@ class FormalCharges(nn.Module):
         states = torch.arange(-LARGEST, LARGEST + 1)
         self.register_buffer("states", states.double(), persistent=False)
         self.element = nn.Parameter((-_RESERVE * states.abs().float()).repeat(n_elements, 1))
-        self.share = nn.Parameter(torch.zeros(n_elements))
-        self.readout: nn.Linear | None = None
+        self.readout: MLP | None = None
         if environment:
-            self.readout = nn.Linear(n_features, len(states) + 1, bias=False)
-            nn.init.normal_(self.readout.weight, std=0.1 / n_features**0.5)
+            self.readout = MLP(n_features, _WIDTH, _WIDTH, len(states))
+            for weight in self.readout[-1].parameters():  # at first, states are of the element
+                nn.init.normal_(weight, std=0.1)
 
     def forward(
         self,
@@ -55,17 +59,27 @@ class FormalCharges(nn.Module):
         element: Int64[Tensor, " n_atoms"],
         graph: AtomicGraph,
     ) -> Formal:
-        """Return the charges in e."""
-        logits, raw = self.element[element], self.share[element]
+        """Return the charges in e.
+
+        Means and variances, which the penalty judges, do not reach the features: bent to tell ions
+        apart, these serve energies badly.
+        """
+        mean, variance = self._states(node_features, element)
+        charges = _completed(mean, variance + _DOUBT, graph)
+        if self.training:
+            mean, variance = self._states(node_features.detach(), element)
+        return Formal(charges, mean, variance)
+
+    def _states(
+        self, node_features: Float[Tensor, "n_atoms n_features"], element: Int64[Tensor, " n_atoms"]
+    ) -> tuple[Float64[Tensor, " n_atoms"], Float64[Tensor, " n_atoms"]]:
+        """Mean and variance of the state of each atom."""
+        logits = self.element[element]
         if self.readout is not None:
-            read = self.readout(node_features)
-            logits, raw = logits + read[:, :-1], raw + read[:, -1]
-        states = self.states.double()
-        probability = logits.double().softmax(1)
+            logits = logits + _GAIN * self.readout(node_features)
+        states, probability = self.states.double(), logits.double().softmax(1)
         mean = probability @ states
-        variance = probability @ states**2 - mean**2
-        share = nn.functional.softplus(raw.double()) + _SMALLEST_SHARE
-        return Formal(_completed(mean, share, graph), mean, variance)
+        return mean, probability @ states**2 - mean**2
 
 
 def _completed(
