@@ -110,7 +110,7 @@ def test_models_are_listed(monkeypatch, model, capsys):
     assert "broken cannot be read" in printed
     lines = {line.split()[0]: line for line in printed.splitlines() if line}
     assert lines["name"].split() == [
-        "name", "elements", "made", "for", "periodic", "charges", "energy", "forces",
+        "name", "elements", "made", "for", "periodic", "charges", "energy", "forces", "certificate",
     ]  # fmt: skip
     for text in ("H O", "13.4 meV/Å", "0.184 meV/atom", "0 e", "Liquid water"):
         assert text in lines["water"]
