@@ -127,6 +127,7 @@ def test_one_function_serves_all_sizes_and_processes(
         assert [function is not None for function in each.functions.values()] == [True]
 
 
+@pytest.mark.thorough
 def test_error_bars_leave_compiled_results_as_they_are(folder, monkeypatch):
     """The function is the one without error bars, which are the same as uncompiled."""
     monkeypatch.setenv("PHICALC_CACHE", str(folder))

@@ -20,6 +20,7 @@ def water_model():
     return PhiCalculator("water", compile=False)
 
 
+@pytest.mark.filterwarnings("ignore:the density is:phicalc.inference.concerns.DomainWarning")
 @pytest.mark.parametrize("length", [150.0, 500.0, 1e4, 1e8])
 def test_a_molecule_in_a_large_box_costs_little(length, water_model):
     atoms = molecule("H2O")
