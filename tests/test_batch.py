@@ -11,7 +11,7 @@ from ase.calculators.calculator import CalculationFailed, InputError
 
 import phicalc.inference.batch
 from phicalc import PhiCalculator
-from phicalc.derivatives import predict
+from phicalc.derivatives import RESPONSES, predict
 from phicalc.graph import collate
 from phicalc.inference.evaluate import prepare
 from phicalc.potential import Potential, build_potential
@@ -115,21 +115,25 @@ def test_files_are_evaluated_in_batches(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize(
-    ("head", "without"), [("solve", "formal"), ({"name": "acks2"}, "residual")]
+    ("head", "responses", "without"),
+    [
+        ("solve", (), {"formal", *RESPONSES}),
+        ({"name": "acks2", "formal_charges": "element"}, RESPONSES, {"residual"}),
+    ],
 )
-def test_predictions_are_taken_apart_by_name(head: object, without: str) -> None:
+def test_predictions_are_taken_apart_by_name(head: object, responses, without: set[str]) -> None:
     """A field that is added to predictions must not shift the others."""
-    potential = make_potential(head=head, atomic_dipoles=True).double()
+    potential = make_potential(head=head, atomic_dipoles=True).double().eval()
     graphs = [prepare(potential, atoms).graph for atoms in (salt(1, 1), salt(2, 2))]
-    whole = predict(potential, collate(graphs), stress=True)
+    whole = predict(potential, collate(graphs), stress=True, responses=responses)
     parts = list(phicalc.inference.batch._split(whole, graphs))
     for name in whole._fields:
-        if name not in ("terms", without):
+        if name not in {"terms", *without}:
             found, expected = [getattr(part, name) for part in parts], getattr(whole, name)
             if name == "formal":  # a record
                 found, expected = [torch.stack(each, 1) for each in found], torch.stack(expected, 1)
             assert torch.equal(torch.cat(found), expected), name
-    assert all(getattr(part, without) is None for part in parts)
+    assert all(getattr(part, name) is None for part in parts for name in without)
     assert [part.charges.shape[0] for part in parts] == [2, 4]
     assert all(part.energy.shape == (1,) for part in parts)
 

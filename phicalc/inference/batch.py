@@ -117,7 +117,7 @@ def _groups(structures: Sequence[Atoms], stress: bool, max_atoms: int) -> Iterat
 
 
 #: Fields of a prediction with one row per structure; the others have one per atom.
-_PER_STRUCTURE = ("energy", "stress")
+_PER_STRUCTURE = ("energy", "stress", "polarizability")
 
 
 def _split(prediction: Prediction, graphs: Sequence[AtomicGraph]) -> Iterator[Prediction]:
