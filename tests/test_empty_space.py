@@ -14,13 +14,17 @@ from phicalc.electrostatics.sums.choice import choose
 from phicalc.electrostatics.sums.settings import CoulombSettings
 from phicalc.neighbors import available_engines, neighbor_list
 
+#: Space around molecules is outside of the densities of liquid water.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:the density is:phicalc.inference.concerns.DomainWarning"
+)
+
 
 @pytest.fixture(scope="module")
 def water_model():
     return PhiCalculator("water", compile=False)
 
 
-@pytest.mark.filterwarnings("ignore:the density is:phicalc.inference.concerns.DomainWarning")
 @pytest.mark.parametrize("length", [150.0, 500.0, 1e4, 1e8])
 def test_a_molecule_in_a_large_box_costs_little(length, water_model):
     atoms = molecule("H2O")
