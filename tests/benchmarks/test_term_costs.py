@@ -75,7 +75,8 @@ def test_term_costs(
     print("\nms for each step (median), ratio to charge equilibration")
     built = potentials()
     for size, (make, steps) in SIZES.items():
-        steppers = {name: stepper(each, make()) for name, each in built.items()}
+        atoms = make()  # a large box of water takes a minute
+        steppers = {name: stepper(each, atoms) for name, each in built.items()}
         for each in steppers.values():
             each(), each(), each()
         times: dict[str, list[float]] = {name: [] for name in steppers}
