@@ -93,16 +93,14 @@ def predict(
     if stress:
         inputs.append(strain)
         deformed = deform(deformed, strain)
+    causes = {"born_charges": positions}
     if responses:
-        field = graph.positions.new_zeros(graph.n_structures, 3).requires_grad_()
-        deformed = deformed._replace(external_field=field)
+        causes["polarizability"] = positions.new_zeros(graph.n_structures, 3).requires_grad_()
+        deformed = deformed._replace(external_field=causes["polarizability"])
     orders = 2 if create_graph else 1
     output = potential(deformed, derivatives=orders + bool(responses))
-    found = {}
-    if responses:
-        sources = {"polarizability": field, "born_charges": positions}
-        moments = dipole_moments(output, deformed)
-        found = {name: _jacobian(moments, sources[name], create_graph) for name in responses}
+    wanted = {name: causes[name] for name in responses}
+    found = _responses(output, deformed, wanted, create_graph)
     total = output.energy.sum()
     gradients = torch.autograd.grad(total, inputs, create_graph=create_graph, allow_unused=True)
     forces = -_or_zero(gradients[0], positions)
@@ -123,20 +121,36 @@ def predict(
     return prediction if create_graph else _cut(prediction)
 
 
-def dipole_moments(
-    output: PotentialOutput, graph: AtomicGraph
-) -> Float64[Tensor, "n_structures 3"]:
-    """Return ``Σ q_i r_i``, or the polarization of heads that have one, and the atoms' dipoles.
+def dipole_sources(
+    output: PotentialOutput,
+) -> tuple[Float64[Tensor, " n_atoms"], Float64[Tensor, "n_atoms 3"] | None]:
+    """Return charges in e and dipoles in e·Å whose sum is the dipole moment.
 
-    In e·Å, about the origin: its derivatives are those about any point, if the point stays.
+    They are those of the polarization for heads that have one; dipoles are None if there are none.
     """
     assert output.charges is not None
-    each = output.charges[:, None] * graph.positions
-    if output.polarization is not None:
-        each = output.polarization.charges[:, None] * graph.positions + output.polarization.dipoles
-    if output.atomic_dipoles is not None:
-        each = each + output.atomic_dipoles
-    return sum_per_structure(each, graph)
+    if output.polarization is None:
+        return output.charges, output.atomic_dipoles
+    charges, dipoles = output.polarization
+    return charges, dipoles if output.atomic_dipoles is None else dipoles + output.atomic_dipoles
+
+
+def _responses(
+    output: PotentialOutput,
+    graph: AtomicGraph,
+    causes: dict[str, Float64[Tensor, "_ 3"]],
+    create_graph: bool,
+) -> dict[str, Float64[Tensor, "_ 3 3"]]:
+    """Return derivatives of the dipole moments with respect to fields and positions, by name.
+
+    Moments are about the origin: their derivatives are those about any point, if the point stays.
+    """
+    if not causes:
+        return {}
+    charges, dipoles = dipole_sources(output)
+    each = charges[:, None] * graph.positions
+    moments = sum_per_structure(each if dipoles is None else each + dipoles, graph)
+    return {name: _jacobian(moments, cause, create_graph) for name, cause in causes.items()}
 
 
 def _jacobian(

@@ -17,6 +17,7 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from jaxtyping import Float64
 from torch import Tensor
 
+from phicalc.derivatives import dipole_sources
 from phicalc.electrostatics.constraints import ChargeConstraints
 from phicalc.electrostatics.sums.boundary import complete_box
 from phicalc.graph import AtomicGraph, whole_structures
@@ -231,12 +232,7 @@ def _sources(
             f"charges of the head {potential.config.head.name!r} have no derivatives: eigenvectors "
             "are constants there"
         )
-    output = potential(graph, derivatives=2)
-    assert output.charges is not None
-    if output.polarization is None:
-        return output.charges, output.atomic_dipoles
-    charges, dipoles = output.polarization
-    return charges, dipoles if output.atomic_dipoles is None else dipoles + output.atomic_dipoles
+    return dipole_sources(potential(graph, derivatives=2))
 
 
 def _refuse_no_charges(potential: Potential) -> None:
