@@ -84,7 +84,7 @@ def test_a_sound_potential_passes(name, tmp_path):
 
 @pytest.mark.parametrize("fault", ["", "curl"])
 def test_drift_of_forces_that_do_not_conserve_energy(fault, tmp_path, monkeypatch):
-    monkeypatch.setattr(drift, "DURATION", 150.0)  # fs
+    monkeypatch.setattr(drift, "DURATION", 0.15)  # ps
     cluster = Atoms("Cu4", 2.3 * np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]))
     outcome = run("drift", Pairs(fault, 0.5), ("Cu",), tmp_path, (cluster,), ISOLATED)
     assert outcome.status == ("failed" if fault else "passed"), outcome

@@ -1,7 +1,7 @@
 """Liquid water at constant pressure: its density."""
 
 from phicalc.certificate import Curve, Figure, Plot
-from phicalc.md import MDConfig, read_log, run_md
+from phicalc.md import read_log
 from phicalc.structures import water_box
 from phicalc.validation.check import Check, Context, Findings
 from phicalc.validation.checks.liquid import N_MOLECULES, applies
@@ -20,21 +20,16 @@ def _applies(subject: Subject) -> str:
 
 
 def _run(subject: Subject, context: Context) -> Findings:
-    settings = context.config
     atoms = subject.ready(water_box(N_MOLECULES, density=0.997), fast=True)
-    config = MDConfig(
+    result = context.dynamics(
+        atoms,
+        DURATION,
         ensemble="npt",
-        temperature=settings.temperature,
         thermostat="berendsen",
         barostat_time=2000.0,
-        timestep=settings.timestep,
-        steps=round(1000 * DURATION / settings.timestep),
-        seed=settings.seed,
         log_interval=20,
         trajectory_interval=2000,
-        checkpoint_interval=2000,
     )
-    result = run_md(atoms, config, context.folder, restart=True, progress=False)
     log = read_log(result.log)
     half = len(log["density_g_cm3"]) // 2
     figure = Figure.of(

@@ -3,15 +3,15 @@
 from ase import Atoms
 
 from phicalc.certificate import Curve, Figure, Plot
-from phicalc.md import MDConfig, read_log, run_md
+from phicalc.md import read_log
 from phicalc.relax import relax
 from phicalc.structures import water_box
 from phicalc.validation.check import Check, Context, Findings
 from phicalc.validation.structures import is_water, samples
 from phicalc.validation.subject import Subject
 
-#: fs, and meV/atom/ps.
-DURATION, LARGEST = 1500.0, 0.5
+#: ps, and meV/atom/ps.
+DURATION, LARGEST = 1.5, 0.5
 
 
 def start(subject: Subject) -> Atoms | None:
@@ -31,22 +31,15 @@ def _run(subject: Subject, context: Context) -> Findings:
     assert atoms is not None  # it applies
     atoms = subject.ready(atoms)
     relax(atoms, fmax=0.1, steps=60)
-    config = MDConfig(
-        ensemble="nve",
-        temperature=context.config.temperature,
-        timestep=context.config.timestep,
-        steps=round(DURATION / context.config.timestep),
-        seed=context.config.seed,
-        trajectory_interval=1000,
-        checkpoint_interval=500,
+    result = context.dynamics(
+        atoms, DURATION, ensemble="nve", trajectory_interval=1000, checkpoint_interval=500
     )
-    result = run_md(atoms, config, context.folder, restart=True, progress=False)
     log = read_log(result.log)
     change = (log["conserved_energy_eV"] - log["conserved_energy_eV"][0]) / len(atoms) * 1000
     figures = [Figure.of("drift", abs(result.drift), "meV/atom/ps", at_most=LARGEST)]
     name = atoms.get_chemical_formula()
     plot = Plot(
-        f"{name}, {config.temperature:g} K, {config.timestep:g} fs",
+        f"{name}, {context.config.temperature:g} K, {context.config.timestep:g} fs",
         "time (ps)",
         "change of the energy (meV/atom)",
         (Curve.of(name, log["time_ps"], change),),

@@ -4,9 +4,8 @@ import ase.io
 
 from phicalc.analysis import diffusion, pair_distribution, read_trajectory
 from phicalc.certificate import Curve, Figure, Plot
-from phicalc.md import MDConfig, run_md
 from phicalc.structures import water_box
-from phicalc.validation.check import Check, Context, Findings
+from phicalc.validation.check import Check, Context, Findings, temperature_figure
 from phicalc.validation.structures import is_water
 from phicalc.validation.subject import Subject
 
@@ -23,20 +22,15 @@ def applies(subject: Subject) -> str:
 
 
 def _run(subject: Subject, context: Context) -> Findings:
-    settings = context.config
     atoms = subject.ready(water_box(N_MOLECULES, density=0.997), fast=True)
-    config = MDConfig(
-        temperature=settings.temperature,
+    result = context.dynamics(
+        atoms,
+        DURATION,
         thermostat="bussi",
         thermostat_time=200.0,
-        timestep=settings.timestep,
-        steps=round(1000 * DURATION / settings.timestep),
-        seed=settings.seed,
         log_interval=20,
-        trajectory_interval=round(50 / settings.timestep),
-        checkpoint_interval=2000,
+        trajectory_interval=round(50 / context.config.timestep),
     )
-    result = run_md(atoms, config, context.folder, restart=True, progress=False)
     trajectory = read_trajectory(ase.io.iread(result.trajectory)).late(EQUILIBRATION)
     oxygen = pair_distribution(trajectory.frames(400), ("O", "O"))
     shell = oxygen.first_shell()
@@ -44,12 +38,7 @@ def _run(subject: Subject, context: Context) -> Findings:
     nan = float("nan")
     radius, _, neighbors = (nan, nan, nan) if shell is None else shell
     figures = [
-        Figure.of(
-            "mean temperature over the target, less 1",
-            result.temperature.value / settings.temperature - 1,
-            at_least=-0.03,
-            at_most=0.03,
-        ),
+        temperature_figure(result, context.config.temperature, within=0.03),
         Figure.of("first peak of g(O–O) (experiment 2.80)", radius, "Å", at_least=2.7, at_most=2.9),
         Figure.of(
             "its height (experiment 2.57)", float(oxygen.values.max()), at_least=2.0, at_most=3.3

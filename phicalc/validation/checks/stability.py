@@ -4,10 +4,10 @@ import ase.io
 
 from phicalc.analysis import find_molecules, read_trajectory
 from phicalc.certificate import Curve, Figure, Plot
-from phicalc.md import MDConfig, read_log, run_md
+from phicalc.md import read_log
 from phicalc.relax import relax
 from phicalc.structures.molecules import BROKEN_STRETCH, longest_stretch
-from phicalc.validation.check import Check, Context, Findings
+from phicalc.validation.check import Check, Context, Findings, temperature_figure
 from phicalc.validation.checks.drift import start
 from phicalc.validation.subject import Subject
 
@@ -26,33 +26,25 @@ def _hottest(subject: Subject, context: Context) -> float:
 
 
 def _run(subject: Subject, context: Context) -> Findings:
-    atoms, settings = start(subject), context.config
+    atoms = start(subject)
     hottest = _hottest(subject, context)
     assert atoms is not None  # it applies
     atoms = subject.ready(atoms, fast=True)
     relax(atoms, fmax=0.1, steps=60)
-    config = MDConfig(
+    result = context.dynamics(
+        atoms,
+        DURATION,
         temperature=hottest,
         thermostat_time=500.0,
-        timestep=settings.timestep,
-        steps=round(1000 * DURATION / settings.timestep),
-        seed=settings.seed,
         log_interval=50,
-        trajectory_interval=round(250 / settings.timestep),
-        checkpoint_interval=2000,
+        trajectory_interval=round(250 / context.config.timestep),
     )
-    result = run_md(atoms, config, context.folder, restart=True, progress=False)
     trajectory = read_trajectory(ase.io.iread(result.trajectory))
     molecules = find_molecules(trajectory.atoms)
     stretch = longest_stretch(molecules, trajectory.atoms.numbers, trajectory.positions)
     log = read_log(result.log)
     figures = [
-        Figure.of(
-            "mean temperature over the target, less 1",
-            result.temperature.value / hottest - 1,
-            at_least=-0.1,
-            at_most=0.1,
-        ),
+        temperature_figure(result, hottest, within=0.1),
         Figure.of("longest bond over the sum of covalent radii", stretch, at_most=BROKEN_STRETCH),
     ]
     curve = Curve.of("model", log["time_ps"][::20], log["temperature_K"][::20])
