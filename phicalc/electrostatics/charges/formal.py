@@ -13,7 +13,7 @@ from phicalc.nn import MLP
 LARGEST = 4
 #: By how much training starts with a state less likely than one that is 1 e nearer to zero (ln).
 _RESERVE = 2.0
-#: Hidden width of the readout, and a factor of what it reads: short trainings are to end certain.
+#: Hidden width of the readout, and a factor of its output, with which states become certain sooner.
 _WIDTH, _GAIN = 64, 3.0
 #: Smallest variance in e² by which charges are shared out: certain states may have a wrong sum.
 _DOUBT = 1e-4
@@ -50,7 +50,7 @@ class FormalCharges(nn.Module):
         self.readout: MLP | None = None
         if environment:
             self.readout = MLP(n_features, _WIDTH, _WIDTH, len(states))
-            for weight in self.readout[-1].parameters():  # at first, states are of the element
+            for weight in self.readout[-1].parameters():  # states of elements at first
                 nn.init.normal_(weight, std=0.1)
 
     def forward(
@@ -61,8 +61,8 @@ class FormalCharges(nn.Module):
     ) -> Formal:
         """Return the charges in e.
 
-        Means and variances, which the penalty judges, do not reach the features: bent to tell ions
-        apart, these serve energies badly.
+        In training, means and variances are detached from the features, so that the penalty does
+        not train these: features that are trained to tell ions apart describe energies poorly.
         """
         mean, variance = self._states(node_features, element)
         charges = _completed(mean, variance + _DOUBT, graph)
