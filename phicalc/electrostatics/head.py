@@ -49,10 +49,8 @@ class Formal(NamedTuple):
 
     charges: Float64[Tensor, " n_atoms"]
     """z_i in e; their sums are those that are asked for."""
-    read: Float64[Tensor, " n_atoms"]
-    """f_i in e, as they are read from each atom, before what is missing is shared out."""
-    variance: Float64[Tensor, " n_atoms"]
-    """Variance of the state of each atom in e²; zero where it is certain and f_i is an integer."""
+    probabilities: Float64[Tensor, "n_atoms n_states"]
+    """Of the states −K … K e of each atom, of which ``2 K + 1`` there are."""
 
 
 class Electrostatics(NamedTuple):

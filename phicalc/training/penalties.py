@@ -10,16 +10,13 @@ that nothing is shared out among molecules.
 """
 
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 
 from phicalc.derivatives import Prediction
-from phicalc.electrostatics.head import Formal
-from phicalc.graph import AtomicGraph, bonded_parts, mean_per_structure, sum_per_structure
+from phicalc.graph import AtomicGraph, mean_per_structure
+from phicalc.training.integer_charges import charge_defects
 from phicalc.training.loss import LossValue, excess_charge
 from phicalc.training.objective import PenaltyConfig
-
-#: ε in e²: below this variance of its charge, a molecule counts as certain.
-DOUBT = 0.01
 
 
 def penalized(
@@ -61,53 +58,3 @@ def penalized(
     }
     added = [weight * terms[name] for name, weight in weights.items() if weight]
     return LossValue(sum(added, start=value.total), terms)
-
-
-def charge_defects(
-    formal: Formal,
-    graph: AtomicGraph,
-    charges: Float64[torch.Tensor, " n_atoms"] | None = None,
-) -> Float64[torch.Tensor, ""]:
-    """Sum up how unlikely formal charges make the charges of molecules, over a batch.
-
-    Parameters
-    ----------
-    formal
-        Formal charges, before what is missing is shared out, and how certain they are.
-    graph
-        The batch.
-    charges
-        Labels in e, NaN where there are none.
-
-    Returns
-    -------
-    defects
-        ``½ (Q − Σf)²/(σ² + ε) + ½ ln(1 + σ²/ε)`` for each structure, and for each bonded part of
-        structures with several: but for a constant, minus the logarithm of the probability of Q if
-        atoms draw their states independently (as a Gaussian with the variance σ² of their sum). Q
-        is the total charge; of a part the integer nearest to the sum of its labels, or else of f.
-    """
-    part = bonded_parts(graph)  # the first atom of each
-    sums = _at_parts(formal.read, part)
-    labeled = sums if charges is None else _at_parts(charges, part)
-    target = torch.where(labeled.isfinite(), labeled, sums).detach().round()
-    begins = part == torch.arange(len(part), device=part.device)
-    several = begins & (sum_per_structure(begins.double(), graph)[graph.batch] > 1)
-    parts = _misfit(sums - target, _at_parts(formal.variance, part))
-    missing = sum_per_structure(formal.read, graph) - graph.total_charge
-    wholes = _misfit(missing, sum_per_structure(formal.variance, graph))
-    return torch.where(several, parts, 0.0).sum() + wholes.sum()
-
-
-def _at_parts(
-    values: Float64[torch.Tensor, " n_atoms"], part: Int64[torch.Tensor, " n_atoms"]
-) -> Float64[torch.Tensor, " n_atoms"]:
-    """Sum over the atoms of each part, at its first atom."""
-    return torch.zeros_like(values).index_add(0, part, values)
-
-
-def _misfit(
-    missing: Float64[torch.Tensor, " n"], variance: Float64[torch.Tensor, " n"]
-) -> Float64[torch.Tensor, " n"]:
-    """Minus the logarithm of a Gaussian, zero where nothing is missing (e) and all is certain."""
-    return 0.5 * missing**2 / (variance + DOUBT) + 0.5 * torch.log1p(variance / DOUBT)

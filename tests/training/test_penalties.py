@@ -11,14 +11,15 @@ from phicalc.data.files import read_frames
 from phicalc.derivatives import predict
 from phicalc.electrostatics.head import Formal
 from phicalc.electrostatics.phi import poisson
-from phicalc.graph import collate, from_ase, sum_per_structure
+from phicalc.graph import collate, from_ase
 from phicalc.potential import build_potential
 from phicalc.training import run as run_module
 from phicalc.training import train
 from phicalc.training.dataset import make_samples, prepare_samples
+from phicalc.training.integer_charges import charge_defects, surprise
 from phicalc.training.loss import LossValue, errors, loss_value
 from phicalc.training.objective import LossConfig, PenaltyConfig, TermConfig
-from phicalc.training.penalties import charge_defects, penalized
+from phicalc.training.penalties import penalized
 
 from ..tiny import flat_config
 
@@ -130,6 +131,15 @@ def test_penalties_that_make_no_sense_are_refused(make_config, settings, penalti
         make_config(model={**settings["model"], "head": head}, penalties=penalties)
 
 
+def chance(probabilities: np.ndarray, charge: int) -> float:
+    """Probability that independent states sum to the charge, by adding up all that do."""
+    p = (probabilities + 1e-4) / (1 + 9e-4)
+    total = np.array([1.0])
+    for each in p:
+        total = np.convolve(total, each)
+    return total[4 * len(p) + charge]
+
+
 def test_formal_charges_of_molecules_are_pulled_to_integers():
     far = [(30.0 * i, 0, 0) for i in range(2)]
     waters = [molecule("H2O") for _ in far]
@@ -138,21 +148,30 @@ def test_formal_charges_of_molecules_are_pulled_to_integers():
     pair, lone = waters[0] + waters[1], molecule("H2O")
     pair.info["charge"], lone.info["charge"] = 1.0, -1.0
     graph = collate([from_ase(atoms, 3.0) for atoms in (pair, lone)])
-    read = torch.tensor([0.5, 0.2, 0.1, -0.1, 0.0, 0.0, -1.2, 0.0, 0.0]).double()
-    variance = torch.tensor([0.1, 0.0, 0.2, 0.0, 0.0, 0.0, 0.05, 0.0, 0.0]).double()
-
-    def misfit(missing: float, doubt: float) -> float:
-        return 0.5 * missing**2 / (doubt + 0.01) + 0.5 * np.log1p(doubt / 0.01)
-
-    # 0.8 e and −0.1 e where integers should be; 0.7 e of 1 e; −1.2 e of −1 e
-    whole = misfit(0.3, 0.3) + misfit(0.2, 0.05)
-    formal = Formal(read, read, variance)
-    expected = misfit(0.2, 0.3) + misfit(0.1, 0.0) + whole
+    logits = np.random.default_rng(3).normal(0, 0.5, (9, 9)) - 3 * abs(np.arange(-4, 5))
+    logits[0, 5] += 6.0  # some +1 e on the first molecule
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    formal = Formal(torch.zeros(9).double(), torch.tensor(p))
+    means = [round(float(p[i : i + 3].sum(0) @ np.arange(-4, 5))) for i in (0, 3)]
+    assert means == [1, 0]
+    wholes = -np.log([chance(p[:6], 1), chance(p[6:], -1)]).sum()
+    expected = wholes - np.log(chance(p[:3], 1)) - np.log(chance(p[3:6], 0))
     assert float(charge_defects(formal, graph)) == pytest.approx(expected)
     labels = torch.full((9,), torch.nan).double()
     labels[3:6] = torch.tensor([1.1, -0.1, -0.2]).double()  # those of one molecule say +1 e
-    expected = misfit(0.2, 0.3) + misfit(1.1, 0.0) + whole
+    expected = wholes - np.log(chance(p[:3], 1)) - np.log(chance(p[3:6], 1))
     assert float(charge_defects(formal, graph, labels)) == pytest.approx(expected)
+
+
+def test_impossible_charges_are_no_infinite_penalty():
+    certain = torch.zeros(1, 9).double()
+    certain[:, 4] = 1.0
+    certain.requires_grad_()
+    group = torch.zeros(1, dtype=torch.long)
+    for charge, expected in ((0.0, 8e-4), (1.0, 9.2), (9.0, 32.2)):
+        found = surprise(certain, group, torch.tensor([charge]).double())
+        assert float(found.detach()) == pytest.approx(expected, rel=0.02)
+        assert torch.autograd.grad(found.sum(), certain)[0].isfinite().all()
 
 
 @pytest.mark.parametrize("head", ["acks2", "latent+links"])
@@ -182,7 +201,6 @@ def test_training_brings_formal_charges_of_molecules_to_integers(
         with torch.no_grad():
             graph = potential.prepare(batch_of(samples, potential))
             formal = potential(graph).formal
-            missing = sum_per_structure(formal.read, graph) - graph.total_charge
-            return float(missing.square().mean() + formal.variance.mean())
+            return float(surprise(formal.probabilities, graph.batch, graph.total_charge).mean())
 
     assert defect(10.0) < 0.5 * defect(0.0)

@@ -12,23 +12,26 @@ from phicalc.nn import MLP
 #: States of an atom are the integers from −`LARGEST` to `LARGEST` e.
 LARGEST = 4
 #: By how much training starts with a state less likely than one that is 1 e nearer to zero (ln).
-_RESERVE = 2.0
+_RESERVE = 1.0
+#: Charges raise probabilities to this power: states that training makes 99 % certain are certain
+#: to eight digits in the charges.
+_MARGIN = 4.0
 #: Hidden width of the readout, and a factor of its output, with which states become certain sooner.
 _WIDTH, _GAIN = 64, 3.0
 #: Smallest variance in e² by which charges are shared out: certain states may have a wrong sum.
-_DOUBT = 1e-4
+_DOUBT = 1e-6
 
 
 class FormalCharges(nn.Module):
     """``z_i = f_i + σ_i² (Q − Σf)/Σσ²``, sums over the structure or the fragment of the atom.
 
     Each atom is in one of the states k = −4 … 4 e with probability ``p_k ∝ exp(θ_Zk + v_k(h_i))``,
-    and f_i and σ_i² are mean and variance of its state. If atoms drew their states independently,
-    z_i would be the means of those whose sum is Q (of Gaussians with these means and variances):
-    what is missing goes to atoms that are not certain. Training that asks for certain states and
-    integer charges of molecules (``penalties.integer_fragments``) leaves nothing to be shared out,
-    and distant fragments with charges of their own. Where states are certain, formal charges stay
-    the same when atoms move.
+    and f_i and σ_i² are mean and variance of its state by probabilities ``∝ p_k⁴``. If atoms drew
+    their states independently, z_i would be the means of those whose sum is Q (of Gaussians with
+    these means and variances): what is missing goes to atoms that are not certain. Training that
+    asks for certain states and integer charges of molecules (``penalties.integer_fragments``)
+    leaves nothing to be shared out, and distant fragments with charges of their own. Where states
+    are certain, formal charges stay the same when atoms move.
 
     Parameters
     ----------
@@ -61,33 +64,33 @@ class FormalCharges(nn.Module):
     ) -> Formal:
         """Return the charges in e.
 
-        In training, means and variances are detached from the features, so that the penalty does
-        not train these: features that are trained to tell ions apart describe energies poorly.
+        In training, probabilities are detached from the features, so that the penalty does not
+        train these: features that are trained to tell ions apart describe energies poorly.
         """
-        mean, variance = self._states(node_features, element)
-        charges = _completed(mean, variance + _DOUBT, graph)
+        logits = self._logits(node_features, element)
+        charges = self._completed((_MARGIN * logits).softmax(1), graph)
         if self.training:
-            mean, variance = self._states(node_features.detach(), element)
-        return Formal(charges, mean, variance)
+            logits = self._logits(node_features.detach(), element)
+        return Formal(charges, logits.softmax(1))
 
-    def _states(
+    def _logits(
         self, node_features: Float[Tensor, "n_atoms n_features"], element: Int64[Tensor, " n_atoms"]
-    ) -> tuple[Float64[Tensor, " n_atoms"], Float64[Tensor, " n_atoms"]]:
-        """Mean and variance of the state of each atom."""
+    ) -> Float64[Tensor, "n_atoms n_states"]:
+        """Logarithms of the probabilities of states, but for a constant."""
         logits = self.element[element]
         if self.readout is not None:
             logits = logits + _GAIN * self.readout(node_features)
-        states, probability = self.states.double(), logits.double().softmax(1)
+        return logits.double()
+
+    def _completed(
+        self, probability: Float64[Tensor, "n_atoms n_states"], graph: AtomicGraph
+    ) -> Float64[Tensor, " n_atoms"]:
+        """Mean states in e, and what they lack of the sums that are asked for shared out."""
+        states = self.states.double()
         mean = probability @ states
-        return mean, probability @ states**2 - mean**2
-
-
-def _completed(
-    charges: Float64[Tensor, " n_atoms"], share: Float64[Tensor, " n_atoms"], graph: AtomicGraph
-) -> Float64[Tensor, " n_atoms"]:
-    """Share out what charges lack of the sums that are asked for."""
-    constraints = ChargeConstraints(graph)
-    missing = constraints.net_charge - constraints.total(charges)
-    total = constraints.total(share)
-    each = missing / torch.where(total > 0, total, 1.0)  # no sum is fixed beside a reservoir
-    return charges + share * constraints.at_atoms(each)
+        share = probability @ states**2 - mean**2 + _DOUBT
+        constraints = ChargeConstraints(graph)
+        missing = constraints.net_charge - constraints.total(mean)
+        total = constraints.total(share)
+        each = missing / torch.where(total > 0, total, 1.0)  # no sum is fixed beside a reservoir
+        return mean + share * constraints.at_atoms(each)

@@ -1,0 +1,97 @@
+"""How likely the states of atoms make the charges of molecules."""
+
+import math
+
+import torch
+from jaxtyping import Float64, Int64
+
+from phicalc.electrostatics.head import Formal
+from phicalc.graph import AtomicGraph, bonded_parts, sum_per_structure
+
+#: What is left to every state of an atom, however certain it is of another: nothing is impossible.
+_RESERVE = 1e-4
+#: Charges that differ by so many e count as the same.
+_PERIOD = 64
+#: Smallest probability in double precision that means something.
+_SMALLEST = 1e-14
+
+
+def charge_defects(
+    formal: Formal,
+    graph: AtomicGraph,
+    charges: Float64[torch.Tensor, " n_atoms"] | None = None,
+) -> Float64[torch.Tensor, ""]:
+    """Sum up how unlikely the states of atoms make the charges of molecules, over a batch.
+
+    Parameters
+    ----------
+    formal
+        Formal charges, and the probabilities of the states that they are means of.
+    graph
+        The batch.
+    charges
+        Labels in e, NaN where there are none.
+
+    Returns
+    -------
+    defects
+        ``−ln P(Q)`` for each structure, and for each bonded part of structures with several: P is
+        the probability that the states of its atoms, drawn independently, sum to Q. Q is the total
+        charge; of a part the integer nearest to the sum of its labels, or else of the means.
+    """
+    part = bonded_parts(graph)  # the first atom of each
+    target = _at_parts(_means(formal.probabilities), part)
+    if charges is not None:
+        labeled = _at_parts(charges, part)
+        target = torch.where(labeled.isfinite(), labeled, target)
+    begins = part == torch.arange(len(part), device=part.device)
+    several = begins & (sum_per_structure(begins.double(), graph)[graph.batch] > 1)
+    parts = surprise(formal.probabilities, part, target.detach())
+    wholes = surprise(formal.probabilities, graph.batch, graph.total_charge)
+    return torch.where(several, parts, 0.0).sum() + wholes.sum()
+
+
+def surprise(
+    probabilities: Float64[torch.Tensor, "n_atoms n_states"],
+    group: Int64[torch.Tensor, " n_atoms"],
+    charge: Float64[torch.Tensor, " n_groups"],
+) -> Float64[torch.Tensor, " n_groups"]:
+    """Return ``−ln P`` of the charge of each group if its atoms draw their states independently.
+
+    P is the Fourier integral of the characteristic function ``Π_i Σ_k p_ik exp(i k t)``; midpoints
+    avoid t = π, where two equally likely neighboring states cancel.
+
+    Parameters
+    ----------
+    probabilities
+        Of the states −K … K e of each atom.
+    group
+        Number of the group that each atom belongs to.
+    charge
+        In e; rounded to integers.
+    """
+    p = (probabilities + _RESERVE) / (1 + _RESERVE * probabilities.shape[1])
+    largest = probabilities.shape[1] // 2
+    t = 2 * math.pi / _PERIOD * (torch.arange(_PERIOD // 2, device=p.device).double() + 0.5)
+    states = torch.arange(-largest, largest + 1, device=p.device).double()
+    logs = (p.to(torch.complex128) @ torch.exp(1j * torch.outer(states, t))).log()
+    exponents = logs.new_zeros(len(charge), len(t)).index_add(0, group, logs)
+    turned = torch.exp(exponents - 1j * torch.outer(charge.round(), t))
+    probability = 2 / _PERIOD * turned.real.sum(1)
+    return -torch.log(probability.clamp(min=_SMALLEST))
+
+
+def _means(
+    probabilities: Float64[torch.Tensor, "n_atoms n_states"],
+) -> Float64[torch.Tensor, " n_atoms"]:
+    """Mean state of each atom in e."""
+    largest = probabilities.shape[1] // 2
+    states = torch.arange(-largest, largest + 1, device=probabilities.device)
+    return probabilities @ states.to(probabilities)
+
+
+def _at_parts(
+    values: Float64[torch.Tensor, " n_atoms"], part: Int64[torch.Tensor, " n_atoms"]
+) -> Float64[torch.Tensor, " n_atoms"]:
+    """Sum over the atoms of each part, at its first atom."""
+    return torch.zeros_like(values).index_add(0, part, values)
