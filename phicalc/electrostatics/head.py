@@ -27,6 +27,8 @@ HEADS = {
     "dirichlet": "phicalc.electrostatics.phi.head:DirichletHead",
     "solve": "phicalc.electrostatics.phi.head:ScreenedHead",
     "solve+coulomb": "phicalc.electrostatics.phi.head:ScreenedCoulombHead",
+    "solve+links": "phicalc.electrostatics.phi.head:LinkedScreenedHead",
+    "solve+coulomb+links": "phicalc.electrostatics.phi.head:LinkedScreenedCoulombHead",
     "random": "phicalc.electrostatics.phi.head:RandomGraphHead",
 }
 

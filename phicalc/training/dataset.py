@@ -213,7 +213,7 @@ def check_responses(samples: Sequence[Sample], loss: LossConfig, potential: Pote
             raise ValueError(
                 f"loss.{name} has a weight, and {sum(periodic)} periodic frames have this label, "
                 f"but model.head {potential.config.head.name!r} has no dipole moment there: choose "
-                "'acks2' or 'latent+links' with formal_charges: element, or remove these labels"
+                "'acks2' or one with '+links' and formal_charges: element, or remove these labels"
             )
 
 

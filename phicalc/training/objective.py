@@ -195,8 +195,8 @@ class PenaltyConfig:
             )
         if self.integer_fragments and not head.implementation.has_formal_charges:
             raise ValueError(
-                "penalties.integer_fragments needs a head with formal charges ('acks2' or "
-                f"'latent+links'), got model.head={head.name!r}"
+                "penalties.integer_fragments needs a head with formal charges ('acks2', or one "
+                f"with '+links'), got model.head={head.name!r}"
             )
 
 

@@ -208,7 +208,9 @@ def potential() -> Potential:
     potential = tiny_potential(head={"name": "acks2", "formal_charges": "element"})
     with torch.no_grad():
         potential.embedding.mul_(0.3)
-        potential.head.formal.element[[3, 4], [LARGEST + 1, LARGEST - 1]] = 60.0  # Na+, Cl−
+        potential.head.starting.formal.element[[3, 4], [LARGEST + 1, LARGEST - 1]] = (
+            60.0  # Na+, Cl−
+        )
     return potential
 
 
@@ -229,7 +231,7 @@ def test_born_charges_and_dielectric_constant_do_not_depend_on_the_cell(potentia
 def test_born_charges_of_links_that_no_field_drives_do_not_depend_on_the_cell() -> None:
     potential = tiny_potential(head={"name": "latent+links", "formal_charges": "element"})
     with torch.no_grad():
-        potential.head.formal.element[[3, 4], [LARGEST + 1, LARGEST - 1]] = 60.0
+        potential.head.starting.formal.element[[3, 4], [LARGEST + 1, LARGEST - 1]] = 60.0
     cell, model = salt(), calculator(potential)
     twice = model.get_born_effective_charges(cell.repeat((1, 2, 1)))
     np.testing.assert_allclose(
@@ -297,12 +299,12 @@ def test_polarizability_of_a_chain_is_that_of_its_links() -> None:
     assert metallic[2] / metallic[1] > 2
 
 
-@pytest.mark.parametrize("name", ["acks2", "latent+links"])
+@pytest.mark.parametrize("name", ["acks2", "latent+links", "solve+coulomb+links"])
 def test_far_fragments_keep_their_formal_charges(name: str) -> None:
     potential = tiny_potential(head={"name": name, "formal_charges": "element"})
     with torch.no_grad():
         potential.embedding.mul_(0.3)
-        potential.head.formal.element[[3, 4], [LARGEST + 1, LARGEST - 1]] = 60.0
+        potential.head.starting.formal.element[[3, 4], [LARGEST + 1, LARGEST - 1]] = 60.0
     far = Atoms("NaCl", [(0, 0, 0), (1000, 0, 0)])
     model = calculator(potential)
     np.testing.assert_allclose(model.get_charges(far), [1, -1], atol=1e-12)
@@ -316,9 +318,11 @@ def test_far_fragments_keep_their_formal_charges(name: str) -> None:
 def test_what_is_missing_goes_to_atoms_that_are_not_certain() -> None:
     potential = tiny_potential(head={"name": "acks2", "formal_charges": "element"})
     with torch.no_grad():
-        potential.head.formal.element[3, LARGEST + 1] = 60.0  # Na is +1 for certain
-        potential.head.formal.element[4] = -60.0
-        potential.head.formal.element[4, [LARGEST - 1, LARGEST]] = torch.tensor([1.0, 0.0]).double()
+        potential.head.starting.formal.element[3, LARGEST + 1] = 60.0  # Na is +1 for certain
+        potential.head.starting.formal.element[4] = -60.0
+        potential.head.starting.formal.element[4, [LARGEST - 1, LARGEST]] = torch.tensor(
+            [1.0, 0.0]
+        ).double()
     pair = Atoms("NaCl", [[0, 0, 0], [0, 0, 500.0]])
     found = potential(potential.prepare(from_ase(pair, CUTOFF))).formal
     probabilities = found.probabilities.detach()[:, [LARGEST - 1, LARGEST, LARGEST + 1]]
@@ -327,7 +331,7 @@ def test_what_is_missing_goes_to_atoms_that_are_not_certain() -> None:
     np.testing.assert_allclose(found.charges.detach(), [1.0, -1.0], atol=2e-6)
 
 
-@pytest.mark.parametrize("head", ["acks2", "latent+links"])
+@pytest.mark.parametrize("head", ["acks2", "latent+links", "solve+coulomb+links"])
 def test_edges_that_are_no_links_change_nothing(head: str) -> None:
     potential = tiny_potential(head=head)
     graphs = [

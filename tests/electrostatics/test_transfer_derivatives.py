@@ -39,8 +39,8 @@ def potential() -> Potential:
         potential.embedding.mul_(0.5)
         potential.head.softness.offset.fill_(0.0)
         generator = torch.Generator().manual_seed(3)
-        noise = torch.randn(potential.head.formal.element.shape, generator=generator)
-        potential.head.formal.element.add_(noise)
+        noise = torch.randn(potential.head.starting.formal.element.shape, generator=generator)
+        potential.head.starting.formal.element.add_(noise)
     return potential
 
 

@@ -45,6 +45,8 @@ HEADS = {
     "dirichlet": {"head": "dirichlet"},
     "solve": {"head": "solve"},
     "solve+coulomb": {"head": "solve+coulomb"},
+    "solve with links": {"head": "solve+links"},
+    "solve+coulomb with links": {"head": {"name": "solve+coulomb+links", "channels": 1}},
     "solve with feedback": {"head": "solve", "charge_feedback": "embedding"},
     "total charge": {"total_charge_embedding": True, "charge_feedback": "network"},
     "total charge only": {"total_charge_embedding": True, "head": "none"},

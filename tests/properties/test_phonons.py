@@ -123,7 +123,7 @@ def test_fields_of_ions_lift_longitudinal_modes():
     )
     with torch.no_grad():
         potential.embedding.mul_(0.1)
-        potential.head.formal.element[[3, 4], [LARGEST + 1, LARGEST - 1]] = 60.0
+        potential.head.starting.formal.element[[3, 4], [LARGEST + 1, LARGEST - 1]] = 60.0
     model = PhiCalculator(potential, dtype="float64", compile=False)
     crystal = bulk("NaCl", "rocksalt", a=5.64)
     with warnings.catch_warnings():

@@ -174,7 +174,7 @@ def test_impossible_charges_are_no_infinite_penalty():
         assert torch.autograd.grad(found.sum(), certain)[0].isfinite().all()
 
 
-@pytest.mark.parametrize("head", ["acks2", "latent+links"])
+@pytest.mark.parametrize("head", ["acks2", "latent+links", "solve+coulomb+links"])
 def test_certain_states_are_not_paid_for_with_features(head, samples):
     config = {"elements": ("H", "C"), "cutoff": 3.0, "layers": 1, "channels": 4, "l_max": 1}
     potential = build_potential(flat_config(**config, head={"name": head}), seed=3).double()
@@ -183,7 +183,7 @@ def test_certain_states_are_not_paid_for_with_features(head, samples):
     named = dict(potential.named_parameters())
     found = torch.autograd.grad(defects, list(named.values()), allow_unused=True)
     reached = {name for name, slope in zip(named, found, strict=True) if slope is not None}
-    states = {name for name in named if name.startswith("head.formal.")}
+    states = {name for name in named if name.startswith("head.starting.formal.")}
     assert reached == states
 
 

@@ -9,10 +9,9 @@ from torch import Tensor, nn
 
 from phicalc.electrostatics.charges.bounded import between, bounded, raw_of
 from phicalc.electrostatics.charges.elements import covalent_radius, electronegativity
-from phicalc.electrostatics.charges.formal import FormalCharges
-from phicalc.electrostatics.charges.increments import BondIncrements
-from phicalc.electrostatics.charges.links import LinkFinder, Links
+from phicalc.electrostatics.charges.links import Links
 from phicalc.electrostatics.charges.softness import Softness
+from phicalc.electrostatics.charges.starting import StartingCharges, StartingSettings
 from phicalc.electrostatics.charges.transfer import Network, choose_solver, transfer_charges
 from phicalc.electrostatics.constraints import ChargeConstraints
 from phicalc.electrostatics.head import Electrostatics, Head, Surroundings
@@ -53,7 +52,7 @@ class TransferredCharges(Head):
 
     @settings
     @dataclass(frozen=True)
-    class Settings:
+    class Settings(StartingSettings):
         """Settings of ACKS2.
 
         Raises
@@ -62,15 +61,8 @@ class TransferredCharges(Head):
             For values of the wrong type or out of range.
         """
 
-        formal_charges: Literal["environment", "element"] = "environment"
-        """Whether formal charges depend on the environment of an atom, or on its element only."""
         softness_ceiling: Annotated[float, Positive] = 0.2
         """Largest softness of a link in e²/V."""
-        link_range: Annotated[float, Positive] = 1.75
-        """Length of the longest link in sums of the covalent radii of both atoms; none is longer
-        than the cutoff."""
-        electronegativity_range: Annotated[float, Positive] = 5.0
-        """Largest difference in eV/e between atoms of one element, to either side."""
         hardness: Literal["element", "environment"] = "element"
         """Whether each element has a hardness, or each atomic environment."""
         hardness_floor: Annotated[float, Positive] = 1.0
@@ -113,10 +105,7 @@ class TransferredCharges(Head):
         start = raw_of(_USUAL_HARDNESS, settings.hardness_floor, _LARGEST_HARDNESS)
         self.raw_hardness = nn.Parameter(torch.full((len(elements),), start))
         self.readout = nn.Linear(n_features, 1 + (settings.hardness == "environment"), bias=False)
-        environment = settings.formal_charges == "environment"
-        self.formal = FormalCharges(n_features, len(elements), environment)
-        self.links = LinkFinder(surroundings, settings.link_range)
-        self.increments = BondIncrements(surroundings, settings.electronegativity_range)
+        self.starting = StartingCharges(surroundings, settings)
         self.softness = Softness(surroundings, settings.softness_ceiling)
 
     @classmethod
@@ -131,12 +120,12 @@ class TransferredCharges(Head):
 
     @property
     def polarizes_cells(self) -> bool:  # type: ignore[override]  # a trait that depends on options
-        """Whether fields may point along periodic axes: formal charges must not move there."""
-        return self.settings.formal_charges == "element"
+        """Whether fields may point along periodic axes."""
+        return self.settings.polarize_cells
 
     def prepare(self, graph: AtomicGraph, element: Int64[Tensor, " n_atoms"]) -> AtomicGraph:
         """Add the links."""
-        return graph._replace(links=self.links.chosen(graph, element))
+        return self.starting.prepare(graph, element)
 
     def forward(
         self,
@@ -151,11 +140,9 @@ class TransferredCharges(Head):
         charges q *and* in the potentials u: both may lag one derivative behind.
         """
         chi, hardness = self._of_atoms(node_features, element)
-        formal = self.formal(node_features, element, graph)
-        links = self.links(graph, element)
-        increments = self.increments(node_features, element, graph, links)
-        z = increments.added_to(formal.charges)
-        network = self._network(node_features, graph, links)
+        start = self.starting(node_features, element, graph)
+        z, formal = start.charges, start.formal
+        network = self._network(node_features, graph, start.links)
         coulomb = CoulombSum(graph, self.widths(element))
         pull = chi if graph.fragments is None else chi - graph.fragments.potential
         solver = choose_solver(coulomb, hardness, network, graph.charge_guess)
@@ -166,11 +153,11 @@ class TransferredCharges(Head):
         u = u if derivatives > 1 else u.detach()
         energies = energies + chi * q + 0.5 * hardness * q**2
         energies = energies - u * (q - z) - network.energies(u)
-        flown = network.polarization(formal.charges, u, links.vectors)
+        flown = network.polarization(formal.charges, u, start.links.vectors)
         if graph.external_field is not None:  # `Potential` adds the energy of the polarization
             field = graph.external_field[graph.batch]
             energies = energies + (flown.dipoles * field).sum(1)
-        polarization = flown._replace(dipoles=flown.dipoles + increments.dipoles())
+        polarization = flown._replace(dipoles=flown.dipoles + start.increments.dipoles())
         return Electrostatics(q, potential, energies, polarization=polarization, formal=formal)
 
     def _of_atoms(

@@ -1,15 +1,13 @@
 """Latent charges of which each molecule keeps a whole number: they flow along links once."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from phicalc.electrostatics.charges.formal import FormalCharges
-from phicalc.electrostatics.charges.increments import BondIncrements
-from phicalc.electrostatics.charges.links import LinkFinder
-from phicalc.electrostatics.head import Electrostatics, Head, Polarization, Surroundings
+from phicalc.electrostatics.charges.starting import StartingCharges, StartingSettings
+from phicalc.electrostatics.head import Electrostatics, Head, Surroundings
 from phicalc.electrostatics.sums.coulomb import CoulombSum
 from phicalc.electrostatics.widths import GaussianWidths
 from phicalc.graph import AtomicGraph
@@ -34,17 +32,9 @@ class LinkedLatentCharges(Head):
 
     @settings
     @dataclass(frozen=True)
-    class Settings:
+    class Settings(StartingSettings):
         """Settings of latent charges with links."""
 
-        formal_charges: Literal["environment", "element"] = "environment"
-        """Whether formal charges depend on the environment of an atom, or on its element only."""
-        link_range: Annotated[float, Positive] = 1.75
-        """Length of the longest link in sums of the covalent radii of both atoms; none is longer
-        than the cutoff."""
-        electronegativity_range: Annotated[float, Positive] = 5.0
-        """Largest difference in V of the potentials that drive the flows between atoms of one
-        element, to either side."""
         smearing: Annotated[float, Positive] = 1.0
         """Gaussian width of every charge in Å."""
         trained_smearing: bool = False
@@ -63,13 +53,9 @@ class LinkedLatentCharges(Head):
 
     def __init__(self, surroundings: Surroundings, settings: Settings):
         super().__init__()
-        n_features, n_elements = surroundings.n_features, len(surroundings.elements)
         self.settings, self.force_accuracy = settings, settings.force_accuracy
         self.widths = GaussianWidths([settings.smearing], settings.trained_smearing)
-        environment = settings.formal_charges == "environment"
-        self.formal = FormalCharges(n_features, n_elements, environment)
-        self.links = LinkFinder(surroundings, settings.link_range)
-        self.increments = BondIncrements(surroundings, settings.electronegativity_range)
+        self.starting = StartingCharges(surroundings, settings)
 
     @classmethod
     def from_settings(cls, settings: Settings, surroundings: Surroundings) -> Head:
@@ -78,12 +64,12 @@ class LinkedLatentCharges(Head):
 
     @property
     def polarizes_cells(self) -> bool:  # type: ignore[override]  # a trait that depends on options
-        """Whether fields may point along periodic axes: formal charges must not move there."""
-        return self.settings.formal_charges == "element"
+        """Whether fields may point along periodic axes."""
+        return self.settings.polarize_cells
 
     def prepare(self, graph: AtomicGraph, element: Int64[Tensor, " n_atoms"]) -> AtomicGraph:
         """Add the links."""
-        return graph._replace(links=self.links.chosen(graph, element))
+        return self.starting.prepare(graph, element)
 
     def forward(
         self,
@@ -93,13 +79,11 @@ class LinkedLatentCharges(Head):
         derivatives: int = 2,
     ) -> Electrostatics:
         """Return charges and energies of a batch; all derivatives are exact."""
-        formal = self.formal(node_features, element, graph)
-        increments = self.increments(node_features, element, graph, self.links(graph, element))
-        q = increments.added_to(formal.charges)
+        start = self.starting(node_features, element, graph)
         coulomb = CoulombSum(graph, self.widths(element))
         return Electrostatics(
-            q,
-            *coulomb.atomic_energies(q),
-            polarization=Polarization(formal.charges, increments.dipoles()),
-            formal=formal,
+            start.charges,
+            *coulomb.atomic_energies(start.charges),
+            polarization=start.polarization(),
+            formal=start.formal,
         )

@@ -6,9 +6,10 @@ from typing import Annotated, Any, ClassVar
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from phicalc.electrostatics.charges.starting import StartingCharges, StartingSettings
 from phicalc.electrostatics.head import Electrostatics, Head, Surroundings
 from phicalc.electrostatics.phi.eigenpairs import are_unique
-from phicalc.electrostatics.phi.module import PhiMode, PhiModule, Spectral
+from phicalc.electrostatics.phi.module import PhiMode, PhiModule, PhiOutput, Spectral
 from phicalc.electrostatics.phi.poisson import DENSE_POISSON
 from phicalc.electrostatics.sums.coulomb import CoulombSum
 from phicalc.electrostatics.widths import GaussianWidths
@@ -44,6 +45,7 @@ class PhiHead(Head):
             mode=cls.mode,
             scale=surroundings.energy_scale,
             links=surroundings.average_neighbors,
+            takes_charges=cls.has_formal_charges,
             **{name: getattr(settings, name) for name in sizes if hasattr(settings, name)},
         )
         return cls(phi)
@@ -61,7 +63,12 @@ class PhiHead(Head):
         derivatives: int = 2,
     ) -> Electrostatics:
         """Return charges and energies of a batch; see `Head.forward`."""
-        found = self.phi(node_features, graph, derivatives)
+        return self.with_coulomb(self.phi(node_features, graph, derivatives), element, graph)
+
+    def with_coulomb(
+        self, found: PhiOutput, element: Int64[Tensor, " n_atoms"], graph: AtomicGraph
+    ) -> Electrostatics:
+        """Add the Coulomb energy of the charges, if it is wanted, to what the module found."""
         potential, energies = found.potential.detach(), found.atomic_energies
         if self.widths is not None:
             coulomb = CoulombSum(graph, self.widths(element)).atomic_energies(found.charges)
@@ -168,3 +175,64 @@ class ScreenedCoulombHead(ScreenedHead):
         head.widths = GaussianWidths([settings.smearing], settings.trained_smearing)
         head.force_accuracy = settings.force_accuracy
         return head
+
+
+class LinkedPhiHead(PhiHead):
+    """Starting charges in the first channel, of which each molecule keeps a whole number.
+
+    Charges of the other modes answer to the total charge wherever the atoms are; these do not (see
+    `phicalc.electrostatics.charges.starting`).
+    """
+
+    has_formal_charges = True
+    polarize_cells: bool
+    starting: StartingCharges
+
+    @classmethod
+    def from_settings(cls, settings: Any, surroundings: Surroundings) -> Head:
+        """Return a head with random weights."""
+        head = super().from_settings(settings, surroundings)
+        assert isinstance(head, cls)
+        head.starting = StartingCharges(surroundings, settings)
+        head.polarize_cells = settings.polarize_cells
+        return head
+
+    @property
+    def polarizes_cells(self) -> bool:  # type: ignore[override]  # a trait that depends on options
+        """Whether fields may point along periodic axes."""
+        return self.polarize_cells
+
+    def prepare(self, graph: AtomicGraph, element: Int64[Tensor, " n_atoms"]) -> AtomicGraph:
+        """Add the links."""
+        return self.starting.prepare(graph, element)
+
+    def forward(
+        self,
+        node_features: Float[Tensor, "n_atoms n_features"],
+        element: Int64[Tensor, " n_atoms"],
+        graph: AtomicGraph,
+        derivatives: int = 2,
+    ) -> Electrostatics:
+        """Return charges and energies of a batch; see `Head.forward`."""
+        start = self.starting(node_features, element, graph)
+        found = self.phi(node_features, graph, derivatives, start.charges)
+        made = self.with_coulomb(found, element, graph)
+        return made._replace(polarization=start.polarization(), formal=start.formal)
+
+
+class LinkedScreenedHead(LinkedPhiHead, ScreenedHead):
+    """The mode ``solve`` of starting charges."""
+
+    @settings
+    @dataclass(frozen=True)
+    class Settings(ScreenedSettings, StartingSettings):
+        """Settings of the mode ``solve`` with links."""
+
+
+class LinkedScreenedCoulombHead(LinkedPhiHead, ScreenedCoulombHead):
+    """The mode ``solve`` of starting charges, which also interact by Coulomb's law."""
+
+    @settings
+    @dataclass(frozen=True)
+    class Settings(ScreenedCoulombHead.Settings, StartingSettings):
+        """Settings of the mode ``solve`` with links and Coulomb's law."""

@@ -90,6 +90,8 @@ class PhiModule(nn.Module):
         Energy in eV that one unit of strength stands for.
     links
         Mean number of links of an atom in ``random``.
+    takes_charges
+        Whether the charges of the first channel of ``solve`` are given to it, and not read.
 
     Raises
     ------
@@ -112,6 +114,7 @@ class PhiModule(nn.Module):
         screening_floor: float = 0.1,
         scale: float = 1.0,
         links: float = 30.0,
+        takes_charges: bool = False,
     ):
         super().__init__()
         if mode not in get_args(PhiMode):
@@ -124,19 +127,22 @@ class PhiModule(nn.Module):
         elif mode == "dirichlet":
             self.field = Dirichlet(n_features, channels)
         else:
-            self.field = Screened(n_features, channels, screening_floor)
+            self.field = Screened(n_features, channels, screening_floor, takes_charges)
 
     def forward(
         self,
         node_features: Float[Tensor, "n_atoms n_features"],
         graph: AtomicGraph,
         derivatives: int = 2,
+        charges: Float64[Tensor, " n_atoms"] | None = None,
     ) -> PhiOutput:
         """Energies, potentials and charges of a batch.
 
-        Of the energy so many `derivatives` are exact: 1 for forces, 2 for training on forces.
+        Of the energy so many `derivatives` are exact: 1 for forces, 2 for training on forces. The
+        `charges` in e are those of the first channel where the module takes them.
         """
-        field = self.field(node_features, self.laplacian(graph), derivatives)
+        given = () if charges is None else (charges,)
+        field = self.field(node_features, self.laplacian(graph), derivatives, *given)
         unit = self.scale * self.strength.double()
         atomic_energies = unit * field.atomic_energies
         energy = sum_per_structure(atomic_energies, graph)
@@ -153,8 +159,9 @@ class PhiModule(nn.Module):
 class Screened(nn.Module):
     """Charges q of each atom, and the potential they make: ``(L + κ²) φ = q``.
 
-    The charges of the first channel sum to the net charge of each structure (or fragment): what is
-    missing is shared out by weights that are read from the features. Further channels are free.
+    The charges of the first channel sum to the net charge of each structure (or fragment): they are
+    given, or what is missing is shared out by weights that are read from the features. Further
+    channels are free.
 
     Parameters
     ----------
@@ -162,20 +169,41 @@ class Screened(nn.Module):
         Sizes.
     screening_floor
         Smallest κ² in 1/Å.
+    takes_charges
+        Whether those of the first channel are given.
     """
 
-    def __init__(self, n_features: int, channels: int, screening_floor: float):
+    def __init__(
+        self, n_features: int, channels: int, screening_floor: float, takes_charges: bool = False
+    ):
         super().__init__()
-        self.readout = MLP(n_features, _WIDTH, channels)
-        self.share = Linear(n_features, 1)
+        self.readout = MLP(n_features, _WIDTH, channels - takes_charges)
+        self.share = None if takes_charges else Linear(n_features, 1)
         self.raw_screening = nn.Parameter(torch.zeros(channels))
         self.screening_floor = screening_floor
 
     def forward(
-        self, features: Float[Tensor, "n_atoms c"], laplacian: Laplacian, derivatives: int
+        self,
+        features: Float[Tensor, "n_atoms c"],
+        laplacian: Laplacian,
+        derivatives: int,
+        charges: Float64[Tensor, " n_atoms"] | None = None,
     ) -> Field:
-        """Read the charges and solve."""
-        charges = self._charges(features, laplacian.graph)
+        """Read the charges and solve; those of the first channel are `charges` (e) if given."""
+        read = self.readout(features).double()
+        if charges is None:
+            read = self._completed(read, features, laplacian.graph)
+        else:
+            read = torch.cat([charges[:, None], read], dim=1)
+        return self._solved(read, laplacian, derivatives)
+
+    def _solved(
+        self,
+        charges: Float64[Tensor, "n_atoms channels"],
+        laplacian: Laplacian,
+        derivatives: int,
+    ) -> Field:
+        """Return what these charges make."""
         screening = self.screening()
         # The energy is stationary in φ, which may lag one order behind.
         potential = screened_potential(laplacian, screening, charges, derivatives - 1)
@@ -187,10 +215,14 @@ class Screened(nn.Module):
         """κ² of each channel in 1/Å."""
         return self.screening_floor + softplus(self.raw_screening.double())
 
-    def _charges(
-        self, features: Float[Tensor, "n_atoms c"], graph: AtomicGraph
+    def _completed(
+        self,
+        raw: Float64[Tensor, "n_atoms channels"],
+        features: Float[Tensor, "n_atoms c"],
+        graph: AtomicGraph,
     ) -> Float64[Tensor, "n_atoms channels"]:
-        raw = self.readout(features).double()
+        """Share out what the first channel lacks of the net charge."""
+        assert self.share is not None
         constraints = ChargeConstraints(graph)
         # Above zero, however far the features are from those of training: the sum must hold.
         share = softplus(self.share(features).double().squeeze(1)) + _SMALLEST_SHARE
