@@ -153,6 +153,14 @@ class Head(nn.Module, ABC):
     def from_settings(cls, settings: Any, surroundings: Surroundings) -> "Head":
         """Return a head with random weights for a potential."""
 
+    def readouts(self) -> tuple[nn.Linear, ...]:
+        """Return the maps from features to parameters of the charges that are to start small.
+
+        Features of an untrained network are arbitrary, and charges that follow them make forces
+        much larger than those that tabulated parameters alone make.
+        """
+        return ()
+
     def prepare(self, graph: AtomicGraph, element: Int64[Tensor, " n_atoms"]) -> AtomicGraph:
         """Return the graph with what the head chooses by the geometry, with no derivatives.
 

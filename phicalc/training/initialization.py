@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Float64, Shaped
 from torch import Tensor, nn
 
 from phicalc.backbone import Standardized, backbones_of
@@ -24,6 +24,8 @@ from phicalc.training.references import (
 
 #: Structures that `standardize_weights` looks at.
 SAMPLE_SIZE = 16
+#: Factor of the random weights that read parameters of charges.
+_SMALL = 0.1
 
 
 def initial_potential(
@@ -38,8 +40,8 @@ def initial_potential(
     """Make an untrained potential that suits the training data.
 
     Energy scale and mean number of neighbours are those of the data, the random weights are
-    brought to their scale (`standardize_weights`), and reference energies are fitted to the
-    energies that remain.
+    brought to their scale (`standardize_weights`, `calm_readouts`), and reference energies are
+    fitted to the energies that remain.
 
     Parameters
     ----------
@@ -71,6 +73,7 @@ def initial_potential(
         config = with_reference_energies(config, given_references)
     potential = build_potential(config, seed=seed).to(device=device, dtype=dtype)
     notes += standardize_weights(potential, samples)
+    calm_readouts(potential, samples)
     if given_references is None:
         potential.config, more = with_fitted_reference_energies(potential, samples)
         notes += more
@@ -169,8 +172,7 @@ def standardize_weights(potential: Potential, samples: Sequence[Sample]) -> list
     ----------
     Mishkin & Matas, ICLR 2016 (arXiv:1511.06422), for every degree l on its own.
     """
-    chosen = samples[:: max(1, len(samples) // SAMPLE_SIZE)]
-    prepared = prepare_samples(chosen, potential)
+    prepared = _some(samples, potential)
     notes = []
     for name, backbone in backbones_of(potential).items():
         if not isinstance(backbone, Standardized):
@@ -182,6 +184,44 @@ def standardize_weights(potential: Potential, samples: Sequence[Sample]) -> list
         for linear, size in backbone.standardized_maps():
             _rescale(linear, _outputs(linear, potential, prepared), size)
     return notes
+
+
+@torch.no_grad()
+def calm_readouts(potential: Potential, samples: Sequence[Sample]) -> None:
+    """Scale readouts down, so that the first forces are of the order of those of the data.
+
+    Those of the head start small (`phicalc.electrostatics.head.Head.readouts`), and those of the
+    energy until short-range forces are no larger than the energy scale per Å.
+
+    Parameters
+    ----------
+    potential
+        Changed in place.
+    samples
+        The training structures; some of them, evenly chosen, are looked at.
+    """
+    for readout in potential.head.readouts():
+        readout.weight.mul_(_SMALL)
+    forces = torch.cat([_short_range_forces(potential, s) for s in _some(samples, potential)])
+    factor = potential.config.energy_scale / float(forces.square().mean().sqrt().clamp(min=1e-9))
+    for layer in (potential.linear_readout, potential.readout[-1]):
+        for parameter in layer.parameters():
+            parameter.mul_(min(1.0, factor))
+
+
+@torch.enable_grad()
+def _short_range_forces(potential: Potential, sample: Sample) -> Float64[Tensor, "n_atoms 3"]:
+    """Return the forces of the short-range energy alone in eV/Å."""
+    graph = sample.graph.to(potential.device)
+    graph = graph._replace(positions=graph.positions.detach().requires_grad_())
+    energy = potential(graph).terms["short_range"].sum()
+    (slope,) = torch.autograd.grad(energy, graph.positions, allow_unused=True)
+    return torch.zeros_like(graph.positions) if slope is None else -slope
+
+
+def _some(samples: Sequence[Sample], potential: Potential) -> Sequence[Sample]:
+    """Return some of the structures, evenly chosen, with what their sums need."""
+    return prepare_samples(samples[:: max(1, len(samples) // SAMPLE_SIZE)], potential)
 
 
 def _outputs(

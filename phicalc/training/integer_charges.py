@@ -10,6 +10,8 @@ from phicalc.graph import AtomicGraph, bonded_parts, sum_per_structure
 
 #: What is left to every state of an atom, however certain it is of another: nothing is impossible.
 _RESERVE = 1e-4
+#: ε: where the probability of another charge is smaller, a molecule counts as certain.
+_DOUBT = 0.01
 #: Charges that differ by so many e count as the same.
 _PERIOD = 64
 #: Smallest probability in double precision that means something.
@@ -35,9 +37,10 @@ def charge_defects(
     Returns
     -------
     defects
-        ``−ln P(Q)`` for each structure, and for each bonded part of structures with several: P is
-        the probability that the states of its atoms, drawn independently, sum to Q. Q is the total
-        charge; of a part the integer nearest to the sum of its labels, or else of the means.
+        ``ln(1 − ln P(Q)/ε)`` for each structure, and for each bonded part of structures with
+        several: P is the probability that the states of its atoms, drawn independently, sum to Q. Q
+        is the total charge; of a part the integer nearest to the sum of its labels, or else of the
+        means. The outer logarithm makes nearly certain states worth a further effort.
     """
     part = bonded_parts(graph)  # the first atom of each
     target = _at_parts(_means(formal.probabilities), part)
@@ -48,7 +51,11 @@ def charge_defects(
     several = begins & (sum_per_structure(begins.double(), graph)[graph.batch] > 1)
     parts = surprise(formal.probabilities, part, target.detach())
     wholes = surprise(formal.probabilities, graph.batch, graph.total_charge)
-    return torch.where(several, parts, 0.0).sum() + wholes.sum()
+    return _tightened(torch.where(several, parts, 0.0)).sum() + _tightened(wholes).sum()
+
+
+def _tightened(surprises: Float64[torch.Tensor, " n"]) -> Float64[torch.Tensor, " n"]:
+    return torch.log1p(surprises / _DOUBT)
 
 
 def surprise(
@@ -78,7 +85,7 @@ def surprise(
     exponents = logs.new_zeros(len(charge), len(t)).index_add(0, group, logs)
     turned = torch.exp(exponents - 1j * torch.outer(charge.round(), t))
     probability = 2 / _PERIOD * turned.real.sum(1)
-    return -torch.log(probability.clamp(min=_SMALLEST))
+    return -torch.log(probability.clamp(_SMALLEST, 1.0))
 
 
 def _means(

@@ -123,6 +123,10 @@ class TransferredCharges(Head):
         """Whether fields may point along periodic axes."""
         return self.settings.polarize_cells
 
+    def readouts(self) -> tuple[nn.Linear, ...]:
+        """Return the maps to electronegativity, hardness and bond increments."""
+        return self.readout, self.starting.increments.readout
+
     def prepare(self, graph: AtomicGraph, element: Int64[Tensor, " n_atoms"]) -> AtomicGraph:
         """Add the links."""
         return self.starting.prepare(graph, element)

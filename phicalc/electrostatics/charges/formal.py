@@ -18,6 +18,8 @@ _RESERVE = 1.0
 _MARGIN = 4.0
 #: Hidden width of the readout, and a factor of its output, with which states become certain sooner.
 _WIDTH, _GAIN = 64, 3.0
+#: Share of the gradient of penalties that reaches the features.
+_LEAK = 0.1
 #: Smallest variance in e² by which charges are shared out: certain states may have a wrong sum.
 _DOUBT = 1e-6
 
@@ -54,7 +56,7 @@ class FormalCharges(nn.Module):
         if environment:
             self.readout = MLP(n_features, _WIDTH, _WIDTH, len(states))
             for weight in self.readout[-1].parameters():  # states of elements at first
-                nn.init.normal_(weight, std=0.1)
+                nn.init.normal_(weight, std=0.02)
 
     def forward(
         self,
@@ -64,13 +66,14 @@ class FormalCharges(nn.Module):
     ) -> Formal:
         """Return the charges in e.
 
-        In training, probabilities are detached from the features, so that the penalty does not
-        train these: features that are trained to tell ions apart describe energies poorly.
+        In training, probabilities pass little of their gradient on to the features, so that the
+        penalty hardly trains these: features that tell ions apart describe energies poorly.
         """
         logits = self._logits(node_features, element)
         charges = self._completed((_MARGIN * logits).softmax(1), graph)
         if self.training:
-            logits = self._logits(node_features.detach(), element)
+            hardly = node_features.detach() + _LEAK * (node_features - node_features.detach())
+            logits = self._logits(hardly, element)
         return Formal(charges, logits.softmax(1))
 
     def _logits(

@@ -74,6 +74,10 @@ class LatentCharges(Head):
         """Return a head whose charges start near zero."""
         return cls(surroundings.n_features, len(surroundings.elements), settings)
 
+    def readouts(self) -> tuple[nn.Linear, ...]:
+        """Return the map to charges."""
+        return (self.readout,)
+
     def forward(
         self,
         node_features: Float[Tensor, "n_atoms n_features"],

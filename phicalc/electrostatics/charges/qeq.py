@@ -191,6 +191,10 @@ class ChargeEquilibration(Head):
         """Whether all of the energy that depends on the charges is what they minimize."""
         return self.energy == "qeq" and not self.has_feedback
 
+    def readouts(self) -> tuple[nn.Linear, ...]:
+        """Return the maps to electronegativity and hardness."""
+        return tuple(each for each in (self.readout, self.hardness_readout) if each is not None)
+
     def forward(
         self,
         node_features: Float[Tensor, "n_atoms n_features"],

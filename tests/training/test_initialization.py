@@ -1,0 +1,46 @@
+"""The first forces of training are of the order of those of the data."""
+
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from phicalc.data.config import KeysConfig
+from phicalc.data.frames import LabelledAtoms, label_atoms
+from phicalc.derivatives import predict
+from phicalc.training.dataset import make_samples, prepare_samples
+from phicalc.training.initialization import initial_potential
+
+from ..tiny import flat_config
+
+
+def labelled(atoms: Atoms, force: float) -> LabelledAtoms:
+    """Rattled atoms with forces of that size (eV/Å) as their labels."""
+    atoms.rattle(0.1, seed=1)
+    forces = force * torch.randn(len(atoms), 3, generator=torch.Generator().manual_seed(2)).double()
+    atoms.calc = SinglePointCalculator(atoms, energy=0.0, forces=forces.numpy())
+    return label_atoms(atoms, KeysConfig())
+
+
+FRAMES = {
+    "molecules": ([molecule(name) for name in ("CH3COOH", "C6H6", "CH3OH", "H2O")], 2.0),
+    "crystal": ([bulk("NaCl", "rocksalt", a=5.6).repeat(2)], 0.3),
+}
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("head", ["none", "qeq", "acks2", "latent", "solve+coulomb+links"])
+@pytest.mark.parametrize("kind", FRAMES)
+def test_first_forces_are_of_the_size_of_the_labels(kind, head, seed):
+    frames, force = FRAMES[kind]
+    frames = [labelled(atoms.copy(), force) for atoms in frames]
+    config = flat_config(
+        elements=("H", "C", "O") if kind == "molecules" else ("Na", "Cl"),
+        cutoff=4.5, layers=2, channels=16, l_max=2, correlation=3, head=head,
+    )  # fmt: skip
+    samples = make_samples(frames, config.cutoff)
+    potential = initial_potential(config, samples, seed=seed, dtype=torch.float64)[0]
+    found = [predict(potential, s.graph).forces for s in prepare_samples(samples, potential)]
+    size = float(torch.cat(found).square().mean().sqrt())
+    assert size < 6 * force
