@@ -8,8 +8,6 @@ from jaxtyping import Float64, Int64
 from phicalc.electrostatics.head import Formal
 from phicalc.graph import AtomicGraph, bonded_parts, sum_per_structure
 
-#: What is left to every state of an atom, however certain it is of another: nothing is impossible.
-_RESERVE = 1e-4
 #: ε: where the probability of another charge is smaller, a molecule counts as certain.
 _DOUBT = 0.01
 #: Charges that differ by so many e count as the same.
@@ -37,10 +35,11 @@ def charge_defects(
     Returns
     -------
     defects
-        ``ln(1 − ln P(Q)/ε)`` for each structure, and for each bonded part of structures with
-        several: P is the probability that the states of its atoms, drawn independently, sum to Q. Q
-        is the total charge; of a part the integer nearest to the sum of its labels, or else of the
-        means. The outer logarithm makes nearly certain states worth a further effort.
+        ``s + ln(1 + s/ε)`` with ``s = −ln P(Q)`` for each structure, and for each bonded part of
+        structures with several: P is the probability that the states of its atoms, drawn
+        independently, sum to Q. Q is the total charge; of a part the integer nearest to the sum of
+        its labels, or else of the means. s alone corrects wrong states, its logarithm makes nearly
+        certain ones worth a further effort.
     """
     part = bonded_parts(graph)  # the first atom of each
     target = _at_parts(_means(formal.probabilities), part)
@@ -55,7 +54,7 @@ def charge_defects(
 
 
 def _tightened(surprises: Float64[torch.Tensor, " n"]) -> Float64[torch.Tensor, " n"]:
-    return torch.log1p(surprises / _DOUBT)
+    return surprises + torch.log1p(surprises / _DOUBT)
 
 
 def surprise(
@@ -77,11 +76,11 @@ def surprise(
     charge
         In e; rounded to integers.
     """
-    p = (probabilities + _RESERVE) / (1 + _RESERVE * probabilities.shape[1])
     largest = probabilities.shape[1] // 2
-    t = 2 * math.pi / _PERIOD * (torch.arange(_PERIOD // 2, device=p.device).double() + 0.5)
-    states = torch.arange(-largest, largest + 1, device=p.device).double()
-    logs = (p.to(torch.complex128) @ torch.exp(1j * torch.outer(states, t))).log()
+    device = probabilities.device
+    t = 2 * math.pi / _PERIOD * (torch.arange(_PERIOD // 2, device=device).double() + 0.5)
+    states = torch.arange(-largest, largest + 1, device=device).double()
+    logs = (probabilities.to(torch.complex128) @ torch.exp(1j * torch.outer(states, t))).log()
     exponents = logs.new_zeros(len(charge), len(t)).index_add(0, group, logs)
     turned = torch.exp(exponents - 1j * torch.outer(charge.round(), t))
     probability = 2 / _PERIOD * turned.real.sum(1)

@@ -328,7 +328,7 @@ def test_what_is_missing_goes_to_atoms_that_are_not_certain() -> None:
     probabilities = found.probabilities.detach()[:, [LARGEST - 1, LARGEST, LARGEST + 1]]
     chance = 1 / (1 + np.exp(-1.0))
     np.testing.assert_allclose(probabilities, [[0, 0, 1], [chance, 1 - chance, 0]], atol=1e-12)
-    np.testing.assert_allclose(found.charges.detach(), [1.0, -1.0], atol=2e-6)
+    np.testing.assert_allclose(found.charges.detach(), [1.0, -1.0], atol=2e-3)
 
 
 @pytest.mark.parametrize("head", ["acks2", "latent+links", "solve+coulomb+links"])

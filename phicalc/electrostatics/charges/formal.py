@@ -21,7 +21,7 @@ _WIDTH, _GAIN = 64, 3.0
 #: Share of the gradient of penalties that reaches the features.
 _LEAK = 0.1
 #: Smallest variance in e² by which charges are shared out: certain states may have a wrong sum.
-_DOUBT = 1e-6
+_DOUBT = 1e-3
 
 
 class FormalCharges(nn.Module):
