@@ -179,24 +179,16 @@ def test_impossible_charges_are_no_infinite_penalty():
 
 
 @pytest.mark.parametrize("head", ["acks2", "latent+links", "solve+coulomb+links"])
-def test_certain_states_are_hardly_paid_for_with_features(head, samples):
+def test_certain_states_are_not_paid_for_with_features(head, samples):
     config = {"elements": ("H", "C"), "cutoff": 3.0, "layers": 1, "channels": 4, "l_max": 1}
     potential = build_potential(flat_config(**config, head={"name": head}), seed=3).double()
+    prediction = predict(potential, batch_of(samples, potential), create_graph=True)
+    defects = charge_defects(prediction.formal, batch_of(samples, potential))
     named = dict(potential.named_parameters())
-
-    def slopes(training: bool) -> dict[str, torch.Tensor]:
-        prediction = predict(
-            potential.train(training), batch_of(samples, potential), create_graph=True
-        )
-        defects = charge_defects(prediction.formal, batch_of(samples, potential))
-        found = torch.autograd.grad(defects, list(named.values()), allow_unused=True)
-        return {name: g for name, g in zip(named, found, strict=True) if g is not None}
-
-    hardly, fully = slopes(True), slopes(False)
-    assert "embedding" in hardly
-    for name, slope in hardly.items():
-        share = 1.0 if name.startswith("head.starting.formal.") else 0.1
-        torch.testing.assert_close(slope, share * fully[name])
+    found = torch.autograd.grad(defects, list(named.values()), allow_unused=True)
+    reached = {name for name, slope in zip(named, found, strict=True) if slope is not None}
+    states = {name for name in named if name.startswith("head.starting.formal.")}
+    assert reached == states
 
 
 def test_training_brings_formal_charges_of_molecules_to_integers(

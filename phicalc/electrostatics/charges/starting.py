@@ -68,8 +68,7 @@ class StartingCharges(nn.Module):
     def __init__(self, surroundings: Surroundings, settings: StartingSettings):
         super().__init__()
         environment = settings.formal_charges == "environment"
-        n_features, n_elements = surroundings.n_features, len(surroundings.elements)
-        self.formal = FormalCharges(n_features, n_elements, environment)
+        self.formal = FormalCharges(surroundings, environment)
         self.links = LinkFinder(surroundings, settings.link_range)
         self.increments = BondIncrements(surroundings, settings.electronegativity_range)
 
@@ -84,7 +83,7 @@ class StartingCharges(nn.Module):
         graph: AtomicGraph,
     ) -> Starting:
         """Return the starting charges of a batch that has been prepared."""
-        formal = self.formal(node_features, element, graph)
         links = self.links(graph, element)
+        formal = self.formal(element, graph, links)
         increments = self.increments(node_features, element, graph, links)
         return Starting(increments.added_to(formal.charges), formal, links, increments)

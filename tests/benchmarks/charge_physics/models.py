@@ -75,7 +75,7 @@ def _labelled(atoms: Atoms, split: str) -> Atoms:
     return atoms
 
 
-def _alone(copies: int = 12) -> list[Atoms]:
+def _alone(copies: int = 48) -> list[Atoms]:
     """Return molecules and ions of the far pairs in the gas, their atoms displaced at random."""
     members = {str(atoms.symbols): (atoms, q) for pair in far_pairs().values() for atoms, q in pair}
     rng, frames = np.random.default_rng(1), []
