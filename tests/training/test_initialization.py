@@ -43,4 +43,4 @@ def test_first_forces_are_of_the_size_of_the_labels(kind, head, seed):
     potential = initial_potential(config, samples, seed=seed, dtype=torch.float64)[0]
     found = [predict(potential, s.graph).forces for s in prepare_samples(samples, potential)]
     size = float(torch.cat(found).square().mean().sqrt())
-    assert size < max(3 * force, 5.0)  # eV/Å; charges of their own make those of salts larger
+    assert size < max(5 * force, 5.0)  # eV/Å; charges of their own make those of salts larger
