@@ -4,9 +4,12 @@ import os
 import pickle
 import signal
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
 from threading import Thread
 from typing import Any, NamedTuple
 
@@ -32,6 +35,10 @@ class _ThisProcess(Executor):
         return future
 
 
+class TaskLostError(RuntimeError):
+    """A process ended before its task was done, or took too long and was ended."""
+
+
 class _Received:
     """Stands for the object that every worker process of this machine has received."""
 
@@ -43,7 +50,12 @@ _is_worker = False
 
 @contextmanager
 def workers_of(
-    count: int = 1, scheduler: str | None = None, shared: Any = None, *, apart: bool = False
+    count: int = 1,
+    scheduler: str | None = None,
+    shared: Any = None,
+    *,
+    apart: bool = False,
+    limit: float | None = None,
 ) -> Iterator[Workers]:
     """Offer workers for the time of the block.
 
@@ -61,12 +73,15 @@ def workers_of(
         whatever the number of tasks; tasks get it by `received`.
     apart
         Start a process for a `count` of 1, too: for tasks that may kill it.
+    limit
+        Seconds that a task on this machine may take. One that takes longer, or whose process ends
+        of itself, raises `TaskLostError`; the next one gets a new process.
 
     Raises
     ------
     ValueError
-        If `count` is not positive or given together with `scheduler`, or if `shared` cannot be
-        sent to another process.
+        If `count` is not positive or given together with `scheduler`, if `limit` is not positive
+        or given with `scheduler` or `shared`, or if `shared` cannot be sent to another process.
     ImportError
         With `scheduler`, if dask.distributed is not installed.
     OSError
@@ -78,9 +93,16 @@ def workers_of(
         raise ValueError(
             f"give workers or scheduler, not both: got workers={count} and scheduler={scheduler!r}"
         )
+    if limit is not None and not (limit > 0 and scheduler is None and shared is None):
+        raise ValueError(
+            f"limit must be positive (seconds), without scheduler and shared: got {limit}"
+        )
     if scheduler is not None:
         with _of_cluster(scheduler, shared) as workers:
             yield workers
+    elif limit is not None:
+        with _one_thread_each(), _guarded(count, limit) as executor:
+            yield Workers(executor, None, count)
     elif count == 1 and not apart:
         yield Workers(_ThisProcess(), shared, 1)
     else:
@@ -123,19 +145,134 @@ def _processes(count: int, shared: Any) -> Iterator[ProcessPoolExecutor]:
         pickle.dumps(shared)
     except Exception as error:  # of whatever kind the object's own code raises
         raise ValueError(f"{shared!r} cannot be sent to worker processes: {error}") from error
+    with _one_thread_each():
+        # Started anew, not forked: threads of numerical libraries do not survive a fork.
+        pool = ProcessPoolExecutor(count, get_context("spawn"), _begin, (shared,))
+        try:
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Give processes that start inside the block one thread."""
     # Libraries read this when they are loaded, in the new processes; here it is put back.
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"
-    # Started anew, not forked: threads of numerical libraries do not survive a fork.
-    pool = ProcessPoolExecutor(count, get_context("spawn"), _begin, (shared,))
     try:
-        yield pool
+        yield
     finally:
-        pool.shutdown(cancel_futures=True)
         if before is None:
             del os.environ["OMP_NUM_THREADS"]
         else:
             os.environ["OMP_NUM_THREADS"] = before
+
+
+class _Child:
+    """A process that does one task after another."""
+
+    def __init__(self) -> None:
+        context = get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs,))
+        self._process.start()
+        theirs.close()
+        self.is_ready = False
+
+    def do(self, task: Callable[[], Any], limit: float) -> Any:
+        """Return the result of a task.
+
+        Raises
+        ------
+        TaskLostError
+            If there is none after `limit` seconds, or the process ends.
+        """
+        try:
+            self._pipe.send(task)
+            self.is_ready = bool(self._pipe.recv())  # its imports do not count
+            if not self._pipe.poll(limit):
+                raise TaskLostError(f"no result within {limit:g} s")
+            return self._pipe.recv()
+        except (EOFError, OSError) as error:
+            self._process.join()
+            raise TaskLostError(f"its process ended {_cause(self._process.exitcode)}") from error
+
+    def end(self) -> None:
+        """End the process and those that it has started."""
+        if self._process.is_alive() and self.is_ready:  # the leader of a group of its own
+            os.killpg(self._process.pid or 0, signal.SIGKILL)
+        self._process.kill()
+        self._process.join()
+        self._pipe.close()
+
+
+def _cause(code: int | None) -> str:
+    """Return how a process ended."""
+    if code is None or code >= 0:
+        return f"with exit code {code}"
+    known = {each.value: each.name for each in signal.Signals}
+    return f"by signal {-code} ({known.get(-code, 'unknown')})"
+
+
+def _serve(pipe: Connection) -> None:
+    """Do the tasks that come through a pipe, until there are no more."""
+    _begin(None)
+    os.setsid()  # a calculator's own processes are ended with it
+    while True:
+        try:
+            task = pipe.recv()
+        except EOFError:
+            return
+        pipe.send(True)
+        pipe.send(task())
+
+
+class _Guarded(Executor):
+    """Gives each task to a process of its own as long as that lives and answers in time."""
+
+    def __init__(self, count: int, limit: float):
+        self._limit, self._threads = limit, ThreadPoolExecutor(count)
+        self._idle: SimpleQueue[_Child | None] = SimpleQueue()
+        self._children: set[_Child] = set()
+        for _ in range(count):
+            self._idle.put(None)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        return self._threads.submit(self._run, partial(fn, *args, **kwargs))
+
+    def _run(self, task: Callable[[], Any]) -> Any:
+        child = self._idle.get()
+        try:
+            if child is None:
+                child = _Child()
+                self._children.add(child)
+            return child.do(task, self._limit)
+        except TaskLostError:
+            assert child is not None
+            self._children.discard(child)
+            child.end()
+            child = None
+            raise
+        finally:
+            self._idle.put(child)
+
+    def close(self) -> None:
+        """End all processes; what they have not done is lost."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for child in list(self._children):
+            child.end()
+        self._threads.shutdown()
+
+
+@contextmanager
+def _guarded(count: int, limit: float) -> Iterator[_Guarded]:
+    """Start processes for tasks that may crash or hang."""
+    executor = _Guarded(count, limit)
+    try:
+        yield executor
+    finally:
+        executor.close()
 
 
 def _begin(shared: Any) -> None:

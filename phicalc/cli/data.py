@@ -30,6 +30,12 @@ def add_label(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--max-force", type=float, default=100.0, help="eV/Å: frames with more count as failed"
     )
+    verb.add_argument(
+        "--timeout",
+        type=float,
+        metavar="SECONDS",
+        help="fail a frame that takes longer or whose calculator crashes, and go on",
+    )
     _add_calculator(verb)
     _add_sampling(verb)
 
@@ -66,9 +72,9 @@ def _add_sampling(verb: argparse.ArgumentParser) -> None:
         default="none",
         choices=tuple(SAMPLERS),
         help="none: take the structures; md: run Langevin dynamics with the same calculator; "
-        "rattle: displace atoms and strain cells; modes: displace along normal modes; torsions: "
-        "turn about bonds; pairs: bring two atoms together; dissociation: pull molecules apart; "
-        "compressed: scale cells or molecules",
+        "rattle: displace atoms and strain cells; relax: distort and relax; modes: displace along "
+        "normal modes; torsions: turn about bonds; pairs: bring two atoms together; dissociation: "
+        "pull molecules apart; compressed: scale cells or molecules",
     )
     group.add_argument(
         "--temperatures", type=float, nargs="+", help="md: run at these temperatures in K (300)"
@@ -85,22 +91,26 @@ def _add_sampling(verb: argparse.ArgumentParser) -> None:
 
 #: Numbers that samplers take where they have a field of this name: name, type, help with defaults.
 _SAMPLING: tuple[tuple[str, type, str], ...] = (
-    ("frames", int, "md: take so many frames of each trajectory (50)"),
-    ("interval", int, "md: take a frame every so many steps (20)"),
+    ("frames", int, "frames of each trajectory: md (50), relax (4)"),
+    ("interval", int, "steps between frames: md (20), relax (5)"),
     ("timestep", float, "md: time step in fs (0.5)"),
     ("thermostat-time", float, "md: 1/friction in fs (100)"),
     (
         "copies",
         int,
-        "md: trajectories at each temperature (1); rattle: frames (20); pairs: of two elements "
-        "(2); torsions: bonds at most (20); dissociation: cuts at most (10)",
+        "md: trajectories at each temperature (1); rattle: frames (20); relax: starts (2); pairs: "
+        "of two elements (2); torsions: bonds at most (20); dissociation: cuts at most (10)",
     ),
     (
         "points",
         int,
         "steps of a scan: torsions (12), pairs (8), dissociation (12), compressed (9), modes (1)",
     ),
-    ("displacement", float, "standard deviation in Å: rattle (0.05), compressed (0.02), torsions"),
+    (
+        "displacement",
+        float,
+        "standard deviation in Å: rattle (0.05), relax (0.1), compressed (0.02)",
+    ),
     ("strain", float, "rattle: standard deviation of components (0.02)"),
     (
         "smallest",
@@ -175,6 +185,7 @@ def _label(options: argparse.Namespace) -> None:
         total_charge=options.charge,
         workers=options.workers,
         max_force=options.max_force,
+        timeout=options.timeout,
         overwrite=options.overwrite,
     )
     for failure in result.failures:

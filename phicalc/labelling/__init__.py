@@ -13,6 +13,7 @@ from phicalc.labelling.deformations import CompressedSampler as CompressedSample
 from phicalc.labelling.deformations import DissociationSampler as DissociationSampler
 from phicalc.labelling.deformations import PairSampler as PairSampler
 from phicalc.labelling.modes import ModeSampler as ModeSampler
+from phicalc.labelling.relaxations import RelaxationSampler as RelaxationSampler
 from phicalc.labelling.result import LabellingResult as LabellingResult
 from phicalc.labelling.run import label as label
 from phicalc.labelling.sampling import DynamicsSampler as DynamicsSampler
@@ -30,6 +31,7 @@ __all__ = [
     "ModeSampler",
     "PairSampler",
     "RattleSampler",
+    "RelaxationSampler",
     "TorsionSampler",
     "label",
 ]

@@ -6,7 +6,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from phicalc.labelling.sampling import GivenStructures
 from phicalc.labelling.tasks import Task, first_tasks, following, perform
 from phicalc.locks import file_lock
 from phicalc.progress import Progress
-from phicalc.workers import workers_of
+from phicalc.workers import TaskLostError, Workers, workers_of
 
 
 def label(
@@ -36,6 +38,7 @@ def label(
     total_charge: float | None = None,
     workers: int = 1,
     max_force: float = 100.0,
+    timeout: float | None = None,
     overwrite: bool = False,
     progress: bool = True,
 ) -> LabellingResult:
@@ -65,6 +68,9 @@ def label(
         Processes, with one thread each; 1 computes in this process.
     max_force
         Frames with a larger force, in eV/Å, count as failed.
+    timeout
+        Seconds that a frame may take, in a process of its own: frames whose calculator hangs, or
+        takes its process down, count as failed, and the run goes on.
     overwrite
         Whether to replace a result that is there, of another run or of this one.
     progress
@@ -96,7 +102,8 @@ def label(
             journal = _journal(path, settings, overwrite)
             first = sampler.chains(structures)[0]
             template = Task(structures[0], first, 0, sampler, spec, max_force)
-            result = _run(structures, template, journal, path, workers, progress)
+            team = partial(workers_of, workers, limit=timeout)
+            result = _run(structures, template, journal, path, team, progress)
         lock.unlink()  # whoever makes another now finds a result
     return result
 
@@ -106,7 +113,7 @@ def _run(
     template: Task,
     journal: Journal,
     path: Path,
-    workers: int,
+    team: Callable[[], AbstractContextManager[Workers]],
     progress: bool,
 ) -> LabellingResult:
     """Do what the journal does not have yet, and write the file."""
@@ -117,7 +124,7 @@ def _run(
     bar = tqdm(total=total, initial=len(entries), unit="frame", disable=None if progress else True)
     with bar:
         lines = Progress("labelling") if progress else None
-        _compute(tasks, workers, entries, journal, bar, lines)
+        _compute(tasks, team, entries, journal, bar, lines)
     result = write_result(path, structures, chains, entries, journal.settings)
     journal.path.unlink()
     return result
@@ -192,7 +199,7 @@ def _kept(lines: list[dict[str, Any]]) -> dict[tuple[int, int], dict[str, Any]]:
 
 def _compute(
     tasks: deque[tuple[int, Task]],
-    workers: int,
+    workers_for: Callable[[], AbstractContextManager[Workers]],
     entries: dict[tuple[int, int], dict[str, Any]],
     journal: Journal,
     bar: tqdm,
@@ -207,9 +214,9 @@ def _compute(
         if lines is not None and bar.disable:  # no terminal
             lines(f"{len(entries)} of {bar.total} frames")
 
-    with workers_of(workers) as team:
+    with workers_for() as team:
         try:
-            _work(tasks, team.executor, workers, record)
+            _work(tasks, team.executor, team.processes, record)
         except BrokenProcessPool as error:
             raise RuntimeError(
                 f"a worker process ended of itself (killed, or out of memory): {len(entries)} of "
@@ -227,13 +234,21 @@ def _work(
     """Do all tasks, and those that follow from them."""
     running: dict[Future[dict[str, Any]], tuple[int, Task]] = {}
     while tasks or running:
-        # one waits behind each that is worked on, unless this process does the work
+        # one waits behind each that is worked on, unless there is but one to work
         while tasks and len(running) < (2 * workers if workers > 1 else 1):
             number, task = tasks.popleft()
             running[executor.submit(perform, task)] = number, task
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             number, task = running.pop(future)
-            entry = future.result()
+            entry = _result(future)
             record((number, task.frame), entry)
             if "state" in entry and task.frame + 1 < task.chain.n_frames:
                 tasks.append((number, following(task, entry)))
+
+
+def _result(future: Future[dict[str, Any]]) -> dict[str, Any]:
+    """Return what a task has found; that its process was lost is a result, too."""
+    try:
+        return future.result()
+    except TaskLostError as error:
+        return {"error": f"{type(error).__name__}: {error}"}

@@ -2,6 +2,7 @@
 
 from phicalc.labelling.deformations import CompressedSampler, DissociationSampler, PairSampler
 from phicalc.labelling.modes import ModeSampler
+from phicalc.labelling.relaxations import RelaxationSampler
 from phicalc.labelling.sampling import DynamicsSampler, GivenStructures, RattleSampler
 from phicalc.labelling.torsions import TorsionSampler
 
@@ -9,6 +10,7 @@ Sampler = (
     GivenStructures
     | RattleSampler
     | DynamicsSampler
+    | RelaxationSampler
     | ModeSampler
     | TorsionSampler
     | PairSampler
@@ -20,6 +22,7 @@ SAMPLERS: dict[str, type[Sampler]] = {
     "none": GivenStructures,
     "rattle": RattleSampler,
     "md": DynamicsSampler,
+    "relax": RelaxationSampler,
     "modes": ModeSampler,
     "torsions": TorsionSampler,
     "pairs": PairSampler,

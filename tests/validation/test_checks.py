@@ -103,6 +103,13 @@ def test_energies_that_are_not_numbers_are_a_failure(name, tmp_path):
     assert outcome.status == "failed"
 
 
+def test_structures_of_one_formula_are_several_fragments(tmp_path):
+    bent = SILVER.copy()
+    bent.positions[2] += 0.4
+    outcome = run("fragments", Pairs(), ("Ag",), tmp_path, (SILVER, bent), ISOLATED)
+    assert outcome.status == "passed", outcome
+
+
 @pytest.mark.parametrize(("depth", "status"), [(9.0, "passed"), (0.5, "failed")])
 def test_bonds_that_hardly_bind(depth, status, tmp_path):
     outcome = run("bonds", Pairs(depth=depth), ("N",), tmp_path, claims=ISOLATED)

@@ -37,9 +37,9 @@ def _fragments(subject: Subject) -> list[Fragment]:
                 found.append((f"{name}{'+' if charge > 0 else '-'}", atoms, charge))
     if len(found) < 2:
         own = [atoms for atoms in subject.structures if not atoms.pbc.any() and len(atoms) <= 60]
-        for atoms in own:
+        for number, atoms in enumerate(own, start=1):
             charge = float(atoms.info.get("charge") or 0.0)
-            found += [(f"{atoms.get_chemical_formula()} {charge:+g} e", atoms, charge)]
+            found += [(f"{number}: {atoms.get_chemical_formula()} {charge:+g} e", atoms, charge)]
     if not found and subject.knows_molecules and subject.takes_charge(0.0):
         found = [("cluster", cluster(subject.elements), 0.0)]
     return found
