@@ -75,11 +75,15 @@ BRANCHES = {
     "testing": "md",
     "integrations": "md",
     "validation": "md",
+    "improvement": "md",
 }
 # Validation measures with what users have, and there is one way to measure each property.
 FOR_VALIDATION = {"doctor", "labelling", "properties", "relax", "testing"}
+# Improvement has no way of its own to do anything that these do.
+FOR_IMPROVEMENT = {"labelling", "training", "validation"}
 FOR_THE_COMMAND_LINE = {
-    "doctor", "info", "integrations", "labelling", "properties", "relax", "training", "validation",
+    "doctor", "improvement", "info", "integrations", "labelling", "properties", "relax", "training",
+    "validation",
 }  # fmt: skip
 MAX_LINES = 350
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
@@ -145,7 +149,9 @@ def allowed(part: str) -> set[str]:
     """Parts that a part may import, itself included."""
     if part in BRANCHES:
         before = {part, *LINE[: LINE.index(BRANCHES[part]) + 1]}
-        return before | (FOR_VALIDATION if part == "validation" else set())
+        return before | {"validation": FOR_VALIDATION, "improvement": FOR_IMPROVEMENT}.get(
+            part, set()
+        )
     before = set(LINE[: LINE.index(part) + 1])
     return before | (FOR_THE_COMMAND_LINE if part == "cli" else set())
 

@@ -48,6 +48,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "Curve": {"label": "", "x": [0.0, 1.0], "y": [0.0, 1.0]},
     "Figure": {"name": "height", "value": 1.0},
     "Outcome": {"check": "walls", "title": "", "status": "failed", "reason": "a crash"},
+    "ImprovementConfig": {"structures": ["a.xyz"]},
     "Plot": {"title": "", "x_label": "", "y_label": "", "curves": []},
     "DataConfig": {"train": ["a.xyz"]},
     "ModelCard": {"name": "model"},

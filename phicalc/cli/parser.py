@@ -24,6 +24,7 @@ VERBS = {
     "train": ("models", "Train a model as a YAML file describes."),
     "evaluate": ("models", "Measure the errors of a model on labeled structures."),
     "validate": ("validation", "Check a model or any calculator, and write its certificate."),
+    "improve": ("improvement", "Label, train and validate until the certificate is passed."),
     "uncertainty": ("models", "Add error bars to a model that was trained without."),
     "models": ("models", "List the shipped and registered models."),
     "info": ("models", "Show versions and devices, or the card of a model."),

@@ -1,0 +1,284 @@
+"""One round: explore, select, label, train, validate, each a step whose product is on disk."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from time import monotonic
+from typing import Any, NamedTuple
+
+from ase import Atoms
+
+from phicalc.certificate import CERTIFICATE_FILE, Certificate, read_certificate
+from phicalc.data.files import find_data_file
+from phicalc.improvement.config import NETWORK, ImprovementConfig
+from phicalc.improvement.exploration import explore, read_atoms, write_atoms
+from phicalc.improvement.record import ROUND_FILE, RoundRecord, write_record
+from phicalc.improvement.selection import CHOSEN_FILE, select
+from phicalc.improvement.steering import wishes_of
+from phicalc.labelling import label
+from phicalc.structures import read_structures
+from phicalc.training import TrainingConfig, config_from_dict, train
+from phicalc.validation import subject_of_model, validate
+
+LABELS_FILE, TRAIN_FILE, VALID_FILE = "labels.extxyz", "train.extxyz", "valid.extxyz"
+#: Settings of training where `ImprovementConfig.train` gives none.
+TRAINING: dict[str, Any] = {
+    "batch_size": 5,
+    "threads": 1,
+    "optimizer": {"lr": 0.02, "ema_decay": 0.99},
+}
+#: Validations of a training.
+N_VALIDATIONS = 12
+
+
+class Before(NamedTuple):
+    """What a round starts from."""
+
+    model: Path | None
+    """Folder of the model; None if there is none yet."""
+    certificate: Certificate | None
+    """Its certificate."""
+    folders: tuple[Path, ...]
+    """Those of the rounds before."""
+    calls: int
+    """Calls of the reference calculator in them."""
+
+
+def run_round(
+    config: ImprovementConfig,
+    structures: Sequence[Atoms],
+    before: Before,
+    folder: Path,
+    report: Callable[[str], None],
+) -> RoundRecord:
+    """Do one round, or what is left of it, and return its record.
+
+    Parameters
+    ----------
+    config
+        The settings.
+    structures
+        Where to explore from.
+    before
+        What there is.
+    folder
+        Of the round.
+    report
+        Receives messages for people.
+    """
+    start, number = monotonic(), len(before.folders)
+    folder.mkdir(parents=True, exist_ok=True)
+    elements = _elements(structures)
+    exploration = folder / "exploration"
+    exploration.mkdir(exist_ok=True)
+    asked = wishes_of(before.certificate, elements) if config.select == "uncertainty" else []
+    candidates = explore(config, structures, before.model, asked, exploration, number)
+    wanted = config.first_labels if before.model is None else config.round_labels
+    count = min(wanted, config.budget.max_labels - before.calls)
+    known = [*(each / CHOSEN_FILE for each in before.folders), *map(find_data_file, config.data)]
+    chosen = select(config, candidates, before.model, known, count, folder, number)
+    report(f"round {number}: {len(read_atoms(chosen))} of {len(read_atoms(candidates))} candidates")
+    labels = label_chosen(config, chosen, folder)
+    folders = (*before.folders, folder)
+    if not labels["frames"]:
+        record = RoundRecord(
+            number, labels["calls"], before.calls + labels["calls"],
+            failures=tuple(labels["failures"]),
+        )  # fmt: skip
+        write_record(folder / ROUND_FILE, record)
+        return record
+    report(f"round {number}: {labels['frames']} frames labelled, {len(labels['failures'])} failed")
+    metrics = train_on(config, folders, before.model, elements, folder, report)
+    certificate = certify(config, structures, folders, folder, report)
+    record = _record(number, before, labels, metrics, certificate, folder, monotonic() - start)
+    write_record(folder / ROUND_FILE, record)
+    return record
+
+
+def _elements(structures: Sequence[Atoms]) -> list[str]:
+    """Return the symbols of all elements, in the order of atomic numbers."""
+    numbers = {int(z): s for atoms in structures for z, s in zip(atoms.numbers, atoms.symbols,
+                                                                 strict=True)}  # fmt: skip
+    return [numbers[z] for z in sorted(numbers)]
+
+
+def label_chosen(config: ImprovementConfig, chosen: Path, folder: Path) -> dict[str, Any]:
+    """Label frames, divide them into files, and return the numbers of calls and frames, and errors.
+
+    Parameters
+    ----------
+    config
+        The settings.
+    chosen
+        File with the frames.
+    folder
+        Of the round.
+    """
+    summary = folder / "labels.json"
+    if summary.exists():
+        found: dict[str, Any] = json.loads(summary.read_text(encoding="utf-8"))
+        return found
+    frames, labelled, errors = read_atoms(chosen), [], []
+    if frames:
+        try:
+            result = label(
+                frames, config.calculator, folder / LABELS_FILE, workers=config.workers,
+                max_force=config.max_force, timeout=config.timeout,
+            )  # fmt: skip
+            labelled = read_structures(result.path)
+            errors = [str(failure["error"]) for failure in result.failures]
+        except RuntimeError as error:
+            if "every frame failed" not in str(error):
+                raise
+            errors = [str(error)] * len(frames)
+    for name, split in ((TRAIN_FILE, "train"), (VALID_FILE, "valid")):
+        write_atoms(folder / name, [a for a in labelled if a.info.get("split") == split])
+    found = {"calls": len(frames), "frames": len(labelled), "failures": errors}
+    write_record(summary, found)
+    return found
+
+
+def train_on(
+    config: ImprovementConfig,
+    folders: Sequence[Path],
+    model: Path | None,
+    elements: Sequence[str],
+    folder: Path,
+    report: Callable[[str], None],
+) -> dict[str, Any]:
+    """Train on the frames of all rounds, and return the metrics of the model.
+
+    Parameters
+    ----------
+    config
+        The settings.
+    folders
+        Those of all rounds.
+    model
+        The model to start from; None trains a new one.
+    elements
+        Symbols that a new model knows.
+    folder
+        Of the round.
+    report
+        Receives messages for people.
+    """
+    output = folder / "train"
+    metrics = output / "metrics.json"
+    if not metrics.exists():
+        settings = training_settings(config, folders, model, elements, output)
+        train(settings, report=lambda line: report(line) if "best model" in line else None)
+    found: dict[str, Any] = json.loads(metrics.read_text(encoding="utf-8"))
+    return found
+
+
+def training_settings(
+    config: ImprovementConfig,
+    folders: Sequence[Path],
+    model: Path | None,
+    elements: Sequence[str],
+    output: Path,
+) -> TrainingConfig:
+    """Return the settings of the training of a round; arguments as of `train_on`."""
+    values = {**TRAINING, **config.train, "output": str(output)}
+    trained = [*config.data, *_files(folders, TRAIN_FILE)]
+    valid = _files(folders, VALID_FILE)
+    values["data"] = {"train": trained, "split": "random", "valid_count": 0}
+    if valid or config.test:
+        values["data"] = {
+            "train": trained, "valid": valid, "test": list(config.test), "split": "files"
+        }  # fmt: skip
+    if model is not None and config.finetune:
+        values["init"] = str(model)
+        values.pop("model", None)
+    else:
+        values["model"] = {"elements": list(elements), **NETWORK, **config.train.get("model", {})}
+    if "max_epochs" not in config.train:
+        frames = sum(len(read_structures(name)) for name in trained)
+        batches = -(-frames // values["batch_size"])
+        values["max_epochs"] = max(1, round(config.steps / batches))
+        values.setdefault("validate_every", max(1, values["max_epochs"] // N_VALIDATIONS))
+    values.setdefault("seed", config.seed)
+    return config_from_dict(values)
+
+
+def _files(folders: Sequence[Path], name: str) -> list[str]:
+    """Return the files of this name that hold frames."""
+    return [str(each / name) for each in folders if (each / name).stat().st_size]
+
+
+def certify(
+    config: ImprovementConfig,
+    structures: Sequence[Atoms],
+    folders: Sequence[Path],
+    folder: Path,
+    report: Callable[[str], None],
+) -> Certificate:
+    """Validate the model of a round, and return its certificate; arguments as of `run_round`."""
+    model = folder / "train" / "model"
+    held = [atoms for name in _files(folders, VALID_FILE) for atoms in read_structures(name)]
+    subject = subject_of_model(model, compile=False, structures=(*structures, *held))
+    return validate(subject, config=config.validate, report=report)
+
+
+def certificate_of(folder: Path) -> Certificate:
+    """Return the certificate of the model of a finished round."""
+    return read_certificate(folder / "train" / "model" / CERTIFICATE_FILE)
+
+
+def _record(
+    number: int,
+    before: Before,
+    labels: dict[str, Any],
+    metrics: dict[str, Any],
+    certificate: Certificate,
+    folder: Path,
+    seconds: float,
+) -> RoundRecord:
+    """Return the record of a round."""
+    chosen = read_atoms(folder / CHOSEN_FILE)
+    broken = json.loads((folder / "exploration" / "failures.json").read_text(encoding="utf-8"))
+    novelty = [float(a.info["novelty"]) for a in chosen if "novelty" in a.info and before.model]
+    failed = [each for each in certificate.outcomes if each.status in ("failed", "not run")]
+    return RoundRecord(
+        number=number,
+        calls=labels["calls"],
+        total_calls=before.calls + labels["calls"],
+        candidates=len(read_atoms(folder / "exploration" / "candidates.extxyz")),
+        broken=tuple(sorted({f"{each['sampler']}: {each['error']}" for each in broken})),
+        found_by=_counts(chosen, "found_by"),
+        chosen_by=_counts(chosen, "chosen_by"),
+        failures=tuple(labels["failures"]),
+        train=sum(len(read_atoms(each / TRAIN_FILE)) for each in (*before.folders, folder)),
+        valid=sum(len(read_atoms(each / VALID_FILE)) for each in (*before.folders, folder)),
+        errors=_errors(metrics),
+        outside=sum(v > 1 for v in novelty) / len(novelty) if novelty else None,
+        certificate=certificate.summary,
+        passed=tuple(each.check for each in certificate.outcomes if each.status == "passed"),
+        failed=tuple(each.check for each in failed),
+        reasons=tuple(f"{each.check}: {_why(each)}" for each in failed),
+        is_passed=certificate.passed,
+        seconds=round(seconds, 1),
+    )
+
+
+def _why(outcome: Any) -> str:
+    """Return what failed in a check."""
+    beyond = [f"{f.name} {f.text} (limit {f.limit})" for f in outcome.figures if not f.passed]
+    return outcome.reason or "; ".join(beyond)
+
+
+def _counts(frames: Sequence[Atoms], entry: str) -> dict[str, int]:
+    """Count frames by an entry of ``info``."""
+    return dict(sorted(Counter(str(atoms.info[entry]) for atoms in frames).items()))
+
+
+def _errors(metrics: dict[str, Any]) -> dict[str, float]:
+    """Return errors of energies (meV/atom) and forces (meV/Å) on validation and test frames."""
+    found = {}
+    for role in ("valid", "test"):
+        for name, value in metrics.get(role, {}).get("metrics", {}).items():
+            if isinstance(value, float) and value == value:
+                found[f"{role}_{name}"] = value
+    return found
