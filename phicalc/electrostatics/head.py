@@ -128,12 +128,15 @@ class Head(nn.Module, ABC):
 
     widths: GaussianWidths | None
     """Gaussian widths of the charges, if there is a Coulomb sum."""
+    starting: nn.Module | None
+    """`phicalc.electrostatics.charges.starting.StartingCharges`, if there are formal charges."""
     force_accuracy: float
     """Root mean square error in eV/Å that the Coulomb sums may leave in the forces."""
 
     def __init__(self) -> None:
         super().__init__()
         self.widths = None
+        self.starting = None
         self.force_accuracy = 1e-4
 
     @property

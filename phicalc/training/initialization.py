@@ -21,6 +21,7 @@ from phicalc.training.references import (
     with_reference_energies,
     with_scales,
 )
+from phicalc.training.states import fit_states
 
 #: Structures that `standardize_weights` looks at.
 SAMPLE_SIZE = 16
@@ -40,8 +41,8 @@ def initial_potential(
     """Make an untrained potential that suits the training data.
 
     Energy scale and mean number of neighbours are those of the data, the random weights are
-    brought to their scale (`standardize_weights`, `calm_readouts`), and reference energies are
-    fitted to the energies that remain.
+    brought to their scale (`standardize_weights`, `calm_readouts`), formal charges are fitted to
+    those of molecules (`fit_states`), and reference energies to the energies that remain.
 
     Parameters
     ----------
@@ -72,6 +73,7 @@ def initial_potential(
     if given_references is not None:
         config = with_reference_energies(config, given_references)
     potential = build_potential(config, seed=seed).to(device=device, dtype=dtype)
+    notes += fit_states(potential, samples, seed)
     notes += standardize_weights(potential, samples)
     calm_readouts(potential, samples)
     if given_references is None:

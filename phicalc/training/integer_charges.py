@@ -20,6 +20,7 @@ def charge_defects(
     formal: Formal,
     graph: AtomicGraph,
     charges: Float64[torch.Tensor, " n_atoms"] | None = None,
+    part: Int64[torch.Tensor, " n_atoms"] | None = None,
 ) -> Float64[torch.Tensor, ""]:
     """Sum up how unlikely the states of atoms make the charges of molecules, over a batch.
 
@@ -31,6 +32,8 @@ def charge_defects(
         The batch.
     charges
         Labels in e, NaN where there are none.
+    part
+        Number of the first atom of the bonded part that each atom belongs to; found if not given.
 
     Returns
     -------
@@ -41,7 +44,7 @@ def charge_defects(
         its labels, or else of the means. s alone corrects wrong states, its logarithm makes nearly
         certain ones worth a further effort.
     """
-    part = bonded_parts(graph)  # the first atom of each
+    part = bonded_parts(graph) if part is None else part
     target = _at_parts(_means(formal.probabilities), part)
     if charges is not None:
         labeled = _at_parts(charges, part)

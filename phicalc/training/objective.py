@@ -168,7 +168,8 @@ class PenaltyConfig:
     """Weight of the mean square charge."""
     integer_fragments: Annotated[float, AtLeast(0)] = 0.0
     """Weight of how far formal charges are from whole ones of each molecule (heads with formal
-    charges; `phicalc.training.penalties.charge_defects`). It makes distant fragments right."""
+    charges; `phicalc.training.integer_charges.charge_defects`). They are fitted to these before
+    training begins; with a weight they also go on changing with the energies."""
 
     def __post_init__(self) -> None:
         """Check every field."""

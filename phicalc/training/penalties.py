@@ -4,9 +4,8 @@
 solutions of one operator both are zero, and so are their gradients, whatever the network says:
 ``L φ = ρ`` is how φ and ρ are made, and the columns of L sum to zero (``solve`` hands out what is
 missing to the net charge). Metrics report them as the diagnostics of the solvers that they are.
-``charges`` keeps charges small where the data leave them free. ``integer_fragments`` makes
-the states of atoms certain, and formal charges sum to the charge of each molecule and structure, so
-that nothing is shared out among molecules.
+``charges`` keeps charges small where the data leave them free. ``integer_fragments`` goes on with
+what `phicalc.training.states` does before training: formal charges then follow energies, too.
 """
 
 import torch

@@ -185,6 +185,8 @@ class _Run:
             potential, notes = self._start(samples["train"])
             for note in notes:
                 self.report(note)
+        if potential.head.starting is not None:
+            potential.head.starting.formal.requires_grad_(config.penalties.integer_fragments > 0)
         check_responses(samples["train"] + samples["valid"], config.loss, potential)
         self.domain = domain_of_samples(self.splits.train, samples["train"], config.loss)
         self.samples = {role: prepare_samples(s, potential) for role, s in samples.items()}

@@ -202,7 +202,6 @@ FEEDBACK: dict[str, dict[str, object]] = {
     "acks2": {"model.head": "{name: acks2, hardness: environment}"},
     "acks2, penalty": {
         "model.head": "{name: acks2, hardness: environment}",
-        "penalties.integer_fragments": 1.0,
     },
     "qeq, network": {"model.head": "qeq", "model.feedback": "network"},
     "qeq, network, charges first": {

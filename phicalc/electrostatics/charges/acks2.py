@@ -85,6 +85,7 @@ class TransferredCharges(Head):
                 )
 
     widths: GaussianWidths
+    starting: StartingCharges
     has_coulomb = True
     charges_flow = True
     shifts_charges = True

@@ -33,9 +33,11 @@ class FormalCharges(nn.Module):
     b_i of the bonds around it, and f_i and σ_i² are mean and variance of its state by probabilities
     ``∝ p_k²``. If atoms drew their states independently, z_i would be the means of those whose sum
     is Q (of Gaussians with these means and variances): what is missing goes to atoms that are not
-    certain. Training that asks for certain states and integer charges of molecules
-    (``penalties.integer_fragments``) leaves nothing to be shared out, and distant fragments with
-    charges of their own. Where states are certain, formal charges stay the same when atoms move.
+    certain. Where states are certain, nothing is shared out, distant fragments have charges of
+    their own, and formal charges stay the same when atoms move.
+
+    The weights are no parameters of the energy: they are fitted to the charges of molecules before
+    training begins (`phicalc.training.states`), and then stay as they are.
 
     Parameters
     ----------
@@ -59,6 +61,7 @@ class FormalCharges(nn.Module):
             self.readout = MLP(self.bonds.n_features, _WIDTH, len(states))
             for weight in self.readout[-1].parameters():
                 nn.init.normal_(weight, std=_START)
+        self.requires_grad_(False)
 
     def forward(
         self, element: Int64[Tensor, " n_atoms"], graph: AtomicGraph, links: Links

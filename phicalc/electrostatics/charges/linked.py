@@ -47,6 +47,7 @@ class LinkedLatentCharges(Head):
             checked(self)
 
     widths: GaussianWidths
+    starting: StartingCharges
     has_coulomb = True
     shifts_charges = True
     has_formal_charges = True

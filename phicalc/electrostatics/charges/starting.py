@@ -76,6 +76,10 @@ class StartingCharges(nn.Module):
         """Return the graph with the numbers of the edges that are links."""
         return graph._replace(links=self.links.chosen(graph, element))
 
+    def states(self, element: Int64[Tensor, " n_atoms"], graph: AtomicGraph) -> Formal:
+        """Return the formal charges of a batch that has been prepared."""
+        return self.formal(element, graph, self.links(graph, element))
+
     def forward(
         self,
         node_features: Float[Tensor, "n_atoms n_features"],

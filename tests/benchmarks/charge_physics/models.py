@@ -27,18 +27,16 @@ SEEDS = os.environ.get("PHICALC_BENCH_SEEDS", "1,2,3").split(",")
 
 #: Epochs of each set.
 EPOCHS = {"molecules": 8, "crystals": 8}
-PENALTY = {"penalties.integer_fragments": 1.0}
 #: Heads of molecules, and of crystals: fields along their axes need formal charges of elements.
 HEADS: dict[str, dict[str, dict[str, object]]] = {
     "molecules": {
         "qeq": {"model.head": "{name: qeq, hardness: environment}"},
-        "acks2": {"model.head": "{name: acks2, hardness: environment}", **PENALTY},
+        "acks2": {"model.head": "{name: acks2, hardness: environment}"},
     },
     "crystals": {
         "qeq": {"model.head": "{name: qeq, hardness: environment}"},
         "acks2": {
             "model.head": "{name: acks2, hardness: environment, formal_charges: element}",
-            **PENALTY,
         },
     },
 }

@@ -1,0 +1,99 @@
+"""Formal charges of a new potential: fitted to the charges of molecules before training begins.
+
+Which ion a molecule is does not depend on energies. Were states of atoms trained together with
+these, each that changes would throw energies and forces off by electronvolts.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int64
+
+from phicalc.graph import AtomicGraph, bonded_parts
+from phicalc.potential import Potential
+from phicalc.training.dataset import Sample, join
+from phicalc.training.integer_charges import charge_defects
+from phicalc.training.soap import SOAP
+
+#: Structures at a time, largest number of steps, and the rate of the first.
+_BATCH, _STEPS, _RATE = 32, 2000, 0.03
+#: The fit ends where the mean penalty of the structures is smaller.
+_ENOUGH = 0.01
+#: Largest number of structures that are looked at.
+_STRUCTURES = 10_000
+
+
+class _Batch(NamedTuple):
+    """Some structures."""
+
+    element: Int64[torch.Tensor, " n_atoms"]
+    graph: AtomicGraph
+    charges: Float64[torch.Tensor, " n_atoms"]
+    part: Int64[torch.Tensor, " n_atoms"]
+
+
+def fit_states(potential: Potential, samples: Sequence[Sample], seed: int) -> list[str]:
+    """Make formal charges of molecules the integers that they are in the training data.
+
+    Parameters
+    ----------
+    potential
+        Changed in place, if its head has formal charges.
+    samples
+        The training structures.
+    seed
+        Of their order.
+
+    Returns
+    -------
+    notes
+        One sentence about the fit, if there is one.
+    """
+    starting = potential.head.starting
+    if starting is None or not samples:
+        return []
+    batches = _batches(potential, samples, seed)
+    starting.formal.requires_grad_()
+    try:
+        steps, defects = _minimize(starting, batches, seed)
+    finally:
+        starting.formal.requires_grad_(False)
+    return [f"formal charges fitted in {steps} steps: mean penalty {defects:.3g} (0 if certain)"]
+
+
+def _minimize(starting: Any, batches: Sequence[_Batch], seed: int) -> tuple[int, float]:
+    """Return the number of steps, and the mean penalty over the last pass."""
+    optimizer = SOAP(starting.formal.parameters(), lr=_RATE)
+    order, step, mean = np.random.default_rng(seed), 0, math.inf
+    while step < _STEPS and mean > _ENOUGH:
+        values = []
+        for index in order.permutation(len(batches)):
+            batch = batches[index]
+            for group in optimizer.param_groups:
+                group["lr"] = 0.5 * _RATE * (1 + math.cos(math.pi * min(1.0, step / _STEPS)))
+            formal = starting.states(batch.element, batch.graph)
+            defects = charge_defects(formal, batch.graph, batch.charges, batch.part)
+            loss = defects / batch.graph.n_structures
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            values.append(float(loss.detach()))
+            step += 1
+        mean = float(np.mean(values))
+    return step, mean
+
+
+def _batches(potential: Potential, samples: Sequence[Sample], seed: int) -> list[_Batch]:
+    """Return the structures in batches, in random order."""
+    chosen = np.random.default_rng(seed).permutation(len(samples))[:_STRUCTURES]
+    batches = []
+    for start in range(0, len(chosen), _BATCH):
+        some = [samples[i] for i in chosen[start : start + _BATCH]]
+        sample = join(some).to(potential.device)
+        element = potential.element_of_number[sample.graph.atomic_numbers]
+        graph = potential.head.prepare(sample.graph, element)
+        batches.append(_Batch(element, graph, sample.labels.charges, bonded_parts(graph)))
+    return batches

@@ -1,0 +1,79 @@
+"""Formal charges are fitted to those of molecules before training, and then stay."""
+
+import numpy as np
+import pytest
+import torch
+
+from phicalc.checkpoint import load_model
+from phicalc.data.config import KeysConfig
+from phicalc.data.files import read_frames
+from phicalc.graph import collate
+from phicalc.potential import build_potential
+from phicalc.training import run as run_module
+from phicalc.training import train
+from phicalc.training.dataset import make_samples
+from phicalc.training.initialization import initial_potential
+from phicalc.training.integer_charges import surprise
+from phicalc.training.states import fit_states
+
+from ..tiny import flat_config
+
+
+@pytest.fixture
+def samples(carbon_chain):
+    """Neutral chains and cations with one hydrogen more."""
+    found = make_samples(read_frames(carbon_chain, KeysConfig()), 3.0)
+    charges = np.array([float(sample.graph.total_charge) for sample in found])
+    return [found[i] for charge in (0, 1) for i in np.flatnonzero(charges == charge)[:3]]
+
+
+def config_of(head: str):
+    return flat_config(
+        elements=("H", "C"), cutoff=3.0, layers=1, channels=4, l_max=1, correlation=1, head=head
+    )
+
+
+def surprises(potential, samples) -> torch.Tensor:
+    """How unlikely the charge of each structure is to the states of its atoms."""
+    graph = potential.prepare(collate([sample.graph for sample in samples]))
+    with torch.no_grad():
+        formal = potential(graph).formal
+    return surprise(formal.probabilities, graph.batch, graph.total_charge)
+
+
+@pytest.mark.parametrize("head", ["acks2", "latent+links", "solve+coulomb+links"])
+def test_states_become_certain_of_the_charges_of_molecules(head, samples):
+    assert {float(sample.graph.total_charge) for sample in samples} == {0.0, 1.0}
+    potential = build_potential(config_of(head), seed=2)
+    assert surprises(potential, samples).min() > 0.5
+    (note,) = fit_states(potential, samples, seed=2)
+    assert "formal charges fitted" in note
+    assert surprises(potential, samples).max() < 0.05
+
+
+def test_heads_without_formal_charges_have_nothing_to_fit(samples):
+    assert fit_states(build_potential(config_of("qeq"), seed=2), samples, seed=2) == []
+
+
+def test_training_leaves_states_alone_unless_they_are_penalized(
+    make_config, settings, samples, tmp_path, monkeypatch
+):
+    for name in ("plot_curves", "plot_parity"):
+        monkeypatch.setattr(run_module, name, lambda *_: None)
+
+    def states(weight: float) -> dict[str, torch.Tensor]:
+        config = make_config(
+            output=str(tmp_path / f"run{weight}"),
+            max_epochs=1,
+            model={**settings["model"], "head": "latent+links"},
+            penalties={"integer_fragments": weight},
+        )
+        potential, _ = load_model(train(config, report=lambda _: None).model)
+        weights = potential.head.starting.formal.state_dict()
+        return {name: weight.double() for name, weight in weights.items()}
+
+    left, trained = states(0.0), states(1.0)
+    start, _ = initial_potential(config_of("latent+links"), samples, seed=1)
+    assert left.keys() == start.head.starting.formal.state_dict().keys()
+    assert max(float((left[name] - trained[name]).abs().max()) for name in left) > 1e-4
+    assert not any(p.requires_grad for p in start.head.starting.formal.parameters())
