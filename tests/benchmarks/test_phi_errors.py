@@ -200,9 +200,6 @@ FEEDBACK: dict[str, dict[str, object]] = {
     "qeq": {"model.head": "qeq"},
     "qeq, embedding": {"model.head": "qeq", "model.feedback": "embedding"},
     "acks2": {"model.head": "{name: acks2, hardness: environment}"},
-    "acks2, penalty": {
-        "model.head": "{name: acks2, hardness: environment}",
-    },
     "qeq, network": {"model.head": "qeq", "model.feedback": "network"},
     "qeq, network, charges first": {
         "model.head": "qeq",
