@@ -9,6 +9,8 @@ PYTHON ?= python3
 # One thread per process: with several, torch's threads wait for one another on a shared machine.
 export OMP_NUM_THREADS ?= 1
 export MPLBACKEND ?= Agg
+# Tests start some hundred processes, each of which would compile all of phicalc's source again.
+unexport PYTHONDONTWRITEBYTECODE
 # pytest workers; and more of its arguments, e.g. ARGS="-k ewald -x"
 JOBS ?= 2
 ARGS ?=

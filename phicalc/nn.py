@@ -94,7 +94,7 @@ class RadialBasis(nn.Module):
     """Trainable Bessel functions of the edge length under a smooth polynomial envelope.
 
     ``√2 sin(w_n x)/x · u(x)`` of the reduced length x = r/r_c, w_n starting at nπ; the envelope u
-    has exponent p = 6 and is zero at the cutoff together with its first two derivatives.
+    has exponent p = 6 and is zero at the cutoff r_c (in Å) together with its first two derivatives.
 
     References
     ----------
@@ -113,7 +113,7 @@ class RadialBasis(nn.Module):
 
 
 def envelope(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """Polynomial cutoff of the reduced length x = r/r_c: 1 at 0, C² to zero at 1 (p = 6)."""
+    """Polynomial cutoff of the dimensionless length x = r/r_c: 1 at 0, C² to zero at 1 (p = 6)."""
     inside = 1 - 28 * x**6 + 48 * x**7 - 21 * x**8
     return torch.where(x < 1, inside, 0.0)
 

@@ -58,7 +58,10 @@ class NeighborSearch:
         cell: Float64[Tensor, "3 3"],
         pbc: Bool[Tensor, "3"],
     ) -> NeighborList:
-        """Return the pairs within the cutoff; see `neighbor_list`."""
+        """Return the pairs within the cutoff, of positions and lattice vectors in Å.
+
+        See `neighbor_list`.
+        """
         self.uses += 1
         last = self._last
         if last is None or not _same(last, positions, cell, pbc):

@@ -315,7 +315,8 @@ def test_cycles_are_found_through_exports_and_inside_functions(measure, tmp_path
 
 LAYOUT = """
 LINE = ("low", "wing.one", "wing.two", "high")
-BRANCHES = {"side": "low"}
+BRANCHES = {"side": "low", "validation": "wing.one"}
+FOR_VALIDATION = {"side"}
 FOR_THE_COMMAND_LINE = {"side"}
 """
 
@@ -328,6 +329,7 @@ def test_arrows_against_the_declared_order(measure, tmp_path):
         "wing__one": "from pkg.wing import two",
         "wing__two": "from pkg.wing import one",
         "side": "import pkg.low, pkg.wing.one",
+        "validation": "import pkg.side, pkg.wing.one, pkg.wing.two",
         "high": "import pkg.side\nfrom pkg.low import x\nfrom pkg import __version__",
     }
     (tmp_path / "tests").mkdir()
@@ -337,6 +339,7 @@ def test_arrows_against_the_declared_order(measure, tmp_path):
         "pkg.high imports pkg",
         "pkg.low imports pkg.high",
         "pkg.side imports pkg.wing.one",
+        "pkg.validation imports pkg.wing.two",
         "pkg.wing.one imports pkg.wing.two",
     ]
 
@@ -376,3 +379,8 @@ def test_table_of_several_checkouts_and_check(tmp_path):
     assert failed.stdout == "pkg/a.py:1 f: a (public)\n"
     assert "missed: public signatures with shapes is 0 % (0 of 1), aim >= 100" in failed.stderr
     assert "no package" in run(str(tmp_path / "nowhere")).stderr
+
+
+def test_phicalc_meets_the_aims():
+    checked = run("--check")
+    assert checked.returncode == 0, checked.stderr

@@ -93,7 +93,13 @@ class Figure:
 @settings
 @dataclass(frozen=True)
 class Curve:
-    """A line of a plot."""
+    """A line of a plot.
+
+    Raises
+    ------
+    ValueError
+        If `x` and `y` differ in length, or for a field of the wrong type.
+    """
 
     label: str
     x: tuple[float, ...]
@@ -223,7 +229,7 @@ class Certificate:
 
     @property
     def seconds(self) -> float:
-        """Time of all checks together."""
+        """Time of all checks together in seconds."""
         return sum(outcome.seconds for outcome in self.outcomes)
 
     @property

@@ -135,7 +135,13 @@ _SAMPLED = (
 
 
 def json_object(text: str) -> dict[str, Any]:
-    """Read the keyword arguments of a calculator."""
+    """Read the keyword arguments of a calculator.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If the text is no JSON object.
+    """
     try:
         value = json.loads(text)
     except ValueError as error:

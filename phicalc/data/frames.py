@@ -53,6 +53,7 @@ class LabelledAtoms(NamedTuple):
     atoms: Atoms
     labels: Labels
     total_charge: float
+    """In e."""
     origin: str
     """``file, frame i`` for messages."""
 

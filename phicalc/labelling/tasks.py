@@ -24,6 +24,7 @@ class Task(NamedTuple):
     sampler: Sampler
     spec: CalculatorSpec
     max_force: float
+    """Forces above it end a chain, in eV/Å."""
 
 
 def first_tasks(

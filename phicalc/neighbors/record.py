@@ -27,6 +27,7 @@ class Pairs(NamedTuple):
     neighbors: Int64[ndarray, " n_edges"]
     shifts: Int64[ndarray, "n_edges 3"]
     distances: Float64[ndarray, " n_edges"]
+    """In Å."""
 
     def take(self, chosen: Shaped[ndarray, " n"]) -> "Pairs":
         """Return the chosen pairs (a mask or indices)."""

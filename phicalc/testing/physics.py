@@ -16,12 +16,14 @@ class Evaluation(NamedTuple):
     """Everything a potential says about one structure, in eV, Å and e."""
 
     energy: float
+    """In eV."""
     forces: Float[np.ndarray, "n_atoms 3"]
-    """(n_atoms, 3)"""
+    """In eV/Å."""
     stress: Float[np.ndarray, "6"] | None = None
-    """(3, 3), tension positive; None for structures without a three-dimensional cell."""
+    """In eV/Å³ and Voigt order, tension positive; None for structures without a three-dimensional
+    cell."""
     charges: Float[np.ndarray, " n_atoms"] | None = None
-    """(n_atoms,)"""
+    """In e."""
 
 
 Evaluate = Callable[[Atoms], Evaluation]

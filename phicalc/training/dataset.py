@@ -253,7 +253,7 @@ def check_elements(
 
 
 def make_samples(frames: Sequence[LabelledAtoms], cutoff: float) -> list[Sample]:
-    """Make the graph of every frame (without the plan of the electrostatic sums).
+    """Make the graph of every frame (without the plan of the electrostatic sums); `cutoff` in Å.
 
     Raises
     ------

@@ -54,9 +54,11 @@ class Calibration(NamedTuple):
     energy_error: Float64[np.ndarray, " n_energies"]
     """In eV, like `energy_std`."""
     energy_std: Float64[np.ndarray, " n_energies"]
+    """In eV."""
     force_error: Float64[np.ndarray, "n_forces 3"]
     """In eV/Å, like `force_std`, of which the squares are sums over components."""
     force_std: Float64[np.ndarray, " n_forces"]
+    """In eV/Å."""
     farthest: Float64[np.ndarray, " n_structures"]
     """Distance of the outermost atom of each structure; beyond 1 it is outside."""
 

@@ -123,6 +123,8 @@ def relaxed(
 ) -> Atoms:
     """Return a copy of a structure, with a calculator, at the nearest minimum.
 
+    No force is larger than `fmax` there, in eV/Å.
+
     Raises
     ------
     RuntimeError

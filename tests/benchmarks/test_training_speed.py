@@ -1,7 +1,8 @@
 """Structures trained per second, compiled and plain: `make bench ARGS="-k training_speed"`.
 
 Energies and forces of boxes of 64 waters, one at a time, loss and gradient of all weights, float32,
-one thread: the networks of both water models. Losses and gradients must agree to rounding.
+one thread: the networks of both water models, and the small one with the stress in the loss too.
+Losses and gradients must agree to rounding.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ def train(engine: Engine, potential: Potential, graphs: list[AtomicGraph]) -> tu
         potential.zero_grad()
         prediction = engine(graph)
         loss = prediction.forces.square().mean() + (prediction.energy / 192).square().mean()
+        if prediction.stress is not None:
+            loss = loss + 1e4 * prediction.stress.square().mean()
         loss.backward()
         losses.append(float(loss.detach()))
         times.append(time.perf_counter() - start)
@@ -53,14 +56,14 @@ def train(engine: Engine, potential: Potential, graphs: list[AtomicGraph]) -> tu
     return torch.tensor(losses), gradient, statistics.median(times[3:])
 
 
-def measure(model: str) -> dict[str, float]:
+def measure(model: str, stress: bool) -> dict[str, float]:
     """Compare both ways of training a new network of the same shape."""
     torch.set_num_threads(1)
     keep_freed_memory()
     results = {}
     for compile in (False, True):
         potential = build_potential(load_model(model)[0].config, seed=1)
-        engine = Engine(potential, stress=False, compile=compile, n_steps=9, report=lambda _: None)
+        engine = Engine(potential, stress=stress, compile=compile, n_steps=9, report=lambda _: None)
         results[compile] = train(engine, potential, boxes(potential))
     (plain, plain_gradient, slow), (compiled, gradient, fast) = results[False], results[True]
     return {
@@ -73,21 +76,25 @@ def measure(model: str) -> dict[str, float]:
     }
 
 
-@pytest.mark.parametrize("model", ["water-small", "water"])
-def test_training_speed(model: str, record: Callable[[str, float], None]) -> None:
+@pytest.mark.parametrize(
+    ("model", "stress"), [("water-small", False), ("water", False), ("water-small", True)]
+)
+def test_training_speed(model: str, stress: bool, record: Callable[[str, float], None]) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(Path(__file__)), model]  # the compiler dislikes shape checks
+    # In a process of its own, as the compiler dislikes shape checks.
+    command = [sys.executable, str(Path(__file__)), model, *(["stress"] if stress else [])]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
-    print(f"\n{model}: plain {found['plain']:.2f}, compiled {found['compiled']:.2f} structures/s "
+    name = f"{model} with stress" if stress else model
+    print(f"\n{name}: plain {found['plain']:.2f}, compiled {found['compiled']:.2f} structures/s "
           f"({found['compiled'] / found['plain']:.1f}×); differences: losses "
           f"{found['loss_error']:.1e}, gradients {found['gradient_error']:.1e}")  # fmt: skip
     for way in ("plain", "compiled"):
-        record(f"training {model} {way} (structures/s)", found[way])
+        record(f"training {name} {way} (structures/s)", found[way])
     assert found["loss_error"] < 1e-4
     assert found["gradient_error"] < 1e-3
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(sys.argv[1])))
+    print(json.dumps(measure(sys.argv[1], "stress" in sys.argv[2:])))

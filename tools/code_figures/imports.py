@@ -20,8 +20,8 @@ class Order(NamedTuple):
     """A part may import those before it."""
     branches: dict[str, str]
     """Parts beside the line, and the last part of the line that each may import."""
-    ends: frozenset[str]
-    """Branches that the last part may import."""
+    ends: dict[str, frozenset[str]]
+    """Branches that a part may import besides: the last of the line, or another branch."""
 
     def part_of(self, module: str) -> str:
         """Return the longest declared name that a module lies in, or its first part."""
@@ -36,7 +36,7 @@ class Order(NamedTuple):
             return start == end
         last = self.branches.get(start, start)
         free = {*self.line[: self.line.index(last) + 1]} if last in self.line else set()
-        return end in free or (start == self.line[-1] and end in self.ends)
+        return end in free or end in self.ends.get(start, ())
 
 
 def is_type_checking(node: ast.AST) -> bool:
@@ -150,8 +150,10 @@ def declared_order(package: Package) -> Order | None:
                 continue
     if "LINE" not in constants:
         return None
-    ends = frozenset(constants.get("FOR_THE_COMMAND_LINE", ()))
-    return Order(tuple(constants["LINE"]), dict(constants.get("BRANCHES", {})), ends)
+    line = tuple(constants["LINE"])
+    given = {"validation": "FOR_VALIDATION", line[-1]: "FOR_THE_COMMAND_LINE"}
+    ends = {part: frozenset(constants.get(name, ())) for part, name in given.items()}
+    return Order(line, dict(constants.get("BRANCHES", {})), ends)
 
 
 def guessed_order(package: Package, found: Arrows) -> Order:

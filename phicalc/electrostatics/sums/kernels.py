@@ -97,7 +97,10 @@ def reciprocal_interaction(
     splitting: Float64[Tensor, " s"],
     volume: Float64[Tensor, " s"],
 ) -> Float64[Tensor, "s n_k"]:
-    """Weight of each pair ±k, ``(8π k_e/V) exp(−k²/4α²)/k²``; zero for k = 0 (padding)."""
+    """Weight in eV/e² of each pair ±k, ``(8π k_e/V) exp(−k²/4α²)/k²``; zero for k = 0 (padding).
+
+    k² is in 1/Å², α in 1/Å, the volume V in Å³.
+    """
     present = k_squared > 0
     k_squared = torch.where(present, k_squared, 1.0)
     alpha = torch.where(splitting > 0, splitting, 1.0)[:, None]
@@ -115,11 +118,12 @@ def transform(k_squared: Float64[Tensor, "..."], splitting: float) -> Float64[Te
 def background_interaction(
     splitting: Float64[Tensor, " s"], volume: Float64[Tensor, " s"]
 ) -> tuple[Float64[Tensor, " s"], Float64[Tensor, " s"]]:
-    """Uniform neutralising background of a periodic cell, for every pair i, j (itself included).
+    """Uniform neutralizing background of a periodic cell, for every pair i, j (itself included).
 
-    Returns the coefficients (a, b) of ``a − b (σ_i² + σ_j²)`` with ``b = −2πk_e/V`` and
-    ``a = b/(2α²)``: together ``−(2πk_e/V)(η² − γ_ij²)``. Without it the matrix would depend on α.
-    Both are zero for open structures (α = 0).
+    Returns the coefficients (a, b) of ``a − b (σ_i² + σ_j²)`` with ``b = −2πk_e/V`` in eV/(Å² e²)
+    and ``a = b/(2α²)`` in eV/e²: together ``−(2πk_e/V)(η² − γ_ij²)``. Without it the matrix would
+    depend on the Ewald parameter α (in 1/Å). Both are zero for open structures (α = 0). The volume
+    V is in Å³.
     """
     periodic = splitting > 0
     alpha = torch.where(periodic, splitting, 1.0)

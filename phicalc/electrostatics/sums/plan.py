@@ -301,7 +301,8 @@ def _mirrored(indices: Int64[Tensor, " n"]) -> Int64[Tensor, " m"]:
 def short_basis(cell: Float64[Tensor, "3 3"], pbc: Bool[Tensor, "3"]) -> Int64[Tensor, "3 3"]:
     """Integers that turn lattice vectors into the shortest ones of the same lattice.
 
-    A mesh in a skewed cell would be fine along the edges and coarse across them.
+    The rows of `cell` are in Å. A mesh in a skewed cell would be fine along the edges and coarse
+    across them.
     """
     if not bool(pbc.any()):
         return torch.eye(3, dtype=torch.int64)

@@ -86,7 +86,7 @@ def follow(
     build: Callable[[float], Atoms],
     charge: float = 0.0,
 ) -> tuple[str, Float64[ndarray, " n_points"], Scan, Wall]:
-    """Return the row of one path for `judge`."""
+    """Return the row of one path for `judge`; `charge` is that of the structures, in e."""
     found = scan(subject, map(build, path), charge)
     return name, path, found, wall(found.energies, n_outer, HIGH)
 
