@@ -151,9 +151,10 @@ def declared_order(package: Package) -> Order | None:
     if "LINE" not in constants:
         return None
     line = tuple(constants["LINE"])
-    given = {"validation": "FOR_VALIDATION", line[-1]: "FOR_THE_COMMAND_LINE"}
+    branches = dict(constants.get("BRANCHES", {}))
+    given = {part: f"FOR_{part.upper()}" for part in branches} | {line[-1]: "FOR_THE_COMMAND_LINE"}
     ends = {part: frozenset(constants.get(name, ())) for part, name in given.items()}
-    return Order(line, dict(constants.get("BRANCHES", {})), ends)
+    return Order(line, branches, ends)
 
 
 def guessed_order(package: Package, found: Arrows) -> Order:
@@ -161,7 +162,7 @@ def guessed_order(package: Package, found: Arrows) -> Order:
 
     The heuristic of Eades, Lin and Smyth: parts that import least and are imported most go first.
     """
-    bare = Order((), {}, frozenset())
+    bare = Order((), {}, {})
     weight = Counter((bare.part_of(a), bare.part_of(b)) for a, b in found)
     left = {bare.part_of(name) for name in package.modules} - {""}
     line: list[str] = []
@@ -177,7 +178,7 @@ def guessed_order(package: Package, found: Arrows) -> Order:
         else:
             line.append(chosen)
         left.discard(chosen)
-    return Order((*line, *last), {}, frozenset())
+    return Order((*line, *last), {}, {})
 
 
 def back_arrows(package: Package, found: Arrows) -> list[str]:
