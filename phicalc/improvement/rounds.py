@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import Any, NamedTuple
@@ -10,7 +11,10 @@ from typing import Any, NamedTuple
 from ase import Atoms
 
 from phicalc.certificate import CERTIFICATE_FILE, Certificate, read_certificate
+from phicalc.checkpoint import read_card
 from phicalc.data.files import find_data_file
+from phicalc.domain import environments_of
+from phicalc.graph import from_ase
 from phicalc.improvement.config import NETWORK, ImprovementConfig
 from phicalc.improvement.exploration import explore, read_atoms, write_atoms
 from phicalc.improvement.record import ROUND_FILE, RoundRecord, write_record
@@ -19,7 +23,8 @@ from phicalc.improvement.steering import wishes_of
 from phicalc.labelling import label
 from phicalc.structures import read_structures
 from phicalc.training import TrainingConfig, config_from_dict, train
-from phicalc.validation import subject_of_model, validate
+from phicalc.validation import Subject, subject_of_model, validate
+from phicalc.validation.subject import LONGEST_BOND
 
 LABELS_FILE, TRAIN_FILE, VALID_FILE = "labels.extxyz", "train.extxyz", "valid.extxyz"
 #: Settings of training where `ImprovementConfig.train` gives none.
@@ -216,10 +221,37 @@ def certify(
     report: Callable[[str], None],
 ) -> Certificate:
     """Validate the model of a round, and return its certificate; arguments as of `run_round`."""
-    model = folder / "train" / "model"
     held = [atoms for name in _files(folders, VALID_FILE) for atoms in read_structures(name)]
-    subject = subject_of_model(model, compile=False, structures=(*structures, *held))
+    subject = scoped_subject(config, structures, folder / "train" / "model", held)
     return validate(subject, config=config.validate, report=report)
+
+
+def scoped_subject(
+    config: ImprovementConfig, structures: Sequence[Atoms], model: Path, held: Sequence[Atoms] = ()
+) -> Subject:
+    """Return a model as the subject of a certificate about the chemistry that the run is for.
+
+    That is what is bonded as in the structures, in the data given, and in the domain of the model
+    that is improved. A stretched bond among the frames that a run has labelled would else make it
+    answer for other molecules.
+
+    Parameters
+    ----------
+    config, structures
+        The settings, and the structures to explore from.
+    model
+        Folder of the model.
+    held
+        Labelled frames that it was not trained on.
+    """
+    asked = [*structures, *(a for n in config.data for a in read_structures(find_data_file(n)))]
+    names = {n for a in asked for n in environments_of(from_ase(a, LONGEST_BOND)).names}
+    if config.model is not None:
+        names |= set(read_card(config.model).domain.environments or ())
+    subject = subject_of_model(model, compile=False, structures=(*structures, *held))
+    claims = subject.claims._replace(environments=frozenset(names))
+    record = {**subject.record, "environments": sorted(names)}
+    return replace(subject, claims=claims, record=record)
 
 
 def certificate_of(folder: Path) -> Certificate:

@@ -13,14 +13,14 @@ from phicalc.data.files import find_data_file
 from phicalc.improvement.config import ImprovementConfig
 from phicalc.improvement.page import write_history
 from phicalc.improvement.record import RoundRecord, read_record, write_record
-from phicalc.improvement.rounds import Before, certificate_of, run_round
+from phicalc.improvement.rounds import Before, certificate_of, run_round, scoped_subject
 from phicalc.improvement.teacher import Verdict, examine
 from phicalc.locks import file_lock
 from phicalc.schema import differences, dump_yaml, read_yaml
 from phicalc.state import write_atomically
 from phicalc.structures import read_structures
 from phicalc.training.run import say
-from phicalc.validation import subject_of_model, validate
+from phicalc.validation import validate
 
 SETTINGS_FILE, REFERENCE_FILE = "settings.yaml", "reference.json"
 #: Settings in which a run that goes on may differ.
@@ -145,7 +145,7 @@ class _Run:
         if self.config.model is None:
             return Before(None, None, (), 0)
         model = find_model(self.config.model)
-        subject = subject_of_model(model, compile=False, structures=self.structures)
+        subject = scoped_subject(self.config, self.structures, model)
         certificate = validate(
             subject, self.folder / "start", self.config.validate, report=self.report
         )

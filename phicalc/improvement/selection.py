@@ -157,7 +157,7 @@ def _farthest(groups: dict[Origin, list[Atoms]], shares: dict[Origin, int]) -> l
 def _least_known(
     groups: dict[Origin, list[Atoms]], shares: dict[Origin, int], model: Path
 ) -> list[Atoms]:
-    """Choose frames with new bonds, then those with the atom that is farthest from all known ones.
+    """Choose frames with the atom that is farthest from all known ones; new bonds add 1 to that.
 
     A chosen frame counts as part of the training data at once (its atoms enter the covariance), so
     that frames like it are known, too.
@@ -196,13 +196,13 @@ class _Known:
         self._covariance = before + white.T @ white
         self.bonds |= described.strange
 
-    def ranks(self, frames: Sequence[Described]) -> list[tuple[bool, float]]:
-        """Return whether each frame has new bonds, and how far its outermost atom is from all."""
+    def ranks(self, frames: Sequence[Described]) -> list[float]:
+        """Return how far the outermost atom of each frame is from all; new bonds are outside."""
         white = np.concatenate([each.white for each in frames])
         if self._covariance is not None:
             white = white @ np.linalg.inv(np.linalg.cholesky(self._covariance)).T
         distances = np.linalg.norm(white, axis=1) / np.concatenate([f.bounds for f in frames])
         starts = np.cumsum([0, *(len(each.white) for each in frames[:-1])])
-        farthest = np.maximum.reduceat(distances, starts).tolist()
         new = [bool(each.strange - self.bonds) for each in frames]
-        return list(zip(new, farthest, strict=True))
+        ranks: list[float] = (np.maximum.reduceat(distances, starts) + new).tolist()
+        return ranks

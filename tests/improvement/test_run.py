@@ -12,10 +12,13 @@ from typing import Any
 
 import ase.io
 import pytest
+from ase import Atoms
+from ase.build import molecule
 
 from phicalc.checkpoint import read_card
 from phicalc.cli import main
 from phicalc.improvement import config_of, improve
+from phicalc.improvement.rounds import scoped_subject
 from phicalc.labelling.journal import Journal
 from phicalc.training.run_folder import RunFolder
 
@@ -143,6 +146,19 @@ def test_a_run_that_has_ended_is_left_alone(whole, monkeypatch) -> None:
     ase.io.write("n3.xyz", chain()[[1, 0, 2]])
     with pytest.raises(ValueError, match=r"other settings \(inputs.n3.xyz: "):
         run("whole")
+
+
+def test_the_certificate_is_about_the_chemistry_that_was_asked_for(whole) -> None:
+    model = whole[0] / "whole" / "model"
+    known = set(read_card(model).domain.environments)
+    subject = scoped_subject(config_of(settings()), [chain()], model)
+    assert subject.claims.environments == {"N(NN)"} < known  # frames were pulled apart
+    ase.io.write("pair.xyz", [molecule("N2"), Atoms("N")])
+    more = scoped_subject(config_of(settings(data=["pair.xyz"])), [chain()], model)
+    assert more.claims.environments == {"N()", "N(N)", "N(NN)"}
+    assert more.record != subject.record
+    mended = scoped_subject(config_of(settings(model=str(model))), [chain()], model)
+    assert mended.claims.environments == known
 
 
 def test_a_run_ends_when_the_certificate_is_passed() -> None:

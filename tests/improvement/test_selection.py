@@ -30,15 +30,13 @@ def described(*rows: list[float], strange: str = "") -> Described:
 def test_a_chosen_frame_makes_frames_like_it_known() -> None:
     known, one, other = _Known(), described([3.0, 0.0]), described([0.0, 2.5], [0.1, 0.0])
     assert one.novelty == 1.5
-    assert known.ranks([one, other]) == [(False, 1.5), (False, 1.25)]
-    known.add(one)
-    ranks = known.ranks([one, other])
-    assert ranks[0][1] == pytest.approx(1.5 / np.sqrt(1 + 3.0**2))  # 1 / (1 + s²) of the variance
-    assert ranks[1][1] == pytest.approx(1.25)
+    assert known.ranks([one, other]) == [1.5, 1.25]
+    known.add(one)  # leaves 1 / (1 + s²) of the variance
+    assert known.ranks([one, other]) == pytest.approx([1.5 / np.sqrt(1 + 3.0**2), 1.25])
     strange = described([0.0, 0.0], strange="N(N)")
-    assert known.ranks([strange]) == [(True, 0.0)]
+    assert known.ranks([strange]) == [1.0]
     known.add(strange)
-    assert known.ranks([strange]) == [(False, 0.0)]
+    assert known.ranks([strange]) == [0.0]
 
 
 def test_shares_follow_failed_checks_and_numbers_of_candidates() -> None:
