@@ -136,28 +136,27 @@ def test_interrupted_runs_end_like_uninterrupted_ones(
 
 
 @pytest.mark.slow
-def test_killed_processes_end_like_uninterrupted_ones(settings, tmp_path):
-    settings |= {"max_epochs": 3, "checkpoint": {"every_steps": 1, "every_epochs": 1}}
+def test_a_killed_process_ends_like_an_uninterrupted_one(settings, few_frames, tmp_path):
+    """Kill from outside, once: the starts of processes are what takes time here."""
+    settings |= {
+        "max_epochs": 8,
+        "checkpoint": {"every_steps": 1, "every_epochs": 1},
+        "data": {"train": [str(few_frames)], "split": "key"},
+    }
     path = tmp_path / "train.yaml"
     path.write_text(dump_yaml(settings))
     train_from_yaml(path, [f"output={tmp_path / 'whole'}"], report=quiet)
-    command = [sys.executable, "-m", "phicalc.training", str(path), f"output={tmp_path / 'torn'}"]
+    torn = [f"output={tmp_path / 'torn'}"]
+    command = [sys.executable, "-m", "phicalc.training", str(path), *torn]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     state = tmp_path / "torn" / "state.safetensors"
-    rng = random.Random(5)
-    kills = 0
-    for _ in range(2):
-        stamp = state.stat().st_mtime_ns if state.exists() else None
-        with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
-            while process.poll() is None:  # until it has made some progress of its own
-                if state.exists() and state.stat().st_mtime_ns != stamp:
-                    time.sleep(rng.uniform(0, 0.4))
-                    break
-                time.sleep(0.005)
-            process.send_signal(signal.SIGKILL)
-            kills += process.wait() == -signal.SIGKILL
-    assert kills >= 1
-    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None and not state.exists():
+            time.sleep(0.005)
+        time.sleep(random.Random(5).uniform(0, 0.4))
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    train_from_yaml(path, torn, report=quiet)
     assert_same_run(tmp_path / "whole", tmp_path / "torn")
 
 
@@ -251,18 +250,19 @@ def test_no_validation_set_judges_by_training_loss(make_config, carbon_chain):
     assert "valid" not in result.metrics
 
 
-def test_divergence_stops_and_keeps_the_last_good_state(make_config, monkeypatch):
-    config = make_config(max_epochs=6)
+def test_divergence_stops_and_keeps_the_last_good_state(make_config, few_frames, monkeypatch):
+    data = {"train": [str(few_frames)], "split": "key"}
+    config = make_config(data=data, max_epochs=4)
     update = MovingAverage.update
 
     def spoil(self: MovingAverage) -> None:
         update(self)
-        if self.n_updates == 15:
+        if self.n_updates == 5:
             next(self.model.parameters()).data.fill_(float("nan"))
 
     monkeypatch.setattr(MovingAverage, "update", spoil)
     with pytest.raises(
-        TrainingDiverged, match=r"loss inf.*step 15 \(epoch 3\).*smaller optimizer.lr"
+        TrainingDiverged, match=r"loss inf.*step 5 \(epoch 3\).*smaller optimizer.lr"
     ):
         train(config, report=quiet)
     folder = RunFolder(config.output)
@@ -272,7 +272,7 @@ def test_divergence_stops_and_keeps_the_last_good_state(make_config, monkeypatch
     load_model(folder.model)
     monkeypatch.undo()
     train(config, report=quiet)  # and goes on from there
-    assert len(folder.read_history()) == 6
+    assert len(folder.read_history()) == 4
 
 
 @pytest.mark.parametrize(
@@ -284,18 +284,17 @@ def test_divergence_stops_and_keeps_the_last_good_state(make_config, monkeypatch
         ("dipole", {"atomic_dipoles": True}),
     ],
 )
-def test_charges_and_dipoles_can_be_learned(make_config, settings, name, head):
-    data = {**settings["data"], "keys": {"dipole_origin": "coordinates"}}
+def test_charges_and_dipoles_can_be_learned(make_config, few_frames, name, head):
+    keys = {"dipole_origin": "coordinates"}
+    data = {"train": [str(few_frames)], "split": "key", "keys": keys}
     loss = {"energy": {"weight": 0.0}, "forces": {"weight": 0.0}, name: {"weight": 1.0}}
     model = {**TINY_MODEL, "layers": 2, "channels": 16, **head}
-    errors = []
-    for epochs, rate in ((1, 1e-9), (12, 0.03)):  # without training, and with
-        output = f"{settings['output']}_{epochs}"
-        changes = {"output": output, "max_epochs": epochs, "optimizer": {"lr": rate}}
-        config = make_config(data=data, loss=loss, model=model, **changes)
-        train(config, report=quiet)
-        errors.append(RunFolder(config.output).read_history()[-1][f"train_{name}_rmse"])
-    assert errors[1] < 0.3 * errors[0]
+    # One batch holds all frames: the errors of the first epoch are those before any training.
+    changes = {"batch_size": 8, "max_epochs": 24, "optimizer": {"lr": 0.03}}
+    config = make_config(data=data, loss=loss, model=model, **changes)
+    train(config, report=quiet)
+    errors = [row[f"train_{name}_rmse"] for row in RunFolder(config.output).read_history()]
+    assert errors[-1] < 0.5 * errors[0]  # charges start near zero: of about the size of the labels
 
 
 def test_stages_train_one_term_after_the_other(make_config):
