@@ -45,7 +45,7 @@ def charge_defects(
         certain ones worth a further effort.
     """
     part = bonded_parts(graph) if part is None else part
-    target = _at_parts(_means(formal.probabilities), part)
+    target = _at_parts(means(formal.probabilities), part)
     if charges is not None:
         labeled = _at_parts(charges, part)
         target = torch.where(labeled.isfinite(), labeled, target)
@@ -90,10 +90,10 @@ def surprise(
     return -torch.log(probability.clamp(_SMALLEST, 1.0))
 
 
-def _means(
+def means(
     probabilities: Float64[torch.Tensor, "n_atoms n_states"],
 ) -> Float64[torch.Tensor, " n_atoms"]:
-    """Mean state of each atom in e."""
+    """Return the mean state of each atom in e."""
     largest = probabilities.shape[1] // 2
     states = torch.arange(-largest, largest + 1, device=probabilities.device)
     return probabilities @ states.to(probabilities)
