@@ -11,6 +11,9 @@ from phicalc.electrostatics.head import Surroundings
 from phicalc.graph import AtomicGraph, edge_vectors, pair_vectors
 from phicalc.nn import envelope
 
+#: Bonds are whole up to so many sums of covalent radii, and broken from so many on.
+_WHOLE, _BROKEN = 1.25, 1.6
+
 
 class Links(NamedTuple):
     """The links of a batch, each in both directions."""
@@ -23,6 +26,8 @@ class Links(NamedTuple):
     """In Å."""
     fading: Float64[Tensor, " n_links"]
     """From 1 for short links to 0 where they end, and between fragments."""
+    bonding: Float64[Tensor, " n_links"]
+    """1 for bonds that are whole, down to 0 for atoms that are not bonded to each other."""
 
 
 class LinkFinder(nn.Module):
@@ -60,14 +65,27 @@ class LinkFinder(nn.Module):
         vectors = pair_vectors(graph, index, graph.edge_shifts.index_select(0, graph.links))
         lengths = vectors.norm(dim=1)
         fading = envelope(lengths / self._ends(index, element))
+        bonding = _plateau(lengths / self._contact(index, element))
         if graph.fragments is not None:
             first, second = graph.fragments.number[index]
-            fading = fading * (first == second)
-        return Links(index, vectors, lengths, fading)
+            fading, bonding = fading * (first == second), bonding * (first == second)
+        return Links(index, vectors, lengths, fading, bonding)
 
     def _ends(
         self, index: Int64[Tensor, "2 n_links"], element: Int64[Tensor, " n_atoms"]
     ) -> Float64[Tensor, " n_links"]:
         """Length in Å at which each link ends."""
+        return (self.reach * self._contact(index, element)).clamp(max=self.cutoff)
+
+    def _contact(
+        self, index: Int64[Tensor, "2 n_links"], element: Int64[Tensor, " n_atoms"]
+    ) -> Float64[Tensor, " n_links"]:
+        """Sum of both covalent radii in Å."""
         first, second = self.radii.double()[element][index]
-        return (self.reach * (first + second)).clamp(max=self.cutoff)
+        return first + second
+
+
+def _plateau(stretch: Float64[Tensor, " n_links"]) -> Float64[Tensor, " n_links"]:
+    """1 up to `_WHOLE` sums of covalent radii, 0 from `_BROKEN` on, C² between them."""
+    x = ((stretch - _WHOLE) / (_BROKEN - _WHOLE)).clamp(0, 1)
+    return 1 - x**3 * (10 - 15 * x + 6 * x**2)
