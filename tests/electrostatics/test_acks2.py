@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import NamedTuple
 
@@ -365,3 +366,22 @@ def test_electrode_charges_follow_from_the_grand_potential(potential) -> None:
     (above, _), (below, _), (_, charge) = grand(1 + step), grand(1 - step), grand(1)
     assert abs(charge) > 0.1
     assert charge == pytest.approx(-(above - below) / (2 * step), abs=1e-7)
+
+
+def test_formal_charges_depend_on_what_is_bonded_to_what_only() -> None:
+    potential = tiny_potential(head={"name": "acks2", "link_range": 1.3})
+    with torch.no_grad():
+        potential.head.starting.formal.readout[-1].weight.mul_(100)
+
+    def states(length: float) -> np.ndarray:
+        """Probabilities for a molecule of water, one of whose bonds has this length in Å."""
+        atoms = molecule("H2O")
+        atoms.set_distance(0, 1, length, fix=0)
+        graph = potential.prepare(from_ase(atoms, CUTOFF))
+        return potential(graph).formal.probabilities.detach().numpy()
+
+    np.testing.assert_array_equal(states(0.95), states(1.0))
+    assert abs(states(1.0) - states(2.0)).max() > 0.01
+    steps = [states(length) for length in np.arange(1.0, 1.7, 0.005)]  # links end at 1.26 Å
+    largest = max(abs(b - a).max() for a, b in itertools.pairwise(steps))
+    assert largest < 0.1 * abs(states(1.0) - states(2.0)).max()

@@ -15,8 +15,8 @@ from phicalc.nn import MLP
 LARGEST = 4
 #: By how much training starts with a state less likely than one that is 1 e nearer to zero (ln).
 _RESERVE = 1.0
-#: Charges raise probabilities to this power: states that training makes 99 % certain are certain
-#: to four digits in the charges.
+#: Charges raise probabilities to this power: states that the fit makes 99 % certain are certain to
+#: four digits in the charges.
 _MARGIN = 2.0
 #: Hidden width of the readout, and a factor of its output, with which states become certain sooner.
 _WIDTH, _GAIN = 64, 3.0

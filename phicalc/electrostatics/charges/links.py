@@ -11,8 +11,9 @@ from phicalc.electrostatics.head import Surroundings
 from phicalc.graph import AtomicGraph, edge_vectors, pair_vectors
 from phicalc.nn import envelope
 
-#: Bonds are whole up to so many sums of covalent radii, and broken from so many on.
-_WHOLE, _BROKEN = 1.25, 1.6
+#: Bonds are broken from so many sums of covalent radii on (or where links end), and whole up to
+#: this share of that length.
+_BROKEN, _WHOLE = 1.6, 0.8
 
 
 class Links(NamedTuple):
@@ -64,8 +65,9 @@ class LinkFinder(nn.Module):
         index = graph.edge_index.index_select(1, graph.links)
         vectors = pair_vectors(graph, index, graph.edge_shifts.index_select(0, graph.links))
         lengths = vectors.norm(dim=1)
-        fading = envelope(lengths / self._ends(index, element))
-        bonding = _plateau(lengths / self._contact(index, element))
+        ends, contact = self._ends(index, element), self._contact(index, element)
+        fading = envelope(lengths / ends)
+        bonding = _plateau(lengths / torch.minimum(_BROKEN * contact, ends))
         if graph.fragments is not None:
             first, second = graph.fragments.number[index]
             fading, bonding = fading * (first == second), bonding * (first == second)
@@ -86,6 +88,6 @@ class LinkFinder(nn.Module):
 
 
 def _plateau(stretch: Float64[Tensor, " n_links"]) -> Float64[Tensor, " n_links"]:
-    """1 up to `_WHOLE` sums of covalent radii, 0 from `_BROKEN` on, C² between them."""
-    x = ((stretch - _WHOLE) / (_BROKEN - _WHOLE)).clamp(0, 1)
+    """1 up to `_WHOLE` of the length at which a bond is broken, C² to 0 there."""
+    x = ((stretch - _WHOLE) / (1 - _WHOLE)).clamp(0, 1)
     return 1 - x**3 * (10 - 15 * x + 6 * x**2)
