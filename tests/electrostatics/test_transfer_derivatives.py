@@ -41,6 +41,7 @@ def potential() -> Potential:
         generator = torch.Generator().manual_seed(3)
         noise = torch.randn(potential.head.starting.formal.element.shape, generator=generator)
         potential.head.starting.formal.element.add_(noise)
+    potential.head.starting.formal.requires_grad_()  # as `penalties.integer_fragments` trains them
     return potential
 
 
