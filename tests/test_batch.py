@@ -131,7 +131,8 @@ def test_predictions_are_taken_apart_by_name(head: object, responses, without: s
         if name not in {"terms", *without}:
             found, expected = [getattr(part, name) for part in parts], getattr(whole, name)
             if name == "formal":  # a record
-                found, expected = [torch.stack(each, 1) for each in found], torch.stack(expected, 1)
+                found = [torch.column_stack(each) for each in found]
+                expected = torch.column_stack(expected)
             assert torch.equal(torch.cat(found), expected), name
     assert all(getattr(part, name) is None for part in parts for name in without)
     assert [part.charges.shape[0] for part in parts] == [2, 4]
