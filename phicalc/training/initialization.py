@@ -74,6 +74,7 @@ def initial_potential(
         config = with_reference_energies(config, given_references)
     potential = build_potential(config, seed=seed).to(device=device, dtype=dtype)
     notes += fit_states(potential, samples, seed)
+    _start_small(potential)
     notes += standardize_weights(potential, samples)
     calm_readouts(potential, samples)
     if given_references is None:
@@ -189,11 +190,15 @@ def standardize_weights(potential: Potential, samples: Sequence[Sample]) -> list
 
 
 @torch.no_grad()
-def calm_readouts(potential: Potential, samples: Sequence[Sample]) -> None:
-    """Scale readouts down, so that the first forces are of the order of those of the data.
+def _start_small(potential: Potential) -> None:
+    """Scale down what the head reads from the features (`Head.readouts`)."""
+    for readout in potential.head.readouts():
+        readout.weight.mul_(_SMALL)
 
-    Those of the head start small (`phicalc.electrostatics.head.Head.readouts`), and those of the
-    energy until short-range forces are no larger than the energy scale per Å.
+
+@torch.no_grad()
+def calm_readouts(potential: Potential, samples: Sequence[Sample]) -> None:
+    """Scale the readouts down until short-range forces are no larger than the energy scale per Å.
 
     Parameters
     ----------
@@ -202,8 +207,6 @@ def calm_readouts(potential: Potential, samples: Sequence[Sample]) -> None:
     samples
         The training structures; some of them, evenly chosen, are looked at.
     """
-    for readout in potential.head.readouts():
-        readout.weight.mul_(_SMALL)
     forces = torch.cat([_short_range_forces(potential, s) for s in _some(samples, potential)])
     factor = potential.config.energy_scale / float(forces.square().mean().sqrt().clamp(min=1e-9))
     for layer in (potential.linear_readout, potential.readout[-1]):
