@@ -128,7 +128,7 @@ class Head(nn.Module, ABC):
 
     widths: GaussianWidths | None
     """Gaussian widths of the charges, if there is a Coulomb sum."""
-    starting: nn.Module | None
+    starting: Any | None
     """`phicalc.electrostatics.charges.starting.StartingCharges`, if there are formal charges."""
     force_accuracy: float
     """Root mean square error in eV/Å that the Coulomb sums may leave in the forces."""
@@ -162,10 +162,12 @@ class Head(nn.Module, ABC):
         Features of an untrained network are arbitrary, and charges that follow them make forces
         much larger than those that tabulated parameters alone make.
         """
-        return ()
+        return () if self.starting is None else (self.starting.increments.readout,)
 
     def prepare(self, graph: AtomicGraph, element: Int64[Tensor, " n_atoms"]) -> AtomicGraph:
         """Return the graph with what the head chooses by the geometry, with no derivatives.
+
+        By default the links of starting charges.
 
         Parameters
         ----------
@@ -174,7 +176,7 @@ class Head(nn.Module, ABC):
         element
             Index of each atom's element among those of the potential.
         """
-        return graph
+        return graph if self.starting is None else self.starting.prepare(graph, element)
 
     @abstractmethod
     def forward(

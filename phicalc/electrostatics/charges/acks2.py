@@ -126,11 +126,7 @@ class TransferredCharges(Head):
 
     def readouts(self) -> tuple[nn.Linear, ...]:
         """Return the maps to electronegativity, hardness and bond increments."""
-        return self.readout, self.starting.increments.readout
-
-    def prepare(self, graph: AtomicGraph, element: Int64[Tensor, " n_atoms"]) -> AtomicGraph:
-        """Add the links."""
-        return self.starting.prepare(graph, element)
+        return self.readout, *super().readouts()
 
     def forward(
         self,

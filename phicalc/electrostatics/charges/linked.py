@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from jaxtyping import Float, Int64
-from torch import Tensor, nn
+from torch import Tensor
 
 from phicalc.electrostatics.charges.starting import StartingCharges, StartingSettings
 from phicalc.electrostatics.head import Electrostatics, Head, Surroundings
@@ -67,14 +67,6 @@ class LinkedLatentCharges(Head):
     def polarizes_cells(self) -> bool:  # type: ignore[override]  # a trait that depends on options
         """Whether fields may point along periodic axes."""
         return self.settings.polarize_cells
-
-    def readouts(self) -> tuple[nn.Linear, ...]:
-        """Return the map to bond increments."""
-        return (self.starting.increments.readout,)
-
-    def prepare(self, graph: AtomicGraph, element: Int64[Tensor, " n_atoms"]) -> AtomicGraph:
-        """Add the links."""
-        return self.starting.prepare(graph, element)
 
     def forward(
         self,
