@@ -5,7 +5,7 @@ import pickle
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection
@@ -198,11 +198,16 @@ class _Child:
             self._process.join()
             raise TaskLostError(f"its process ended {_cause(self._process.exitcode)}") from error
 
-    def end(self) -> None:
-        """End the process and those that it has started."""
-        if self._process.is_alive() and self.is_ready:  # the leader of a group of its own
-            os.killpg(self._process.pid or 0, signal.SIGKILL)
+    def kill(self) -> None:
+        """Kill the process and those that it has started; safe while another thread is in `do`."""
+        with suppress(ProcessLookupError):
+            if self.is_ready and self._process.pid:  # the leader of a group of its own
+                os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()
+
+    def end(self) -> None:
+        """Kill the process and free what belongs to it; for the only thread that uses it."""
+        self.kill()
         self._process.join()
         self._pipe.close()
 
@@ -235,6 +240,7 @@ class _Guarded(Executor):
         self._limit, self._threads = limit, ThreadPoolExecutor(count)
         self._idle: SimpleQueue[_Child | None] = SimpleQueue()
         self._children: set[_Child] = set()
+        self._is_closed = False
         for _ in range(count):
             self._idle.put(None)
 
@@ -247,6 +253,8 @@ class _Guarded(Executor):
             if child is None:
                 child = _Child()
                 self._children.add(child)
+            if self._is_closed:  # too late for `close` to have killed it
+                child.kill()
             return child.do(task, self._limit)
         except TaskLostError:
             assert child is not None
@@ -259,10 +267,13 @@ class _Guarded(Executor):
 
     def close(self) -> None:
         """End all processes; what they have not done is lost."""
+        self._is_closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
         for child in list(self._children):
+            child.kill()
+        self._threads.shutdown()  # each thread ends the child that it has lost
+        for child in self._children:
             child.end()
-        self._threads.shutdown()
 
 
 @contextmanager
