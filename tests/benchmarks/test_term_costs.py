@@ -36,18 +36,21 @@ SIZES: dict[int, tuple[Callable[[], Atoms], int]] = {
     5184: (lambda: water_box(1728), 5),
 }
 
+TERMS: dict[str, dict[str, object]] = {
+    "qeq": {"repulsion": "none"},
+    "acks2": {"repulsion": "none"},
+    "acks2, repulsion, dispersion": {"repulsion": "zbl", "dispersion": "learned"},
+}
+
 
 def potentials() -> dict[str, Potential]:
-    """By name; terms that were not trained have the weights they start with."""
-    found = {
-        head: load_model(trained("molecules", head, "1") / "model")[0] for head in ("qeq", "acks2")
-    }
-    plain = found["acks2"]
-    config = dataclasses.replace(plain.config, repulsion="zbl", dispersion="learned")
-    whole = build_potential(config, seed=1)
-    left_out = whole.load_state_dict(plain.state_dict(), strict=False)
-    assert not left_out.unexpected_keys
-    return {**found, "acks2, repulsion, dispersion": whole}
+    """By name; dispersion, which was not trained, has the weights it starts with."""
+    found = {}
+    for name, terms in TERMS.items():
+        plain = load_model(trained("molecules", name.partition(",")[0], "1") / "model")[0]
+        found[name] = build_potential(dataclasses.replace(plain.config, **terms))
+        assert not found[name].load_state_dict(plain.state_dict(), strict=False).unexpected_keys
+    return found
 
 
 def stepper(potential: Potential, atoms: Atoms) -> Callable[[], float]:
