@@ -50,7 +50,8 @@ class DataConfig:
 
     ``split`` says which frames of ``train`` are held out for validation and test: ``random``
     (drawn with ``split_seed``), ``last`` (the last frames of the list, test after validation),
-    ``key`` (frames whose ``info[split_key]`` is in ``valid_values`` / ``test_values``) or
+    ``key`` (frames whose ``info[split_key]`` is in ``valid_values`` / ``test_values``; without
+    ``valid_values``, frames for validation are drawn from those that are not for test) or
     ``files`` (nothing is kept out of ``train``; ``valid`` and ``test`` name separate files).
 
     Raises

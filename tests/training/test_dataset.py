@@ -56,6 +56,18 @@ def test_split_by_key(frames):
         split_indices(config(split="key", split_key="fold"), frames)
 
 
+def test_frames_for_validation_are_drawn_beside_a_test_set_by_key(frames):
+    given = config(split="key", valid_values=[], test_values=["val"], valid_count=4)
+    valid, test = split_indices(given, frames)
+    assert test == split_indices(config(split="key"), frames)[0]
+    assert len(valid) == 4
+    assert not set(valid) & set(test)
+    assert valid != split_indices(dataclasses.replace(given, split_seed=1), frames)[0]
+    rest = len(frames) - len(test)
+    part = dataclasses.replace(given, valid_count=None, valid_fraction=0.5)
+    assert len(split_indices(part, frames)[0]) == round(rest / 2)
+
+
 def test_splits_record_what_was_used(carbon_chain):
     data = config(train=(str(carbon_chain),), valid_count=4, test_count=2, max_frames=20)
     splits = load_splits(data, LossConfig())
