@@ -19,8 +19,9 @@ HIGH = 20.0
 NOISE = 0.1
 #: Å: the innermost distance.
 INNERMOST = 0.2
-#: The path starts at the lowest energy between these multiples of the sum of covalent radii.
-START = (0.7, 1.3)
+#: The path starts at the lowest energy between these multiples of the sum of covalent radii: two
+#: atoms at contact may still form a bond, and fall on the way.
+START = (0.7, 1.0)
 N_POINTS = 30
 
 
