@@ -17,18 +17,22 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test thorough coverage check bench clean
+.PHONY: help setup demo test thorough coverage check bench docs pages clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# Two stamps: the demo and the checks need only what installs from wheels.
+# Stamps: the demo and the checks need only what installs from wheels, the documentation some more.
 $(VENV)/.base: setup.cfg pyproject.toml constraints.txt
 	@$(SETUP) base
 	@touch $@
 
 $(VENV)/.cluster: $(VENV)/.base
 	@$(SETUP) cluster
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.base
+	@$(SETUP) docs
 	@touch $@
 
 setup: $(VENV)/.base ## make .venv with everything; torch-cluster is compiled if there is a compiler
@@ -51,11 +55,17 @@ check: $(VENV)/.base ## lint, format, types, spelling
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/codespell phicalc md_examples models tools *.md *.cfg *.toml *.cff Makefile
+	$(BIN)/codespell phicalc md_examples models tools docs *.md *.cfg *.toml *.cff Makefile
 
 bench: $(VENV)/.cluster ## the benchmarks: one process, shape checks off; run it on an idle machine
 	JAXTYPING_DISABLE=1 $(PYTEST) tests/benchmarks -m benchmark -n 0 -p no:randomly -s $(ARGS)
 
+docs: $(VENV)/.docs ## the documentation into site/, its tutorials executed; warnings are errors
+	NO_MKDOCS_2_WARNING=1 JOBS=$(JOBS) $(BIN)/python -m mkdocs build --strict $(ARGS)
+
+pages: $(VENV)/.docs ## the same in seconds: tutorials are shown, not executed
+	TUTORIALS=no $(MAKE) docs
+
 clean: ## remove caches, build products and demo output; the environment stays
-	rm -rf build dist demo *.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf build dist demo site *.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find phicalc models tests md_examples -name __pycache__ -type d -prune -exec rm -rf {} +

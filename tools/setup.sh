@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Make .venv and fill it. Called by the Makefile:
 #   tools/setup.sh base      phicalc (editable) with all that installs from wheels
+#   tools/setup.sh docs      what builds the documentation
 #   tools/setup.sh cluster   torch-cluster, compiled from source; goes on without it if that fails
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -61,8 +62,14 @@ install_cluster() {
         "'make setup' tries again."
 }
 
+install_docs() {
+    say "what builds the documentation"
+    "${pip[@]}" install --quiet --constraint constraints.txt --editable '.[docs]'
+}
+
 case "${1:-}" in
     base) install_base ;;
+    docs) install_docs ;;
     cluster) install_cluster ;;
-    *) stop "expected 'base' or 'cluster', got '${1:-}'" ;;
+    *) stop "expected 'base', 'docs' or 'cluster', got '${1:-}'" ;;
 esac

@@ -1,0 +1,230 @@
+"""README and documentation: what they show runs, and what they name exists."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import importlib
+import io
+import json
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import yaml
+
+from phicalc.cli.parser import VERBS, make_parser
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+#: Pages that only the site has: `tools/docs` makes them.
+MADE = re.compile(r"(\.\./)?(models/|api/|tutorials/|(results|cli|changelog|contributing)\.md)")
+#: Names in shown code that stand for something of the reader's.
+READERS = {"my_package", "lammps"}
+
+
+class Block(NamedTuple):
+    """A block of code of a page."""
+
+    page: str
+    line: int
+    language: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}"
+
+
+def blocks(*languages: str) -> list[Block]:
+    """Return all blocks in some languages."""
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for match in re.finditer(r"^```(\w+)[^\n]*\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+            line = text[: match.start()].count("\n") + 1
+            found.append(Block(str(page.relative_to(ROOT)), line, match[1], match[2]))
+    return [block for block in found if block.language in languages and "--8<--" not in block.text]
+
+
+def imported(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    """Yield module and name of every import; an empty name for the module itself."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from ((str(node.module), alias.name) for alias in node.names)
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """Yield the arguments of every line that calls phicalc."""
+    for line in text.replace("\\\n", " ").splitlines():
+        words = shlex.split(line, comments=True)
+        if words and Path(words[0]).name == "phicalc":
+            yield words[1:]
+
+
+@pytest.fixture(scope="module")
+def tools() -> Iterator[None]:
+    """Make `tools.docs` importable."""
+    sys.path.insert(0, str(ROOT))
+    yield
+    sys.path.remove(str(ROOT))
+
+
+def test_the_checks_find_blocks():
+    assert len(blocks("python")) > 8
+    assert sum(1 for block in blocks("sh") for _ in commands(block.text)) > 20
+
+
+@pytest.mark.parametrize("block", blocks("python"), ids=str)
+def test_shown_code_imports_what_exists(block):
+    for module, name in imported(ast.parse(block.text)):
+        if module.split(".")[0] in READERS:
+            continue
+        loaded = importlib.import_module(module)
+        assert not name or hasattr(loaded, name), f"{module} has no {name}"
+
+
+RUN = ["README.md", "docs/use/structures.md", "docs/use/properties.md", "docs/use/dynamics.md"]
+
+
+@pytest.mark.parametrize("page", RUN)
+def test_shown_code_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shown = [block for block in blocks("python") if block.page == page]
+    assert shown
+    for block in shown:
+        with contextlib.redirect_stdout(io.StringIO()):
+            exec(compile(block.text, str(block), "exec"), {"__name__": "__main__"})
+
+
+@pytest.mark.parametrize("block", blocks("sh"), ids=str)
+def test_shown_commands_are_understood(block):
+    for words in commands(block.text):  # a wrong one exits with code 2, after saying why
+        make_parser().parse_args(words, argparse.Namespace(verb=""))
+
+
+@pytest.mark.parametrize("block", blocks("yaml"), ids=str)
+def test_shown_settings_are_settings(block):
+    from phicalc.improvement import config_of
+    from phicalc.training import config_from_dict
+
+    values = yaml.safe_load(block.text)
+    if "data" in values and "model" in values and "structures" not in values:
+        config_from_dict(values)
+    elif "structures" in values:
+        file = [f"{name}={json.dumps(value)}" for name, value in values.items()]
+        config_of(["x.xyz"], [word for word in file if not word.startswith("structures=")])
+
+
+def test_links_lead_to_files():
+    for page in [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "md_examples" / "README.md"]:
+        text = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        for target in re.findall(r"\]\(([^)#\s]+)", text):
+            made = MADE.match(target) and "docs" in page.parts
+            outside = target.startswith(("http", "mailto"))
+            assert made or outside or (page.parent / target).exists(), f"{page}: {target}"
+
+
+def test_readme_is_short():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    written = re.sub(r"<!-- models.*<!-- end of models -->", "", text, flags=re.DOTALL)
+    assert len(text.splitlines()) <= 120
+    assert len(written.split()) <= 900
+
+
+@pytest.mark.usefixtures("tools")
+def test_table_of_models_in_the_readme_is_that_of_the_cards():
+    from tools.docs.markdown import between
+    from tools.docs.models import model_table
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    made = between(text, "models", model_table("models/NAME/README.md"))
+    assert made == text, "the cards of the models have changed: run python -m tools.docs"
+    with pytest.raises(ValueError, match="no lines"):
+        between(text, "nothing", "")
+
+
+@pytest.mark.usefixtures("tools")
+def test_every_model_has_a_page_that_begins_with_its_limits():
+    from tools.docs.models import model_pages, shipped
+
+    pages, cards = model_pages(), shipped()
+    assert len(cards) > 5
+    for name, card in cards.items():
+        page = pages[f"models/{name}.md"]
+        assert isinstance(page, str)
+        assert card.limits
+        assert page.index(card.limits[0]) < page.index("PhiCalculator")
+        assert str(ROOT) not in page
+        assert f"]({name}.md)" in str(pages["models/index.md"])
+
+
+@pytest.mark.usefixtures("tools")
+def test_reference_names_every_verb_and_every_public_name():
+    from tools.docs.reference import api_pages, command_pages
+
+    page = command_pages()["cli.md"]
+    assert [f"## phicalc {verb}\n" in page for verb in VERBS] == [True] * len(VERBS)
+    assert "`--temperature-end`" in page
+    pages = api_pages()
+    for module, name in (("phicalc", "PhiCalculator"), ("phicalc.md", "MDConfig"),
+                         ("phicalc.relax", "relax"), ("phicalc.graph", "AtomicGraph")):  # fmt: skip
+        assert f"heading: {module}.{name}\n" in pages[f"api/{module}.md"]
+    assert "See [phicalc.graph.AtomicGraph]" in pages["api/phicalc.md"]
+    lines = "\n".join(pages.values()).splitlines()
+    objects = [line for line in lines if line.startswith("::: ")]
+    assert len(objects) == len(set(objects)) > 80
+
+
+TUTORIAL = """# %% [markdown]
+# # A title
+#
+# Words.
+
+# %%
+import matplotlib.pyplot as plt
+
+print("said")
+plt.plot([1, 2])
+x = 3
+
+# %%
+x + 1
+"""
+
+
+@pytest.mark.usefixtures("tools")
+def test_tutorials_become_pages_and_notebooks(tmp_path):
+    (tmp_path / "tiny.py").write_text(TUTORIAL, encoding="utf-8")
+    command = [sys.executable, "-m", "tools.docs.tutorials", str(tmp_path / "tiny.py"), "."]
+    command[-1] = str(tmp_path)
+    subprocess.run(command, cwd=ROOT, check=True, env={"MPLBACKEND": "Agg", "PATH": ""})
+    page = (tmp_path / "tiny.md").read_text(encoding="utf-8")
+    assert page.startswith("# A title\n\nWords.\n")
+    assert '```text title="output"\nsaid\n' in page
+    assert '```text title="output"\n4\n```' in page
+    assert "![](tiny-0.png)" in page
+    assert (tmp_path / "tiny-0.png").is_file()
+    notebook = json.loads((tmp_path / "tiny.ipynb").read_text(encoding="utf-8"))
+    assert [cell["cell_type"] for cell in notebook["cells"]] == ["markdown", "code", "code"]
+
+
+@pytest.mark.usefixtures("tools")
+def test_tutorials_stand_in_the_navigation_and_fail_loudly(tmp_path):
+    from tools.docs.tutorials import cells_of, execute, tutorials
+
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    for script in tutorials():
+        assert f"tutorials/{script.stem}.md" in navigation
+        for cell in cells_of(script.read_text(encoding="utf-8")):
+            if cell.kind == "code":
+                ast.parse(cell.source)
+    with pytest.raises(ZeroDivisionError):
+        execute(cells_of("# %%\n1 / 0\n"), tmp_path, "x")

@@ -1,0 +1,37 @@
+"""Small pieces of Markdown, and mathematics as MathML."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table; bars inside of cells are escaped."""
+    lines = [list(header), ["---"] * len(header), *rows]
+    cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in line] for line in lines]
+    return "\n".join("| " + " | ".join(line) + " |" for line in cells) + "\n"
+
+
+def between(text: str, name: str, new: str) -> str:
+    """Replace what stands between the comments ``<!-- NAME … -->`` and ``<!-- end of NAME -->``.
+
+    Raises
+    ------
+    ValueError
+        If the text lacks them.
+    """
+    pattern = re.compile(rf"(<!-- {name}[^>]*-->\n).*?(<!-- end of {name} -->)", re.DOTALL)
+    if not pattern.search(text):
+        raise ValueError(f"no lines <!-- {name} --> and <!-- end of {name} -->")
+    return pattern.sub(lambda found: found[1] + new + found[2], text)
+
+
+def math(source: str, *_: object, **__: object) -> str:
+    """Return a block of LaTeX as MathML: the formatter of ```` ```math ```` fences."""
+    from latex2mathml.converter import convert
+
+    return "".join(f"<p>{convert(line, display='block')}</p>" for line in source.split("\n\n"))

@@ -1,0 +1,156 @@
+"""Table of the shipped models, and a page for each, from their cards and their ``README.md``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from phicalc.card import ModelCard
+from phicalc.checkpoint import read_card
+from phicalc.info import describe_model, model_page
+
+from .markdown import ROOT, table
+
+MODELS = ROOT / "models"
+HEADER = ("model", "elements", "for", "level of theory", "trained on", "NPT", "charge", "forces",
+          "step", "license")  # fmt: skip
+#: What of `describe_model` a page leaves out: it stands elsewhere on the page, or only here.
+HIDDEN = ("folder", "limit", "data split", "data files", "metric")
+#: Where `tests/benchmarks/RESULTS.md` has the time of a step: first cell of the row, column.
+SPEED = {
+    "water": ("water 192", "water"),
+    "water-small": ("water 192", "water-small"),
+    "organics": ("water", "organics (ms)", "150"),
+}
+
+
+def shipped() -> dict[str, ModelCard]:
+    """Return the cards of the shipped models by name."""
+    return {path.parent.name: read_card(path.parent) for path in sorted(MODELS.glob("*/card.json"))}
+
+
+def model_table(link: str) -> str:
+    """Return the table of models; `link` is the address of a model's page, with ``NAME``."""
+    rows = [_row(name, card, link) for name, card in shipped().items()]
+    return table(HEADER, rows)
+
+
+def model_pages() -> dict[str, str | Path]:
+    """Return the pages about models: addresses, with text or the file that holds them."""
+    pages: dict[str, str | Path] = {"models/index.md": _overview()}
+    for name, card in shipped().items():
+        folder = MODELS / name
+        pages[f"models/{name}.md"] = _page(folder, card)
+        pages[f"models/{name}.png"] = folder / "parity.png"
+        if (folder / "certificate.json").is_file():
+            pages[f"models/{name}-certificate.html"] = model_page(str(folder))
+    return pages
+
+
+def purpose(card: ModelCard) -> str:
+    """Return what a model is for: the description up to its first pause behind some words."""
+    text = re.split(r", (?:small )?NequIP|: |; ", f"{card.description} ", maxsplit=1)[0]
+    pause = text.find(", ", 25)
+    return text[: pause if pause > 0 else None].strip(" .")
+
+
+def signed(charge: float) -> str:
+    """Return a charge as it is written: +1, 0, −1."""
+    return f"{charge:+g}".replace("-", "−") if charge else "0"
+
+
+def _row(name: str, card: ModelCard, link: str) -> list[str]:
+    """Return the row of a model."""
+    domain = card.domain
+    isolated = domain.periodic is False if domain.isolated is None else domain.isolated
+    kinds = ["molecules"] * isolated + ["periodic"] * bool(domain.periodic)
+    low, high = card.charge_range or (0, 0)
+    return [
+        f"[`{name}`]({link.replace('NAME', name)})",
+        " ".join(card.potential.get("elements", ())),
+        purpose(card),
+        re.split(r" \(|,", card.level_of_theory)[0],
+        ", ".join(kinds),
+        "yes" if domain.stress else "no",
+        signed(low) if low == high else f"{signed(low)} … {signed(high)}",
+        _error(card),
+        _speed(name),
+        re.split(r" \(|;", card.license)[0],
+    ]
+
+
+def _error(card: ModelCard) -> str:
+    """Return the error of forces on frames kept out, marked if they chose the epoch."""
+    kind = "test" if "forces_rmse" in card.metrics.get("test", {}) else "valid"
+    error = f"{card.metrics[kind]['forces_rmse']:.1f}"
+    return error if kind == "test" else f"{error}*"
+
+
+def _speed(name: str) -> str:
+    """Return the time of a step, if RESULTS has one."""
+    if name not in SPEED:
+        return "–"
+    first, column, *more = SPEED[name]
+    lines = (ROOT / "tests/benchmarks/RESULTS.md").read_text(encoding="utf-8").splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line[:1] == "|"]
+    header: list[str] = []
+    for row in rows:
+        if column in row:
+            header = row
+        elif header and [row[0], *row[1 : 1 + len(more)]] == [first, *more]:
+            atoms = more[0] if more else first.split()[-1]
+            return f"{row[header.index(column)].split()[0]} ms / {atoms}"
+    return "–"
+
+
+def _overview() -> str:
+    """Return the page with the table of models."""
+    return (
+        "# The shipped models\n\n"
+        "Made from the cards of the models; `phicalc models` prints a table like it, and "
+        "`phicalc info NAME` a whole card. [Choose a model](../choose.md) says which one to "
+        "take, and when none will do.\n\n"
+        + model_table("NAME.md")
+        + "\n**forces**: root mean square error in meV/Å on frames that were not trained on; a "
+        "star marks frames that chose the epoch, which flatters a little. **step**: energy, "
+        "forces and charges for so many atoms, compiled, float32, one thread, as in "
+        "[speed and accuracy](../results.md). **NPT**: whether stress was trained on. "
+        "Certificates: what `phicalc validate` finds ([certificates](../certificates.md)).\n"
+    )
+
+
+def _page(folder: Path, card: ModelCard) -> str:
+    """Return the page of a model: limits first, then what its README and its card say."""
+    name, rows = folder.name, describe_model(str(folder))
+    shown = {key: text for key, text in rows.items() if not key.startswith(HIDDEN)}
+    limits = "\n".join(f"    - {text}" for text in card.limits)
+    readme = (folder / "README.md").read_text(encoding="utf-8").split("\n", 1)[1]
+    readme = readme.replace("](parity.png)", f"]({name}.png)")
+    parts = [
+        f"# {name}\n",
+        f'!!! warning "What it is not for"\n\n{limits}\n',
+        f'```python\nfrom phicalc import PhiCalculator\n\ncalc = PhiCalculator("{name}")\n```\n',
+        readme.strip() + "\n",
+        "## Card\n",
+        table(("", ""), [(key, text) for key, text in shown.items()]),
+        "## Errors\n",
+        _errors(card),
+    ]
+    if (folder / "certificate.json").is_file():
+        parts.append(f"[The whole certificate, with pictures]({name}-certificate.html)\n")
+    return "\n".join(parts)
+
+
+def _errors(card: ModelCard) -> str:
+    """Return the metrics of a card as a table."""
+    units = card.metrics.get("units", {})
+    sets = [name for name in ("train", "valid", "test") if card.metrics.get(name)]
+    names = list(dict.fromkeys(name for each in sets for name in card.metrics[each]))
+    rows = []
+    for name in names:
+        values = (card.metrics[each].get(name) for each in sets)
+        texts = [f"{v:.4g}" if isinstance(v, float) else "–" for v in values]
+        if set(texts) != {"–"}:
+            quantity, _, kind = name.rpartition("_")
+            rows.append([f"{quantity} ({kind.upper()})", units.get(quantity, ""), *texts])
+    return table(("", "unit", *sets), rows)
