@@ -183,6 +183,36 @@ def test_reference_names_every_verb_and_every_public_name():
     assert len(objects) == len(set(objects)) > 80
 
 
+DOCSTRING = """What it is.
+
+>>> 1 + 1  # doctest: +SKIP
+2
+
+======== ====== =================
+name     unit   what
+======== ====== =================
+`energy` eV     of everything,
+                atoms and all
+======== ====== =================
+
+Otherwise::
+
+    code
+"""
+
+
+@pytest.mark.usefixtures("tools")
+def test_docstrings_become_markdown():
+    from tools.docs.docstrings import readable
+
+    text = readable(DOCSTRING)
+    assert "```pycon\n>>> 1 + 1\n2\n```\n" in text
+    assert "| name | unit | what |\n| --- | --- | --- |\n" in text
+    assert "| `energy` | eV | of everything, atoms and all |" in text
+    assert "Otherwise:\n\n    code" in text
+    assert "===" not in text
+
+
 TUTORIAL = """# %% [markdown]
 # # A title
 #

@@ -20,7 +20,7 @@ atoms.calc = PhiCalculator("water-small")
 
 print(f"energy   {atoms.get_potential_energy():.3f} eV for {len(atoms)} atoms")
 print(f"forces   up to {abs(atoms.get_forces()).max():.2f} eV/Å")
-print(f"charges  {atoms.get_charges()[:3].round(3)} e on the first molecule (O, H, H)")
+print(f"charges  {atoms.get_charges()[:3].round(3)} e (O, H, H)")
 
 # %% [markdown]
 # The energy is a sum of named terms, and the charges sum to the total charge:

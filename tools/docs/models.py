@@ -69,7 +69,7 @@ def _row(name: str, card: ModelCard, link: str) -> list[str]:
         f"[`{name}`]({link.replace('NAME', name)})",
         " ".join(card.potential.get("elements", ())),
         purpose(card),
-        re.split(r" \(|,", card.level_of_theory)[0],
+        re.split(r" \(|,|/", card.level_of_theory)[0],
         ", ".join(kinds),
         "yes" if domain.stress else "no",
         signed(low) if low == high else f"{signed(low)} … {signed(high)}",
@@ -128,7 +128,7 @@ def _page(folder: Path, card: ModelCard) -> str:
     readme = readme.replace("](parity.png)", f"]({name}.png)")
     parts = [
         f"# {name}\n",
-        f'!!! warning "What it is not for"\n\n{limits}\n',
+        f'!!! warning "Limits, before anything else"\n\n{limits}\n',
         f'```python\nfrom phicalc import PhiCalculator\n\ncalc = PhiCalculator("{name}")\n```\n',
         readme.strip() + "\n",
         "## Card\n",

@@ -9,6 +9,7 @@ from types import ModuleType
 
 from phicalc.cli.parser import VERBS, Verb, make_parser
 
+from .docstrings import readable
 from .markdown import table
 
 #: Public modules, in the order of the reference, with what they are about.
@@ -82,7 +83,7 @@ def public_names(module: ModuleType) -> list[str]:
 def _module(name: str, title: str, homes: dict[object, str]) -> str:
     """Return the page of a module; what has its home elsewhere is a link."""
     module = import_module(name)
-    lines = [f"# {title}: `{name}`\n", inspect.getdoc(module) or "", ""]
+    lines = [f"# {title}: `{name}`\n", readable(inspect.getdoc(module) or ""), ""]
     for public in public_names(module):
         value = getattr(module, public)
         where = f"{value.__module__}.{value.__qualname__}"
