@@ -167,6 +167,14 @@ def test_every_model_has_a_page_that_begins_with_its_limits():
 
 
 @pytest.mark.usefixtures("tools")
+def test_every_model_is_spoken_of_where_one_is_chosen():
+    from tools.docs.models import shipped
+
+    text = (ROOT / "docs" / "choose.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"models/([\w-]+)\.md", text)) == set(shipped())
+
+
+@pytest.mark.usefixtures("tools")
 def test_reference_names_every_verb_and_every_public_name():
     from tools.docs.reference import api_pages, command_pages
 
