@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import doctest
 import importlib
 import io
 import json
@@ -102,6 +103,20 @@ def test_shown_code_runs(page, tmp_path, monkeypatch):
     for block in shown:
         with contextlib.redirect_stdout(io.StringIO()):
             exec(compile(block.text, str(block), "exec"), {"__name__": "__main__"})
+
+
+def modules_with_examples() -> list[str]:
+    """Return the modules of the package with examples in their docstrings."""
+    files = (ROOT / "phicalc").rglob("*.py")
+    found = [path for path in files if ">>> " in path.read_text(encoding="utf-8")]
+    names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in found]
+    return sorted(name.removesuffix(".__init__") for name in names)
+
+
+@pytest.mark.parametrize("module", modules_with_examples())
+def test_examples_of_docstrings_run(module):
+    loaded = importlib.import_module(module)
+    assert doctest.testmod(loaded, optionflags=doctest.ELLIPSIS).failed == 0
 
 
 @pytest.mark.parametrize("block", blocks("sh"), ids=str)
@@ -248,7 +263,7 @@ def test_tutorials_become_pages_and_notebooks(tmp_path):
     assert page.startswith("# A title\n\nWords.\n")
     assert '```text title="output"\nsaid\n' in page
     assert '```text title="output"\n4\n```' in page
-    assert "![](tiny-0.png)" in page
+    assert "![what the block above draws](tiny-0.png)" in page
     assert (tmp_path / "tiny-0.png").is_file()
     notebook = json.loads((tmp_path / "tiny.ipynb").read_text(encoding="utf-8"))
     assert [cell["cell_type"] for cell in notebook["cells"]] == ["markdown", "code", "code"]

@@ -97,7 +97,7 @@ def page_of(cells: list[Cell], stem: str, footer: str) -> str:
         parts.append(f"```python\n{cell.source}\n```")
         if cell.output.strip():
             parts.append(f'```text title="output"\n{cell.output.rstrip()}\n```')
-        parts += [f"![]({name})" for name in cell.pictures]
+        parts += [f"![what the block above draws]({name})" for name in cell.pictures]
     parts.append(f"---\n\n{footer} [Notebook]({stem}.ipynb) · [script]({stem}.py)")
     return "\n\n".join(parts) + "\n"
 
