@@ -1,4 +1,4 @@
-"""Models of both heads, trained on the same data, and kept."""
+"""Models of all heads, trained on the same data, and kept."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ HEADS: dict[str, dict[str, dict[str, object]]] = {
     "molecules": {
         "qeq": {"model.head": "{name: qeq, hardness: environment}"},
         "acks2": {"model.head": "{name: acks2, hardness: environment}"},
+        "latent": {"model.head": "latent"},
+        "solve+coulomb": {"model.head": "solve+coulomb"},
     },
     "crystals": {
         "qeq": {"model.head": "{name: qeq, hardness: environment}"},
