@@ -17,7 +17,8 @@ import ase.io
 import phicalc
 from phicalc.training import config_from_dict, train
 
-data = Path(phicalc.__file__).parents[1] / "models" / "rocksalts" / "xtb_rocksalt_pbc.xyz.gz"
+repository = Path(phicalc.__file__).parents[1]  # of a clone; the wheel has no training data
+data = repository / "models" / "rocksalts" / "xtb_rocksalt_pbc.xyz.gz"
 frames = [f for f in ase.io.read(data, ":") if set(f.symbols) == {"Na", "Cl"}]
 ase.io.write("salt.extxyz", frames[::2])
 print(f"{len(frames[::2])} cells of NaCl, labelled by GFN1-xTB")
