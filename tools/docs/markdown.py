@@ -34,4 +34,7 @@ def math(source: str, *_: object, **__: object) -> str:
     """Return a block of LaTeX as MathML: the formatter of ```` ```math ```` fences."""
     from latex2mathml.converter import convert
 
-    return "".join(f"<p>{convert(line, display='block')}</p>" for line in source.split("\n\n"))
+    return "".join(
+        f"<div class=equation>{convert(line, display='block')}</div>"
+        for line in source.split("\n\n")
+    )

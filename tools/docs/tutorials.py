@@ -18,6 +18,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import textwrap
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -77,7 +78,8 @@ def execute(cells: list[Cell], folder: Path, stem: str) -> None:
         with contextlib.redirect_stdout(printed), warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
             value = _run(cell.source, space)
-        said = [f"{each.category.__name__}: {each.message}\n" for each in caught]
+        said = [f"{each.category.__name__}: {each.message}" for each in caught]
+        said = [textwrap.fill(each, 84, subsequent_indent="  ") + "\n" for each in said]
         shown = f"{value!r}\n" if value is not None else ""
         cell.output = printed.getvalue() + "".join(dict.fromkeys(said)) + shown
         for number in plt.get_fignums():
