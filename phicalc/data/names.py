@@ -3,6 +3,7 @@
 import re
 import warnings
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,29 @@ def warn_of_names(images: Sequence[Atoms], keys: KeysConfig, path: Path) -> None
             }
         if found:
             warnings.warn(_warning(label, names[0], sorted(found), path), stacklevel=3)
+
+
+def keys_without_values(images: Sequence[Atoms], keys: KeysConfig) -> list[str]:
+    """Say which names of labels, other than the usual ones, no structure has anything under.
+
+    Somebody gave these names; a total charge that is not found would be 0 for every structure.
+    """
+    usual, notes = KeysConfig(), []
+    for field in fields(KeysConfig):
+        key = getattr(keys, field.name)
+        if field.name == "dipole_origin" or key == getattr(usual, field.name):
+            continue
+        if all(find_value(atoms, key) is None for atoms in images):
+            neutral = ": all count as neutral" if field.name == "total_charge" else ""
+            spoken = _SPOKEN.get(field.name, field.name.replace("_", " "))
+            notes.append(f"no structure has {spoken} under the key {key!r}{neutral}")
+    return notes
+
+
+def warn_of_keys(images: Sequence[Atoms], keys: KeysConfig) -> None:
+    """Warn of what `keys_without_values` says."""
+    for note in keys_without_values(images, keys):
+        warnings.warn(f"data.keys: {note}", stacklevel=3)
 
 
 def _warning(label: str, key: str, found: Sequence[str], path: Path) -> str:

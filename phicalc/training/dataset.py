@@ -16,6 +16,7 @@ from phicalc.data.files import file_digest, find_data_file, read_frames
 from phicalc.data.frames import LabelledAtoms, Labels, require_labels, warn_of_duplicates
 from phicalc.data.isolated import energies_of_elements, without_isolated_atoms
 from phicalc.data.labels import LABELS
+from phicalc.data.names import warn_of_keys
 from phicalc.graph import AtomicGraph, collate, edge_vectors, from_ase
 from phicalc.potential import Potential
 from phicalc.structures import COINCIDENCE_DISTANCE
@@ -71,7 +72,9 @@ def load_splits(config: DataConfig, loss: LossConfig, base: Path | None = None) 
         For frames without the labels needed, and splits that leave nothing to train on.
     """
     frames, files, elements = _read_roles(config, required_labels(loss), base)
-    warn_of_duplicates(frames["train"] + frames["valid"] + frames["test"])
+    everything = frames["train"] + frames["valid"] + frames["test"]
+    warn_of_duplicates(everything)
+    warn_of_keys([frame.atoms for frame in everything], config.keys)
     pool = frames["train"][: config.max_frames]
     valid, test = split_indices(config, pool)
     kept = sorted(set(range(len(pool))) - set(valid) - set(test))
@@ -225,10 +228,11 @@ def check_responses(samples: Sequence[Sample], loss: LossConfig, potential: Pote
             for sample in samples
         ]
         if any(periodic) and not head.polarizes_cells:
+            heads = "'acks2'" + " or one with '+links'" * (name == "born_charges")
             raise ValueError(
                 f"loss.{name} has a weight, and {sum(periodic)} periodic frames have this label, "
                 f"but model.head {potential.config.head.name!r} has no dipole moment there: choose "
-                "'acks2' or one with '+links' and formal_charges: element, or remove these labels"
+                f"{heads} and formal_charges: element, or remove these labels"
             )
 
 

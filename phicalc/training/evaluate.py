@@ -17,14 +17,10 @@ from phicalc.data.config import KeysConfig
 from phicalc.data.files import find_data_file, read_frames
 from phicalc.data.frames import label_atoms
 from phicalc.data.isolated import without_isolated_atoms
+from phicalc.data.names import keys_without_values
 from phicalc.derivatives import Prediction, predict
 from phicalc.potential import Potential
-from phicalc.response import (
-    born_effective_charges,
-    has_born_charges,
-    has_polarizability,
-    polarizability,
-)
+from phicalc.response import born_effective_charges, polarizability
 from phicalc.state import write_atomically
 from phicalc.training.dataset import (
     Sample,
@@ -34,7 +30,8 @@ from phicalc.training.dataset import (
     make_samples,
     prepare_samples,
 )
-from phicalc.training.loss import UNITS, ErrorSums, errors
+from phicalc.training.loss import UNITS, ErrorSums, difference, errors
+from phicalc.training.omissions import is_compared, is_labelled, omissions
 from phicalc.training.plots import plot_parity
 
 
@@ -85,7 +82,7 @@ def evaluate_members(
         Structures evaluated at a time.
     """
     samples = prepared[0]
-    with_stress = [i for i, sample in enumerate(samples) if _has_stress(sample)]
+    with_stress = [i for i, sample in enumerate(samples) if _is_wanted("stress", sample)]
     without = [i for i in range(len(samples)) if i not in set(with_stress)]
     sums, rows = ErrorSums(), []
     for group, stress in ((with_stress, True), (without, False)):
@@ -124,21 +121,18 @@ def _add_responses(sums: ErrorSums, potential: Potential, samples: Sequence[Samp
     """
     for sample in samples:
         graph, labels = sample.graph, sample.labels
-        if _labelled(labels.born_charges) and has_born_charges(potential, graph):
+        if _is_wanted("born_charges", sample, potential):
             found = born_effective_charges(potential, graph.to(potential.device)).cpu()
-            sums.add({"born_charges": (found - labels.born_charges).flatten(1)})
-        if _labelled(labels.polarizability) and has_polarizability(potential, graph):
+            sums.add({"born_charges": difference(found, labels.born_charges).flatten(1)})
+        if _is_wanted("polarizability", sample, potential):
             found = polarizability(potential, graph.to(potential.device)).cpu()
-            difference = (found - labels.polarizability).flatten(1)
-            sums.add({"polarizability": difference / graph.n_atoms})
+            error = difference(found, labels.polarizability).flatten(1)
+            sums.add({"polarizability": error / graph.n_atoms})
 
 
-def _labelled(label: Float64[torch.Tensor, "..."]) -> bool:
-    return label.numel() > 0 and bool(label.isfinite().all())
-
-
-def _has_stress(sample: Sample) -> bool:
-    return bool(sample.graph.pbc.all()) and bool(sample.labels.stress.isfinite().all())
+def _is_wanted(name: str, sample: Sample, *members: Potential) -> bool:
+    """Whether a structure has a label, and potentials something to compare it with."""
+    return is_labelled(getattr(sample.labels, name)) and is_compared(name, sample, members)
 
 
 def _points(prediction: Prediction, batch: Sample) -> dict[str, Shaped[np.ndarray, "..."]]:
@@ -278,7 +272,8 @@ def evaluate_model(
     if not evaluation.metrics:
         raise ValueError("the structures have no labels to compare with; check `keys`")
     result = {"n_structures": len(frames), **evaluation.to_dict()}
-    for line in table(evaluation):
+    unfound = keys_without_values([frame.atoms for frame in frames], keys)
+    for line in [*table(evaluation), *omissions(members, prepared[0]), *unfound]:
         report(line)
     if output is not None:
         folder = Path(output)

@@ -57,36 +57,36 @@ def errors(
     """
     n_atoms = atoms_per_structure(graph)
     found = {
-        "energy": (_difference(prediction.energy, labels.energy) / n_atoms)[:, None],
-        "forces": _difference(prediction.forces, labels.forces),
+        "energy": (difference(prediction.energy, labels.energy) / n_atoms)[:, None],
+        "forces": difference(prediction.forces, labels.forces),
     }
     if prediction.stress is not None:
-        found["stress"] = _difference(prediction.stress, labels.stress).flatten(1)
+        found["stress"] = difference(prediction.stress, labels.stress).flatten(1)
     if prediction.charges is not None:
-        found["charges"] = _difference(prediction.charges, labels.charges)[:, None]
+        found["charges"] = difference(prediction.charges, labels.charges)[:, None]
         moments = dipoles(prediction.charges, graph)
         if prediction.atomic_dipoles is not None:
             moments = moments + sum_per_structure(prediction.atomic_dipoles, graph)
         periodic = graph.pbc.any(dim=1, keepdim=True)  # what their dipole is, nobody can say
-        found["dipole"] = _difference(moments, labels.dipole.masked_fill(periodic, float("nan")))
+        found["dipole"] = difference(moments, labels.dipole.masked_fill(periodic, float("nan")))
     if prediction.polarizability is not None:
-        difference = _difference(prediction.polarizability, labels.polarizability)
-        found["polarizability"] = difference.flatten(1) / n_atoms[:, None]
+        error = difference(prediction.polarizability, labels.polarizability)
+        found["polarizability"] = error.flatten(1) / n_atoms[:, None]
     if prediction.born_charges is not None:
-        difference = _difference(prediction.born_charges, labels.born_charges)
-        found["born_charges"] = difference.flatten(1)
+        error = difference(prediction.born_charges, labels.born_charges)
+        found["born_charges"] = error.flatten(1)
     if prediction.residual is not None:
         found["residual"] = prediction.residual
         found["net_charge"] = excess_charge(prediction, graph)[:, None]
     return found
 
 
-def _difference(
+def difference(
     prediction: Float64[Tensor, "*n"], label: Float64[Tensor, "*n"]
 ) -> Float64[Tensor, "*n"]:
     """Prediction minus label: NaN without a label, infinite without a number to compare with it."""
-    difference = prediction - label
-    return torch.where(difference.isnan() & ~label.isnan(), float("inf"), difference)
+    found = prediction - label
+    return torch.where(found.isnan() & ~label.isnan(), float("inf"), found)
 
 
 def excess_charge(prediction: Prediction, graph: AtomicGraph) -> Float64[Tensor, " n_structures"]:

@@ -93,6 +93,55 @@ def test_born_charges_are_compared_where_there_are_labels(potential, carbon_chai
         evaluate_model(potential, images, device="cpu", report=quiet)
 
 
+@pytest.mark.parametrize(
+    ("head", "n_members", "left_out"),
+    [
+        ("acks2", 1, {"polarizability": 1, "born charges": 0, "dipole": 1, "stress": 1}),
+        ("qeq", 1, {"polarizability": 1, "born charges": 1}),
+        ("latent+links", 1, {"polarizability": 2, "born charges": 0, "charges": 0}),
+        ("none", 1, {"polarizability": 2, "born charges": 2, "charges": 2, "dipole": 2}),
+        ("acks2", 2, {"polarizability": 2, "born charges": 2, "charges": 0}),
+    ],
+)
+def test_labels_that_are_left_out_are_said_to_be(head, n_members, left_out, rng):
+    config = flat_config(
+        elements=("H", "C"), cutoff=3.0, layers=1, channels=4, l_max=1, correlation=1, head=head
+    )
+    images = [Atoms("CH", [[0, 0, 0], [0, 0, 1.1]], cell=[4, 4, 4], pbc=pbc) for pbc in (0, 1)]
+    for atoms in images:
+        atoms.info |= {"energy": -1.0, "dipole": rng.normal(size=3), "stress": np.zeros(6)}
+        atoms.info["polarizability"] = np.eye(3)
+        atoms.arrays |= {"charges": np.array([0.1, -0.1]), "bec": np.zeros((2, 9))}
+    members = [build_potential(config, seed=seed).double() for seed in range(n_members)]
+    said: list[str] = []
+    evaluate_model(members, images, device="cpu", report=said.append)
+    for label, count in left_out.items():
+        notes = [line for line in said if line.startswith(f"{label}: ")]
+        assert len(notes) == bool(count), (label, notes)
+        assert all(f"{count} of 2 labels left out" in note for note in notes)
+
+
+def test_names_of_labels_that_nobody_has_are_said(potential, carbon_chain):
+    keys = KeysConfig(charges="mulliken", polarizability="alpha", total_charge="q_tot")
+    said: list[str] = []
+    images = ase.io.read(carbon_chain, ":2")
+    evaluate_model(potential, images, keys=keys, device="cpu", report=said.append)
+    for text in ("charges", "polarizability", "a total charge"):
+        (note,) = [line for line in said if line.startswith(f"no structure has {text} under")]
+        assert ("neutral" in note) == (text == "a total charge")
+
+
+def test_responses_that_are_no_numbers_are_errors(potential, carbon_chain, monkeypatch):
+    atoms = ase.io.read(carbon_chain, "0")
+    atoms.arrays["bec"] = np.zeros((len(atoms), 9))
+    nothing = torch.full((len(atoms), 3, 3), float("nan"), dtype=torch.float64)
+    monkeypatch.setattr(
+        "phicalc.training.evaluate.born_effective_charges", lambda *_: nothing.clone()
+    )
+    result = evaluate_model(potential, [atoms], device="cpu", report=quiet)
+    assert result["metrics"]["born_charges_mae"] == float("inf")
+
+
 def test_batch_size_changes_nothing(potential, carbon_chain):
     results = [
         evaluate_model(potential, carbon_chain, batch_size=size, report=quiet)["metrics"]

@@ -189,6 +189,17 @@ def test_names_that_are_given_are_not_suggested(tmp_path, recwarn):
     assert not [w for w in recwarn if "Did you mean" in str(w.message)]
 
 
+def test_names_that_no_frame_has_are_said_before_training(make_config, tmp_path):
+    images = [hydrogen(energy=-1.0, forces=np.zeros((2, 3))) for _ in range(3)]
+    for i, atoms in enumerate(images):
+        atoms.positions[1, 2] += 0.1 * i
+    ase.io.write(tmp_path / "data.xyz", images, format="extxyz")
+    data = {"train": [str(tmp_path / "data.xyz")], "keys": {"total_charge": "q_tot"}}
+    config = make_config(data=data)
+    with pytest.warns(UserWarning, match=r"data.keys: .*total charge .*'q_tot': all count as neut"):
+        load_splits(config.data, config.loss)
+
+
 def atom(symbol: str, energy: float, **info) -> Atoms:
     atoms = Atoms(symbol, [[0, 0, 0]], info={"config_type": "IsolatedAtom", **info})
     atoms.calc = SinglePointCalculator(atoms, energy=energy)
