@@ -83,7 +83,8 @@ def _subject(options: argparse.Namespace, structures: Sequence[Atoms]) -> Subjec
     """Make what is validated."""
     if options.model in XTB_METHODS or is_foreign(options.model):
         spec = CalculatorSpec(options.model, options.arguments, options.charge_argument)
-        return subject_of_spec(spec, options.elements, structures)
+        elements = [symbol for text in options.elements for symbol in text.split(",") if symbol]
+        return subject_of_spec(spec, elements, structures)
     return subject_of_model(
         options.model,
         dtype=options.dtype,

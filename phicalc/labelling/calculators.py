@@ -124,15 +124,42 @@ class CalculatorSpec:
                 "takes it, or 'info' if the calculator reads atoms.info['charge']"
             )
         try:
-            calculator: Calculator = self.load()(**arguments)
+            made = self.load()(**arguments)
         except TypeError as error:
             raise ValueError(f"calculator {self.name!r} does not take these: {error}") from error
+        if not hasattr(made, "implemented_properties"):
+            raise ValueError(f"{self.name} makes {type(made).__name__}, which is no ASE calculator")
+        calculator: Calculator = made
         self._check(calculator, atoms)
         if not self.is_xtb and "directory" not in arguments and hasattr(calculator, "directory"):
             folder = mkdtemp(prefix="phicalc_label_")
             calculator.directory = folder
             weakref.finalize(calculator, shutil.rmtree, folder, ignore_errors=True)
         return calculator
+
+    def try_out(self, symbol: str) -> None:
+        """Make the calculator for a lone atom, so that what keeps it from working is said at once.
+
+        Parameters
+        ----------
+        symbol
+            Of an element that it knows.
+
+        Raises
+        ------
+        ImportError
+            If the calculator is not installed.
+        ValueError
+            If it cannot be made.
+        """
+        try:
+            self.make(Atoms(symbol, info={"charge": 0.0}))
+        except (ImportError, ValueError):
+            raise
+        except (Exception, SystemExit) as error:  # of whatever kind the calculator raises
+            raise ValueError(
+                f"calculator {self.name!r} cannot be made: {type(error).__name__}: {error}"
+            ) from error
 
     def _check(self, calculator: Calculator, atoms: Atoms) -> None:
         """Refuse what a calculator would misunderstand in silence."""

@@ -6,6 +6,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 from ase.calculators.singlepoint import SinglePointCalculator
+from jaxtyping import Float64
 
 from phicalc.labelling.calculators import CalculatorSpec
 from phicalc.structures import center_of_mass
@@ -30,6 +31,8 @@ def label_structure(atoms: Atoms, spec: CalculatorSpec, max_force: float) -> dic
     ------
     ArithmeticError
         If a label is not finite, or a force larger than `max_force` in eV/Å.
+    ValueError
+        If a label has another shape than ASE gives it.
     """
     prepared = atoms
     if atoms.calc is None:
@@ -37,11 +40,11 @@ def label_structure(atoms: Atoms, spec: CalculatorSpec, max_force: float) -> dic
         prepared.calc = spec.make(prepared)
     calculator: Calculator = prepared.calc
     found = {
-        name: np.asarray(calculator.get_property(name, prepared), dtype=float)
+        name: _shaped(name, calculator.get_property(name, prepared), len(atoms))
         for name in defined_labels(prepared, calculator)
     }
     if "free_energy" in calculator.results:
-        found["energy"] = np.asarray(calculator.results["free_energy"], dtype=float)
+        found["energy"] = _shaped("energy", calculator.results["free_energy"], len(atoms))
     bad = [name for name, value in found.items() if not np.isfinite(value).all()]
     if bad:
         raise ArithmeticError(f"{', '.join(bad)} not finite")
@@ -51,6 +54,19 @@ def label_structure(atoms: Atoms, spec: CalculatorSpec, max_force: float) -> dic
     if "dipole" in found and spec.dipole_origin == "coordinates":
         found["dipole"] -= atoms.info["charge"] * center_of_mass(atoms)
     return {name: value.tolist() for name, value in found.items()}
+
+
+def _shaped(name: str, value: object, n_atoms: int) -> Float64[np.ndarray, "..."]:
+    """Return a label with the shape that it has in ASE; one number may stand in brackets."""
+    shapes = {
+        "energy": (), "forces": (n_atoms, 3), "stress": (6,), "charges": (n_atoms,), "dipole": (3,)
+    }  # fmt: skip
+    array, shape = np.asarray(value, dtype=float), shapes[name]
+    if array.shape != shape and not (array.size == 1 and shape in ((), (1,))):
+        raise ValueError(
+            f"{name} of {n_atoms} atoms have the shape {array.shape}, and not {shape} as in ASE"
+        )
+    return array.reshape(shape)
 
 
 def defined_labels(atoms: Atoms, calculator: Calculator) -> list[str]:

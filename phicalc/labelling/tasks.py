@@ -66,7 +66,7 @@ def perform(task: Task) -> dict[str, Any]:
         try:
             atoms = task.sampler.advance(task.chain, task.frame, task.atoms, task.spec)
             labels = label_structure(atoms, task.spec, task.max_force)
-        except Exception as error:  # calculators raise whatever they like
+        except (Exception, SystemExit) as error:  # calculators raise, and exit, as they like
             return {"error": " ".join(f"{type(error).__name__}: {error}".split())}
     state = {
         "positions": atoms.positions.tolist(),

@@ -91,7 +91,7 @@ def phonons(
     ImportError
         Without phonopy (the extra ``phonons``).
     ValueError
-        If the structure is no crystal.
+        If the structure is no crystal, or its atoms do not feel each other.
 
     References
     ----------
@@ -200,6 +200,13 @@ def _impose_sum_rule(engine: Any) -> float:
     engine.run_qpoints([[0, 0, 0]])
     before = float(np.sort(np.abs(engine.qpoints.frequencies[0]))[2])  # the three acoustic ones
     engine.symmetrize_force_constants()
+    constants = engine.force_constants
+    if not (np.isfinite(constants).all() and constants.any()):
+        what = "zero" if np.isfinite(constants).all() else "no numbers"
+        raise ValueError(
+            f"phonons: the force constants are {what}. Check the cell (Å), and whether atoms are "
+            "within the reach of the calculator"
+        )
     return before
 
 

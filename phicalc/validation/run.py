@@ -52,7 +52,7 @@ def validate(
     A process that ends, in whatever way, loses the check it was working on only (long dynamics go
     on from their last checkpoint): start it again with the same settings. What an earlier run has
     found stays in the certificate, unless the model, a setting that enters results, or phicalc's
-    version has changed since.
+    version has changed since; checks that ended with an error are tried again.
 
     Parameters
     ----------
@@ -72,8 +72,8 @@ def validate(
     Raises
     ------
     ValueError
-        For names of checks that do not exist, or without an output for a calculator that is no
-        model.
+        For names of checks that do not exist, settings that leave no check, without an output for a
+        calculator that is no model, and for a reference that cannot be made.
     OSError
         If the folder cannot be written.
     RuntimeError
@@ -82,6 +82,8 @@ def validate(
     config = ValidationConfig() if config is None else config
     checks = all_checks() if checks is None else checks
     chosen = _chosen(checks, config)
+    if config.reference is not None:
+        config.reference.try_out(subject.elements[0])
     folder = _folder(subject, output)
     work = folder / WORK_FOLDER
     work.mkdir(parents=True, exist_ok=True)
@@ -130,7 +132,7 @@ class _Run:
         elif path.is_file():
             earlier = _readable(path)
             if earlier is not None and earlier.digest == self.digest:
-                self.outcomes = {each.check: each for each in earlier.outcomes}
+                self.outcomes = {each.check: each for each in earlier.outcomes if not _broke(each)}
         try:
             entries = self.journal.open()
         except ValueError:  # of another model or other settings, or damaged
@@ -176,6 +178,11 @@ class _Run:
         )
 
 
+def _broke(outcome: Outcome) -> bool:
+    """Whether a check ended with an error, which may have another cause than the calculator."""
+    return outcome.status == "failed" and not outcome.figures
+
+
 def _readable(path: Path) -> Certificate | None:
     """Return an earlier certificate; None if it cannot be read and must be made anew."""
     try:
@@ -199,12 +206,15 @@ def _chosen(checks: Mapping[str, Check], config: ValidationConfig) -> list[Check
         if name not in checks:
             known = ", ".join(checks)
             raise ValueError(f"no check {name!r}{hint(name, checks) or '.'} Known: {known}")
-    return [
+    chosen = [
         check
         for name, check in checks.items()
         if (name in config.only if config.only else check.quick or not config.quick)
         and name not in config.skip
     ]
+    if not chosen:
+        raise ValueError(f"nothing is left to check: 'skip' names {', '.join(config.skip)}")
+    return chosen
 
 
 def _digest(subject: Subject, config: ValidationConfig) -> str:
@@ -245,7 +255,7 @@ def perform(check: Check, subject: Subject, context: Context) -> Outcome:
                 return Outcome(check.name, check.title, "not applicable", reason)
             found = check.run(subject, context)
             figures = tuple(found.figures)
-    except Exception as error:  # calculators raise whatever they like
+    except (Exception, SystemExit) as error:  # calculators raise, and exit, as they like
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         seconds = round(monotonic() - start, 3)
         return Outcome(check.name, check.title, "failed", reason, seconds=seconds)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
+from ase.data import atomic_numbers
 from jaxtyping import Float64
 
 from phicalc.calculators import CommitteeCalculator, PhiCalculator
@@ -69,7 +70,7 @@ class Subject:
     Raises
     ------
     ValueError
-        Without elements.
+        Without elements, and for symbols that no element has.
     """
 
     name: str
@@ -90,10 +91,14 @@ class Subject:
     """That of a model."""
 
     def __post_init__(self) -> None:
-        """Refuse subjects without elements."""
+        """Refuse subjects without elements, and elements that do not exist."""
         if not self.elements:
             raise ValueError(
-                f"nothing says which elements {self.name} knows: give elements, such as H,C,N,O"
+                f"nothing says which elements {self.name} knows: give elements, such as H C N O"
+            )
+        if unknown := [symbol for symbol in self.elements if not atomic_numbers.get(symbol)]:
+            raise ValueError(
+                f"elements must be chemical symbols such as H C N O, got {', '.join(unknown)}"
             )
 
     def ready(self, atoms: Atoms, charge: float | None = None, *, fast: bool = False) -> Atoms:
@@ -222,12 +227,19 @@ def subject_of_spec(
         Symbols of the elements to try.
     structures
         Structures of the kind it is for.
+
+    Raises
+    ------
+    ImportError, ValueError
+        If the calculator cannot be made, and as `Subject`.
     """
     record = spec.record()
     name = str(spec.name).rpartition(":")[2]
-    return Subject(
+    subject = Subject(
         name, tuple(elements), spec.make, spec.make, record, structures=tuple(structures)
     )
+    spec.try_out(subject.elements[0])
+    return subject
 
 
 def subject_of_calculator(

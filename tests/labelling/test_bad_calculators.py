@@ -31,6 +31,8 @@ class Moody(Calculator):
                 time.sleep(60)
             case 4:
                 raise ZeroDivisionError("no density")
+            case 7:
+                raise SystemExit(3)
         other = EMT()
         atoms = atoms.copy()
         atoms.calc = other
@@ -56,6 +58,13 @@ def test_a_bad_frame_is_named_and_the_others_stay(tmp_path: Path) -> None:
     assert "TaskLostError: no result within 4 s" in errors[2]
     assert "ZeroDivisionError: no density" in errors[3]
     assert "forces not finite" in errors[4]
+
+
+def test_calculators_that_exit_cost_a_frame(tmp_path: Path) -> None:
+    structures = [chain(n) for n in (7, 6)]
+    result = label(structures, SPEC, tmp_path / "data.extxyz", progress=False)
+    assert [failure["error"] for failure in result.failures] == ["SystemExit: 3"]
+    assert result.n_frames == 1
 
 
 def test_limits_change_no_label(tmp_path: Path) -> None:

@@ -122,3 +122,39 @@ def test_xtb_forces_are_the_derivative_of_the_energy():
     moved.positions += [10, -20, 30]
     np.testing.assert_allclose(label_structure(moved, spec, 100.0)["dipole"], found["dipole"],
                                atol=1e-4)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("forces", np.zeros(6)),
+        ("forces", np.zeros((3, 3))),
+        ("charges", np.zeros(3)),
+        ("energy", np.zeros(2)),
+        ("free_energy", np.zeros(2)),
+        ("dipole", np.zeros((1, 3))),
+    ],
+)
+def test_labels_of_another_shape_are_refused(name, value):
+    class Odd(Model):
+        def calculate(self, *arguments, **more):
+            super().calculate(*arguments, **more)
+            self.results[name] = value
+
+    atoms = ion()
+    atoms.calc = Odd()
+    said = name.removeprefix("free_")
+    with pytest.raises(ValueError, match=f"{said} of 2 atoms have the shape .* as in ASE"):
+        label_structure(atoms, SPEC, 100.0)
+
+
+def test_energies_in_brackets_are_energies():
+    class Bracketed(Model):
+        def calculate(self, *arguments, **more):
+            super().calculate(*arguments, **more)
+            self.results |= {"energy": np.array([2.0]), "free_energy": [[1.5]]}
+
+    atoms = ion()
+    atoms.calc = Bracketed()
+    labels = label_structure(atoms, SPEC, 100.0)
+    assert with_labels(atoms, labels).get_potential_energy() == 1.5

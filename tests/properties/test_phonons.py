@@ -56,6 +56,18 @@ def test_crystal_of_springs_has_its_analytic_band():
     assert found.sum_rule < 1e-3
 
 
+@pytest.mark.parametrize(("force", "what"), [(0.0, "zero"), (np.nan, "no numbers")])
+def test_crystals_whose_atoms_do_not_feel_each_other_are_refused(force, what):
+    class Deaf(Springs):
+        def calculate(self, *arguments, **more):
+            super().calculate(*arguments, **more)
+            self.results["forces"] = np.full((len(self.atoms), 3), force)
+
+    atoms = Atoms("Ar", cell=[Springs.spacing] * 3, pbc=True)
+    with pytest.raises(ValueError, match=f"phonons: the force constants are {what}"):
+        phonons(atoms, Deaf(), supercell=(2, 2, 2), mesh=(2, 2, 2))
+
+
 def test_copper_agrees_with_ase(tmp_path):
     atoms = bulk("Cu", a=3.59)
     path = tmp_path / "new" / "bands.png"

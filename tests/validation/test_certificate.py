@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import re
 import time
 
 import pytest
@@ -151,6 +152,48 @@ def test_failures_are_named(tmp_path):
     found = validate(toy(), tmp_path, checks=counting([], at_most=1.5))
     assert found.summary == "1 of 3 passed (b, c failed)"
     assert not found.passed
+
+
+@pytest.mark.parametrize("error", [OSError("no licence"), SystemExit(3)])
+def test_checks_that_end_with_an_error_are_tried_again(error, tmp_path):
+    calls: list[str] = []
+    checks = counting(calls)
+
+    def fail(subject, context):
+        raise error
+
+    broken = checks | {"b": Check("b", "b", 2.0, lambda subject: "", fail)}
+    found = validate(toy(), tmp_path, checks=broken)
+    assert found.summary == "2 of 3 passed (b failed)"
+    assert type(error).__name__ in found.outcomes[1].reason
+    assert validate(toy(), tmp_path, checks=checks).passed
+    assert calls == ["a", "c", "b"]
+
+
+class Unlicensed(Pairs):
+    def __init__(self) -> None:
+        raise OSError("no licence")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((f"{__name__}:Unlicensed",), "cannot be made: OSError: no licence"),
+        ((f"{__name__}:Unlicenced",), "no attribute 'Unlicenced'"),
+        (("nowhere:Calculator",), "No module named 'nowhere'"),
+        (("builtins:object",), "is no ASE calculator"),
+        (("ase.calculators.emt:EMT", "--elements", "Cx"), "chemical symbols .*, got Cx"),
+        (("ase.calculators.emt:EMT", "--reference", "builtins:object"), "is no ASE calculator"),
+        (("ase.calculators.emt:EMT", "--skip", "walls"), "nothing is left to check"),
+    ],
+)
+def test_mistakes_of_the_user_are_no_failures_of_a_calculator(options, message, tmp_path, capsys):
+    given = [] if "--elements" in options else ["--elements", "Cu,Ag"]
+    output = tmp_path / "page"
+    arguments = ["validate", *options, *given, "--only", "walls", "--output", str(output)]
+    assert cli.main(arguments) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert not (output / CERTIFICATE_FILE).exists()
 
 
 @pytest.mark.parametrize("names", [{"only": ("wall",)}, {"skip": ("wall",)}])
