@@ -12,17 +12,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from ase.data import atomic_numbers, chemical_symbols, covalent_radii
+from ase.data import chemical_symbols, covalent_radii
 from jaxtyping import Int64
 
+from phicalc.elements import is_metal
 from phicalc.graph import AtomicGraph, edge_vectors
 from phicalc.graph.parts import BOND_STRETCH
 
-_NONMETALS = (
-    "H He B C N O F Ne Si P S Cl Ar Ge As Se Br Kr Te I Xe At Rn".split()  # noqa: SIM905
-)
-_IS_METAL = np.ones(len(chemical_symbols), dtype=bool)
-_IS_METAL[[0, *(atomic_numbers[symbol] for symbol in _NONMETALS)]] = False
+_IS_METAL = np.array([is_metal(symbol) for symbol in chemical_symbols])
 _RADII = torch.from_numpy(np.asarray(covalent_radii, dtype=np.float64))
 
 

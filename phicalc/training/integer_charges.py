@@ -79,10 +79,9 @@ def surprise(
     charge
         In e; rounded to integers.
     """
-    largest = probabilities.shape[1] // 2
     device = probabilities.device
     t = 2 * math.pi / _PERIOD * (torch.arange(_PERIOD // 2, device=device).double() + 0.5)
-    states = torch.arange(-largest, largest + 1, device=device).double()
+    states = _states(probabilities)
     logs = (probabilities.to(torch.complex128) @ torch.exp(1j * torch.outer(states, t))).log()
     exponents = logs.new_zeros(len(charge), len(t)).index_add(0, group, logs)
     turned = torch.exp(exponents - 1j * torch.outer(charge.round(), t))
@@ -90,13 +89,30 @@ def surprise(
     return -torch.log(probability.clamp(_SMALLEST, 1.0))
 
 
+def distances(
+    formal: Formal, charges: Float64[torch.Tensor, " n_atoms"]
+) -> Float64[torch.Tensor, ""]:
+    """Mean square distance in e² of the states of atoms from their charges, summed over a batch.
+
+    `charges` are labels in e; atoms without one (NaN) count as neutral.
+    """
+    states = _states(formal.probabilities)
+    return (formal.probabilities * (states - charges.nan_to_num()[:, None]) ** 2).sum()
+
+
 def means(
     probabilities: Float64[torch.Tensor, "n_atoms n_states"],
 ) -> Float64[torch.Tensor, " n_atoms"]:
     """Return the mean state of each atom in e."""
+    return probabilities @ _states(probabilities)
+
+
+def _states(
+    probabilities: Float64[torch.Tensor, "n_atoms n_states"],
+) -> Float64[torch.Tensor, " n_states"]:
+    """Return the charges in e that probabilities belong to."""
     largest = probabilities.shape[1] // 2
-    states = torch.arange(-largest, largest + 1, device=probabilities.device)
-    return probabilities @ states.to(probabilities)
+    return torch.arange(-largest, largest + 1, device=probabilities.device).to(probabilities)
 
 
 def _at_parts(

@@ -385,3 +385,20 @@ def test_formal_charges_depend_on_what_is_bonded_to_what_only() -> None:
     steps = [states(length) for length in np.arange(1.0, 1.7, 0.005)]  # links end at 1.26 Å
     largest = max(abs(b - a).max() for a, b in itertools.pairwise(steps))
     assert largest < 0.1 * abs(states(1.0) - states(2.0)).max()
+
+
+def test_a_metal_nearby_does_not_change_states() -> None:
+    """Ions come closer and part all the time: they have no bonds."""
+    potential = tiny_potential(elements=("H", "O", "Na"), head="acks2")
+    with torch.no_grad():
+        potential.head.starting.formal.readout[-1].weight.mul_(100)
+
+    def states(symbol: str, distance: float) -> np.ndarray:
+        """Probabilities for water, to whose oxygen another atom comes so near (Å)."""
+        atoms = molecule("H2O") + Atoms(symbol, [[0, 0, 0]])
+        atoms.positions[3] = atoms.positions[0] + [0, 0, distance]
+        graph = potential.prepare(from_ase(atoms, CUTOFF))
+        return potential(graph).formal.probabilities.detach().numpy()
+
+    np.testing.assert_array_equal(states("Na", 2.2), states("Na", 3.1))
+    assert abs(states("O", 1.4) - states("O", 3.1)).max() > 0.01

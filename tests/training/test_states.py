@@ -1,8 +1,13 @@
 """Formal charges are fitted to those of molecules before training, and then stay."""
 
+import dataclasses
+
+import ase.io
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 
 from phicalc.checkpoint import load_model
 from phicalc.data.config import KeysConfig
@@ -59,6 +64,21 @@ def test_states_become_certain_of_the_charges_of_molecules(head, samples):
     assert "formal charges fitted" in note
     assert surprises(potential, samples).max() < 0.75  # ln 2: two atoms that are alike share 1 e
     assert missing(potential, samples).max() < 0.05
+
+
+@pytest.mark.parametrize("charge", [0.9, 0.1])
+def test_of_states_with_the_right_sum_those_next_to_the_labels_are_taken(charge, tmp_path):
+    atoms = Atoms("NaCl", [[0, 0, 0], [0, 0, 2.4]])
+    labels = {"energy": 0.0, "forces": np.zeros((2, 3)), "charges": np.array([charge, -charge])}
+    atoms.calc = SinglePointCalculator(atoms, **labels)
+    ase.io.write(tmp_path / "pair.xyz", [atoms] * 4, format="extxyz")
+    pairs = make_samples(read_frames(tmp_path / "pair.xyz", KeysConfig()), 3.0)
+    config = dataclasses.replace(config_of("acks2"), elements=("Na", "Cl"))
+    potential = build_potential(config, seed=2)
+    fit_states(potential, pairs, seed=2)
+    graph = potential.prepare(pairs[0].graph)
+    found = potential(graph).formal.charges.detach().numpy()
+    np.testing.assert_allclose(found, [round(charge), -round(charge)], atol=0.02)
 
 
 def test_heads_without_formal_charges_have_nothing_to_fit(samples):

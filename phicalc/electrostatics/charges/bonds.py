@@ -18,9 +18,9 @@ class BondFeatures(nn.Module):
     """Elements and links → scalars of each atom, by rounds of messages along bonds.
 
     ``h ← h + U tanh(S h + Σ_j b_ij M h_j)`` from h = embedding of the element, where b_ij is 1 for
-    whole bonds and fades as they break. Features of a molecule thus depend on what is bonded to
-    what, and stay the same when atoms move. They are apart from those of the backbone: features
-    that tell ions apart describe energies poorly.
+    whole covalent bonds and fades as they break. Features of a molecule thus depend on what is
+    bonded to what, and stay the same when atoms move; those of a metal depend on its element. They
+    are apart from those of the backbone: features that tell ions apart describe energies poorly.
 
     Parameters
     ----------

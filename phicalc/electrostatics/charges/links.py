@@ -8,12 +8,14 @@ from torch import Tensor, nn
 
 from phicalc.electrostatics.charges.elements import covalent_radius
 from phicalc.electrostatics.head import Surroundings
+from phicalc.elements import is_metal
 from phicalc.graph import AtomicGraph, edge_vectors, pair_vectors
 from phicalc.nn import envelope
 
-#: Bonds are broken from so many sums of covalent radii on (or where links end), and whole up to
-#: this share of that length.
-_BROKEN, _WHOLE = 1.6, 0.8
+#: Bonds are whole up to, and broken from, so many sums of covalent radii (or where links end, and
+#: whole up to the same share of that). Bonds that vibrate are shorter, and atoms bonded to the same
+#: third one are farther apart, those of rings of four and five, too: charges must not change there.
+_WHOLE, _BROKEN = 1.2, 1.4
 
 
 class Links(NamedTuple):
@@ -28,7 +30,9 @@ class Links(NamedTuple):
     fading: Float64[Tensor, " n_links"]
     """From 1 for short links to 0 where they end, and between fragments."""
     bonding: Float64[Tensor, " n_links"]
-    """1 for bonds that are whole, down to 0 for atoms that are not bonded to each other."""
+    """1 for covalent bonds that are whole, down to 0 for atoms that are not bonded to each other.
+
+    Metals have none: ions come closer and part all the time, and stay what they are."""
 
 
 class LinkFinder(nn.Module):
@@ -45,12 +49,15 @@ class LinkFinder(nn.Module):
     """
 
     radii: Tensor
+    covalent: Tensor
 
     def __init__(self, surroundings: Surroundings, reach: float):
         super().__init__()
         self.cutoff, self.reach = surroundings.cutoff, reach
         radii = torch.tensor([covalent_radius(symbol) for symbol in surroundings.elements])
         self.register_buffer("radii", radii.double(), persistent=False)
+        covalent = torch.tensor([not is_metal(symbol) for symbol in surroundings.elements])
+        self.register_buffer("covalent", covalent, persistent=False)
 
     def chosen(
         self, graph: AtomicGraph, element: Int64[Tensor, " n_atoms"]
@@ -68,6 +75,7 @@ class LinkFinder(nn.Module):
         ends, contact = self._ends(index, element), self._contact(index, element)
         fading = envelope(lengths / ends)
         bonding = _plateau(lengths / torch.minimum(_BROKEN * contact, ends))
+        bonding = bonding * self.covalent[element][index].all(0)
         if graph.fragments is not None:
             first, second = graph.fragments.number[index]
             fading, bonding = fading * (first == second), bonding * (first == second)
@@ -88,6 +96,7 @@ class LinkFinder(nn.Module):
 
 
 def _plateau(stretch: Float64[Tensor, " n_links"]) -> Float64[Tensor, " n_links"]:
-    """1 up to `_WHOLE` of the length at which a bond is broken, C² to 0 there."""
-    x = ((stretch - _WHOLE) / (1 - _WHOLE)).clamp(0, 1)
+    """From 1 for whole bonds, C² to 0 at the length at which they are broken, which is 1 here."""
+    whole = _WHOLE / _BROKEN
+    x = ((stretch - whole) / (1 - whole)).clamp(0, 1)
     return 1 - x**3 * (10 - 15 * x + 6 * x**2)
