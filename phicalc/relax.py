@@ -88,13 +88,15 @@ def relax(
     Raises
     ------
     ValueError
-        For an unknown optimizer, a missing calculator, or `cell` without a periodic cell.
+        For no atoms, an unknown optimizer, a missing calculator, or `cell` without a periodic cell.
     ImportError
         With `symmetry` without spglib (the extra ``materials``).
     """
     atoms = to_atoms(structure)
     if calculator is not None:
         atoms.calc = calculator
+    if not len(atoms):
+        raise ValueError("relaxation needs at least one atom")
     if optimizer not in OPTIMIZERS:
         raise ValueError(f"optimizer must be one of {tuple(OPTIMIZERS)}, got {optimizer!r}")
     if atoms.calc is None:

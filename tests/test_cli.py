@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import ase.io
 import numpy as np
@@ -69,6 +70,22 @@ def test_predict_prints_and_saves_what_the_calculator_says(box, model, capsys):
     printed = capsys.readouterr().out
     assert f"{energy:.3f}" in printed
     assert "results.json" in printed
+
+
+def test_predict_takes_structures_without_atoms(box, model, capsys):
+    ase.io.write("some.xyz", [water_box(2, density=0.3), Atoms()])
+    assert run("predict", "some.xyz", "--model", model, "--output", "results.xyz") == 0
+    assert [len(atoms) for atoms in ase.io.read("results.xyz", ":")] == [len(water_box(2)), 0]
+    assert capsys.readouterr().out.splitlines()[2].split()[-1] == "–"
+
+
+def test_results_are_written_before_a_reader_can_leave(box, model, monkeypatch):
+    def leave(*_):
+        raise RuntimeError("nobody reads")
+
+    monkeypatch.setattr("phicalc.cli.structures._print_results", leave)
+    assert run("predict", box, "--model", model, "--output", "kept.json") == 2
+    assert Path("kept.json").is_file()
 
 
 def test_predict_prints_the_stress(box, model, capsys):

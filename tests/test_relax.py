@@ -5,7 +5,7 @@ from __future__ import annotations
 import ase.io
 import numpy as np
 import pytest
-from ase import units
+from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 
@@ -87,6 +87,11 @@ def test_senseless_requests_are_refused(settings, message):
 def test_atoms_without_a_calculator_are_refused():
     with pytest.raises(ValueError, match="needs a calculator"):
         relax(bulk("Cu"))
+
+
+def test_structures_without_atoms_are_refused():
+    with pytest.raises(ValueError, match="at least one atom"):
+        relax(Atoms(), EMT())
 
 
 def test_symmetry_is_kept_if_asked():

@@ -26,9 +26,10 @@ def add_predict(verb: argparse.ArgumentParser) -> None:
 def _predict(options: argparse.Namespace) -> None:
     frames = read_structures(options.input, options.index)
     results = predict_each(frames, options)
+    written = _write(options.output, results) if options.output else []  # before a reader can leave
     _print_results(results)
-    if options.output:
-        _write(options.output, results)
+    for line in written:
+        print(line)
     raise_failures(results)
 
 
@@ -50,16 +51,19 @@ def _print_results(results: Sequence[Atoms | Failure]) -> None:
         print(line + (_deviations(atoms) if uncertain else "") + _stress(atoms))
 
 
-def _write(path: str, results: Sequence[Atoms | Failure]) -> None:
-    """Write the structures that have results, if there are any."""
+def _write(path: str, results: Sequence[Atoms | Failure]) -> list[str]:
+    """Write the structures that have results, if there are any, and return what to say of it."""
     good = [atoms for atoms in results if not isinstance(atoms, Failure)]
     if not good:
-        return
+        return []
     written = write_structures(path, good)
-    print(f"written: {written}")
-    if not holds_results(written):
-        beside = write_structures(written.with_name(f"{written.name}.results.json"), good)
-        print(f"written: {beside}, as {written.name} holds structures without results")
+    if holds_results(written):
+        return [f"written: {written}"]
+    beside = write_structures(written.with_name(f"{written.name}.results.json"), good)
+    return [
+        f"written: {written}",
+        f"written: {beside}, as {written.name} holds structures without results",
+    ]
 
 
 def _deviations(atoms: Atoms) -> str:
@@ -80,7 +84,9 @@ def _stress(atoms: Atoms) -> str:
 
 def _charge_range(atoms: Atoms) -> str:
     charges = atoms.calc.results.get("charges")
-    return "–" if charges is None else f"{charges.min():+.3f} … {charges.max():+.3f}"
+    if charges is None or not len(charges):
+        return "–"
+    return f"{charges.min():+.3f} … {charges.max():+.3f}"
 
 
 def add_relax(verb: argparse.ArgumentParser) -> None:

@@ -68,10 +68,12 @@ def label_atoms(
     Raises
     ------
     ValueError
-        For a missing required label, labels that are no finite numbers or have the wrong shape, and
-        external conditions; the message names `origin` and key.
+        For a structure without atoms, a missing required label, labels that are no finite numbers
+        or have the wrong shape, and external conditions; the message names `origin` and key.
     """
     n_atoms = len(atoms)
+    if not n_atoms:
+        raise ValueError(f"{origin} has no atoms; remove this frame")
     shapes = {
         "energy": (1,),
         "forces": (n_atoms, 3),
@@ -109,7 +111,7 @@ def require_labels(
     """
     for frame in frames:
         for name in required:
-            if len(frame.atoms) and bool(getattr(frame.labels, name).isnan().all()):
+            if bool(getattr(frame.labels, name).isnan().all()):
                 raise ValueError(_missing(frame.atoms, name, getattr(keys, name), frame.origin))
 
 

@@ -26,6 +26,7 @@ from phicalc.training import TrainingConfig, config_from_dict, train
 from phicalc.validation import Subject, subject_of_model, validate
 from phicalc.validation.subject import LONGEST_BOND
 
+SUMMARY_FILE = "labels.json"
 LABELS_FILE, TRAIN_FILE, VALID_FILE = "labels.extxyz", "train.extxyz", "valid.extxyz"
 #: Settings of training where `ImprovementConfig.train` gives none.
 TRAINING: dict[str, Any] = {
@@ -74,7 +75,7 @@ def run_round(
     """
     start, number = monotonic(), len(before.folders)
     folder.mkdir(parents=True, exist_ok=True)
-    elements = _elements(structures)
+    elements = elements_of(structures)
     exploration = folder / "exploration"
     exploration.mkdir(exist_ok=True)
     asked = wishes_of(before.certificate, elements) if config.select == "uncertainty" else []
@@ -101,8 +102,8 @@ def run_round(
     return record
 
 
-def _elements(structures: Sequence[Atoms]) -> list[str]:
-    """Return the symbols of all elements, in the order of atomic numbers."""
+def elements_of(structures: Sequence[Atoms]) -> list[str]:
+    """Return the symbols of all elements of structures, in the order of atomic numbers."""
     numbers = {int(z): s for atoms in structures for z, s in zip(atoms.numbers, atoms.symbols,
                                                                  strict=True)}  # fmt: skip
     return [numbers[z] for z in sorted(numbers)]
@@ -120,7 +121,7 @@ def label_chosen(config: ImprovementConfig, chosen: Path, folder: Path) -> dict[
     folder
         Of the round.
     """
-    summary = folder / "labels.json"
+    summary = folder / SUMMARY_FILE
     if summary.exists():
         found: dict[str, Any] = json.loads(summary.read_text(encoding="utf-8"))
         return found
@@ -136,12 +137,18 @@ def label_chosen(config: ImprovementConfig, chosen: Path, folder: Path) -> dict[
         except RuntimeError as error:
             if "every frame failed" not in str(error):
                 raise
-            errors = [str(error)] * len(frames)
+            errors = [str(error).partition(" (to try")[0]] * len(frames)
     for name, split in ((TRAIN_FILE, "train"), (VALID_FILE, "valid")):
         write_atoms(folder / name, [a for a in labelled if a.info.get("split") == split])
     found = {"calls": len(frames), "frames": len(labelled), "failures": errors}
     write_record(summary, found)
     return found
+
+
+def forget_labels(folder: Path) -> None:
+    """Forget the record of a round in which nothing could be labelled, and the failures."""
+    for name in (ROUND_FILE, SUMMARY_FILE, f"{LABELS_FILE}.journal"):
+        (folder / name).unlink(missing_ok=True)
 
 
 def train_on(

@@ -10,10 +10,17 @@ from ase import Atoms
 
 from phicalc.checkpoint import find_model, read_card
 from phicalc.data.files import find_data_file
+from phicalc.improvement.beforehand import check_beforehand, check_reference_labels
 from phicalc.improvement.config import ImprovementConfig
 from phicalc.improvement.page import write_history
 from phicalc.improvement.record import RoundRecord, read_record, write_record
-from phicalc.improvement.rounds import Before, certificate_of, run_round, scoped_subject
+from phicalc.improvement.rounds import (
+    Before,
+    certificate_of,
+    forget_labels,
+    run_round,
+    scoped_subject,
+)
 from phicalc.improvement.teacher import Verdict, examine
 from phicalc.locks import file_lock
 from phicalc.schema import differences, dump_yaml, read_yaml
@@ -23,6 +30,8 @@ from phicalc.training.run import say
 from phicalc.validation import validate
 
 SETTINGS_FILE, REFERENCE_FILE = "settings.yaml", "reference.json"
+#: Frames that show whether the reference calculator can be trusted.
+FRAMES_FILE = "reference.extxyz"
 #: Settings in which a run that goes on may differ.
 _FREE = ("output", "workers", "timeout")
 
@@ -71,6 +80,7 @@ def improve(config: ImprovementConfig, report: Callable[[str], None] = say) -> I
     folder.mkdir(parents=True, exist_ok=True)
     with file_lock(folder / ".lock", folder):
         structures = [a for name in config.structures for a in read_structures(name)]
+        check_beforehand(config, structures)
         _keep_settings(config, folder)
         verdict = _examined(config, structures, folder, report)
         return _Run(config, structures, folder, verdict, report).complete()
@@ -89,12 +99,20 @@ def _keep_settings(config: ImprovementConfig, folder: Path) -> None:
             text for text in differences(read_yaml(path), now, skip=_FREE)
             if not text.startswith("budget.")
         ]  # fmt: skip
-        if changed:
+        if changed and _rounds(folder):
             raise ValueError(
                 f"{folder} holds a run with other settings ({'; '.join(changed)}). Choose another "
                 "output, or the same settings to continue that run, or remove the folder"
             )
+        if changed:  # nothing has been done with those of before
+            for left in (folder / REFERENCE_FILE, *folder.glob(f"{Path(FRAMES_FILE).stem}*")):
+                left.unlink(missing_ok=True)
     write_atomically(path, dump_yaml(now).encode())
+
+
+def _rounds(folder: Path) -> list[Path]:
+    """Return the folders of the rounds that have been begun."""
+    return sorted(folder.glob("round_*"))
 
 
 def _examined(
@@ -109,9 +127,11 @@ def _examined(
         return Verdict(**read_yaml(path))
     verdict = Verdict(None, None)
     if config.check_reference:
-        frames = folder / "reference.extxyz"
+        frames = folder / FRAMES_FILE
         verdict = examine(structures, config.calculator, frames, workers=config.workers,
                           timeout=config.timeout)  # fmt: skip
+        if frames.exists():
+            check_reference_labels(config, read_structures(frames)[0])
     if verdict.warning:
         report(f"warning: {verdict.warning}")
     write_record(path, verdict._asdict())
@@ -157,6 +177,9 @@ class _Run:
         while (reason := self._reason_to_end()) is None:
             folder = self.folder / f"round_{len(self.records):02d}"
             record = read_record(folder)
+            if record is not None and not record.certificate:
+                record = None  # an earlier process got no label: perhaps this one does
+                forget_labels(folder)
             if record is None:
                 record = run_round(self.config, self.structures, self.before, folder, self.report)
             self._take(record, folder)

@@ -81,9 +81,17 @@ def examine(
     if pair is None:
         return Verdict(None, None)
     frames, direction = _pulled(pair)
-    result = label(
-        frames, spec, output, workers=workers, timeout=timeout, max_force=ANY_FORCE, progress=False
-    )
+    try:
+        result = label(
+            frames, spec, output, workers=workers, timeout=timeout, max_force=ANY_FORCE,
+            progress=False,
+        )  # fmt: skip
+    except RuntimeError as error:
+        output.with_name(f"{output.name}.journal").unlink(
+            missing_ok=True
+        )  # the next start tries again
+        reason = str(error).partition(" (to try")[0]
+        raise RuntimeError(f"{reason}: {spec.name} gives no labels") from error
     if result.failures:
         return Verdict(None, None, f"the reference calculator failed: {_first(result)}")
     labelled = read_structures(output)

@@ -72,7 +72,7 @@ def write_result(
     if not frames:
         raise RuntimeError(
             f"every frame failed; the first: {failures[0]['error']} (to try the same again, remove "
-            f"{path.name}.journal)"
+            f"{path}.journal)"
         )
     provenance = _provenance_of(path)
     document = {**settings, "units": UNITS, "frames": len(frames), "failures": failures}

@@ -14,6 +14,7 @@ import ase.io
 import pytest
 from ase import Atoms
 from ase.build import molecule
+from ase.calculators.emt import EMT
 
 from phicalc.checkpoint import read_card
 from phicalc.cli import main
@@ -22,7 +23,7 @@ from phicalc.improvement.rounds import scoped_subject
 from phicalc.labelling.journal import Journal
 from phicalc.training.run_folder import RunFolder
 
-from .references import chain
+from .references import Springs, chain
 
 TRAIN = {
     "batch_size": 4, "max_epochs": 2,
@@ -280,6 +281,57 @@ def test_calculators_that_never_work_end_the_run() -> None:
     result, _ = run("other", calculator=spec, check_reference=False)
     assert "round 0 gave no labelled frame" in result.line
     assert result.model is None
+
+
+class Licensed(Springs):
+    """Springs that want a file."""
+
+    def calculate(self, *arguments, **more):
+        if not Path("licence").exists():
+            raise RuntimeError("no licence")
+        super().calculate(*arguments, **more)
+
+
+@pytest.mark.parametrize("check_reference", [True, False])
+def test_runs_go_on_once_the_calculator_works(check_reference) -> None:
+    changes = {
+        "calculator": {"name": f"{__name__}:Licensed"},
+        "check_reference": check_reference,
+        "budget": {"max_labels": 6},
+    }
+    if check_reference:
+        with pytest.raises(RuntimeError, match="every frame failed.*no licence"):
+            run(**changes)
+    else:
+        assert "round 0 gave no labelled frame" in run(**changes)[0].line
+    Path("licence").touch()
+    assert run(**changes)[0].records[0].train > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"calculator": {"name": "nowhere:Calculator"}}, "No module named 'nowhere'"),
+        ({"calculator": {"name": "builtins:object"}}, "is no ASE calculator"),
+        ({"train": {"model": {"head": "qe"}}}, "'train': .*Did you mean 'qeq'"),
+        ({"train": {"loss": {"stress": {"weight": 1}}}}, "gives no stress of N3"),
+        ({"data": ["unlabelled.xyz"]}, "unlabelled.xyz, frame 0: no energy"),
+        ({"data": ["other.xyz"]}, "frame 0 holds C, .* knows N"),
+        ({"structures": ["empty.xyz"]}, "at least one atom"),
+        ({"model": "water"}, "'water' does not know N"),
+    ],
+)
+def test_what_would_end_a_run_later_is_refused_before_labels(changes, message) -> None:
+    ase.io.write("empty.xyz", Atoms())
+    ase.io.write("unlabelled.xyz", chain())
+    other = Atoms("C", calculator=EMT())
+    other.get_forces()
+    ase.io.write("other.xyz", other)
+    with pytest.raises((ValueError, ImportError), match=message):
+        run(**changes)
+    assert not list(Path("run").glob("round_*"))
+    if "stress" in message:  # after these settings had been kept: others may follow
+        assert run(budget={"max_labels": 2, "max_rounds": 1}, first_labels=2)[0].records
 
 
 @pytest.mark.parametrize(

@@ -195,6 +195,8 @@ def test_wrong_data_are_refused(potential):
         evaluate_model(potential, [], report=quiet)
     with pytest.raises(ValueError, match="no labels to compare"):
         evaluate_model(potential, [Atoms("H")], report=quiet)
+    with pytest.raises(ValueError, match="structure 1 has no atoms; remove"):
+        evaluate_model(potential, [Atoms("H"), Atoms()], report=quiet)
     with pytest.raises(FileNotFoundError, match=r"none.xyz"):
         evaluate_model(potential, "none.xyz", report=quiet)
 
