@@ -22,8 +22,9 @@ from phicalc.backbone import Specializable, backbones_of
 from phicalc.potential import Potential
 
 Function = Callable[..., Sequence[Shaped[Tensor, "..."]]]
-#: Largest difference between compiled and plain results, relative to the largest number.
-AGREEMENT = {torch.float32: 1e-5, torch.float64: 1e-10}
+#: Largest difference between compiled and plain results, relative to the largest number. In single
+#: precision each of the two may err by 1e-5; wrong code errs by a thousandth or more.
+AGREEMENT = {torch.float32: 3e-5, torch.float64: 1e-10}
 
 
 def trace(

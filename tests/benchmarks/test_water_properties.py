@@ -126,7 +126,7 @@ def run(atoms: Atoms, name: str, length: float, temperature: float, **settings) 
     steps = round(1000 * length / settings["timestep"])
     config = MDConfig(temperature=temperature, steps=steps, seed=7, **settings)
     folder = FOLDER / f"{Path(MODEL).name}_{name}"
-    run_md(atoms, config, folder, resume=folder.exists())
+    run_md(atoms, config, folder, restart=(folder / "checkpoint.safetensors").exists())
     return folder
 
 
