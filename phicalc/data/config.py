@@ -90,3 +90,13 @@ class DataConfig:
                 "'valid' and 'test' name files exactly when 'split' is 'files'; got "
                 f"split={self.split!r}, valid={list(self.valid)}, test={list(self.test)}"
             )
+        if both := sorted({*self.valid_values} & {*self.test_values}):
+            raise ValueError(
+                f"{', '.join(both)} is among 'valid_values' and 'test_values': frames that choose "
+                "the epoch cannot report the error"
+            )
+        if both := sorted({*self.valid} & {*self.test} | {*self.train} & {*self.valid, *self.test}):
+            raise ValueError(
+                f"{', '.join(both)} is named twice among 'train', 'valid' and 'test': errors on "
+                "frames that a training has seen say nothing"
+            )

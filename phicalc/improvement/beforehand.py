@@ -42,6 +42,8 @@ def check_beforehand(config: ImprovementConfig, structures: Sequence[Atoms]) -> 
         known = _known(config, elements)
         elements = known if config.finetune else elements
     training = training_of(config, elements)
+    if both := sorted({*config.data} & {*config.test}):
+        raise ValueError(f"{', '.join(both)} is among 'data' and 'test': choose one")
     for name in (*config.data, *config.test):
         path = find_data_file(name)
         for frame in read_frames(path, KeysConfig(), required_labels(training.loss)):

@@ -17,6 +17,7 @@ from phicalc.data.frames import LabelledAtoms, Labels, require_labels, warn_of_d
 from phicalc.data.isolated import energies_of_elements, without_isolated_atoms
 from phicalc.data.labels import LABELS
 from phicalc.data.names import warn_of_keys
+from phicalc.data.splitting import split_indices
 from phicalc.graph import AtomicGraph, collate, edge_vectors, from_ase
 from phicalc.potential import Potential
 from phicalc.structures import COINCIDENCE_DISTANCE
@@ -122,51 +123,6 @@ def _read_roles(
             entry = {"name": path.name, "sha256": file_digest(path), "frames": len(found)}
             files[role].append(entry)
     return frames, files, energies_of_elements(isolated)
-
-
-def split_indices(config: DataConfig, pool: Sequence[LabelledAtoms]) -> tuple[list[int], list[int]]:
-    """Return the indices in `pool` of the frames kept for validation and for test.
-
-    Raises
-    ------
-    ValueError
-        If no frame has the key by which the data are split.
-    """
-    if config.split == "files":
-        return [], []
-    if config.split == "key":
-        return _split_by_key(config, pool)
-    order = np.arange(len(pool))[::-1]
-    if config.split == "random":
-        order = np.random.default_rng(config.split_seed).permutation(len(pool))
-    kept_out = order[: config.test_count + _valid_count(config, len(pool))].tolist()
-    return sorted(kept_out[config.test_count :]), sorted(kept_out[: config.test_count])
-
-
-def _split_by_key(
-    config: DataConfig, pool: Sequence[LabelledAtoms]
-) -> tuple[list[int], list[int]]:  # fmt: skip
-    """Return the indices for validation and for test where the frames themselves tell."""
-    values = [str(frame.atoms.info.get(config.split_key)) for frame in pool]
-    valid = [i for i, value in enumerate(values) if value in config.valid_values]
-    test = [i for i, value in enumerate(values) if value in config.test_values]
-    if not valid and not test:
-        raise ValueError(
-            f"data.split is 'key', but no frame has info[{config.split_key!r}] among "
-            f"{[*config.valid_values, *config.test_values]}; found {sorted(set(values))[:10]}"
-        )
-    if not config.valid_values:
-        rest = np.setdiff1d(np.arange(len(pool)), test)
-        drawn = np.random.default_rng(config.split_seed).permutation(rest)
-        valid = sorted(drawn[: _valid_count(config, len(rest))].tolist())
-    return valid, test
-
-
-def _valid_count(config: DataConfig, n_frames: int) -> int:
-    """Return how many of `n_frames` are drawn for validation."""
-    if config.valid_count is None:
-        return round(config.valid_fraction * n_frames)
-    return config.valid_count
 
 
 def check_labels_make_sense(frames: Sequence[LabelledAtoms], loss: LossConfig) -> None:

@@ -21,7 +21,7 @@ from phicalc.training.references import (
     with_reference_energies,
     with_scales,
 )
-from phicalc.training.states import fit_states
+from phicalc.training.states import doubts_of_states, fit_states
 
 #: Structures that `standardize_weights` looks at.
 SAMPLE_SIZE = 16
@@ -120,10 +120,12 @@ def inherited_potential(
     allowed = _foreign_names(read_card(init).potential) <= _foreign_names(config.to_dict())
     potential, card = load_model(init, device=device, dtype=dtype, allow_import=allowed)
     wanted, found = flatten(config.to_dict()), flatten(potential.config.to_dict())
+    unlike = [key for key in wanted | found if wanted.get(key) != found.get(key)]
+    kinds = [key.removesuffix("name") for key in unlike if key.endswith(".name")]
     different = [
         f"model.{key} is {wanted.get(key)!r}, the parent's {found.get(key)!r}"
-        for key in wanted | found
-        if wanted.get(key) != found.get(key) and key not in FITTED
+        for key in unlike
+        if key not in FITTED and (key.endswith(".name") or not key.startswith(tuple(kinds)))
     ]
     if different:
         raise ValueError(
@@ -141,6 +143,7 @@ def inherited_potential(
         references = tuple(old + new for old, new in added)
         potential.config = replace(potential.config, reference_energies=references)
         notes += [f"added to those of the parent: {note}" for note in more]
+    notes += doubts_of_states(potential, samples)
     return potential.train(), notes
 
 

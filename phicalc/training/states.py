@@ -23,6 +23,8 @@ from phicalc.training.soap import SOAP
 _BATCH, _STEPS, _RATE = 32, 2000, 0.03
 #: The fit ends where the mean penalty of the structures is smaller.
 _ENOUGH = 0.01
+#: Molecules have other charges than those that the states of their atoms make from here on.
+_UNSUITED = 1.0
 #: It also ends after so many steps that have not made it smaller.
 _PATIENCE = 100
 #: Weight of the mean square distance between states and charges (1/e²): of all states with the
@@ -81,6 +83,35 @@ def _start(formal: FormalCharges, batches: Sequence[_Batch]) -> None:
     mean = sums / counts.clamp(min=1)
     with torch.no_grad():
         formal.element.copy_(-((formal.states - mean[:, None]) ** 2))
+
+
+@torch.no_grad()
+def doubts_of_states(potential: Potential, samples: Sequence[Sample]) -> list[str]:
+    """Say how well the formal charges of a potential suit other data than it was made for.
+
+    Parameters
+    ----------
+    potential
+        A trained one.
+    samples
+        The training structures.
+
+    Returns
+    -------
+    notes
+        One sentence, if its head has formal charges.
+    """
+    starting = potential.head.starting
+    if starting is None or not samples:
+        return []
+    defects, n_structures = 0.0, 0
+    for element, graph, charges, part in _batches(potential, samples, seed=0):
+        formal = starting.states(element, graph)
+        defects += float(charge_defects(formal, graph, charges, part))
+        n_structures += graph.n_structures
+    mean = defects / n_structures
+    trained = "; penalties.integer_fragments trains them" if mean > _UNSUITED else ""
+    return [f"formal charges of the parent: mean penalty {mean:.3g} (0 if certain){trained}"]
 
 
 def _minimize(starting: Any, batches: Sequence[_Batch], seed: int) -> tuple[int, float]:

@@ -68,6 +68,27 @@ def test_frames_for_validation_are_drawn_beside_a_test_set_by_key(frames):
     assert len(split_indices(part, frames)[0]) == round(rest / 2)
 
 
+def test_a_key_that_keeps_no_frame_for_validation_is_said(frames):
+    given = config(split="key", valid_values=["valdi"], test_values=["val"])
+    with pytest.warns(
+        UserWarning, match=r"data.valid_values \['valdi'\], .* nothing is kept"
+    ):
+        assert split_indices(given, frames)[0] == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"split": "key", "valid_values": ["a", "b"], "test_values": ["b"]}, "b is among"),
+        ({"split": "files", "valid": ["x.xyz"], "test": ["x.xyz"]}, "x.xyz is named twice"),
+        ({"split": "files", "train": ["x.xyz"], "test": ["x.xyz"]}, "x.xyz is named twice"),
+    ],
+)
+def test_frames_in_two_parts_are_refused(changes, text):
+    with pytest.raises(ValueError, match=text):
+        config(**changes)
+
+
 def test_splits_record_what_was_used(carbon_chain):
     data = config(train=(str(carbon_chain),), valid_count=4, test_count=2, max_frames=20)
     splits = load_splits(data, LossConfig())

@@ -19,7 +19,7 @@ from phicalc.training import train
 from phicalc.training.dataset import make_samples
 from phicalc.training.initialization import initial_potential
 from phicalc.training.integer_charges import means, surprise
-from phicalc.training.states import fit_states
+from phicalc.training.states import doubts_of_states, fit_states
 
 from ..tiny import flat_config
 
@@ -83,6 +83,16 @@ def test_of_states_with_the_right_sum_those_next_to_the_labels_are_taken(charge,
 
 def test_heads_without_formal_charges_have_nothing_to_fit(samples):
     assert fit_states(build_potential(config_of("qeq"), seed=2), samples, seed=2) == []
+
+
+def test_states_of_a_parent_that_do_not_suit_the_data_are_said(samples):
+    potential = build_potential(config_of("latent+links"), seed=2)
+    (before,) = doubts_of_states(potential, samples)
+    assert "integer_fragments trains them" in before
+    fit_states(potential, samples[:3], seed=2)
+    (after,) = doubts_of_states(potential, samples[:3])
+    assert "trains them" not in after
+    assert doubts_of_states(build_potential(config_of("qeq"), seed=2), samples) == []
 
 
 def test_training_leaves_states_alone_unless_they_are_penalized(
