@@ -21,6 +21,7 @@ LINE = (
     "_version",
     "_exports",
     "units",
+    "elements",
     "hints",
     "progress",
     "system",
