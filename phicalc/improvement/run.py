@@ -218,6 +218,8 @@ class _Run:
         if self._certificate_passed():
             return "the certificate is passed"
         if records and not records[-1].certificate:
+            if not records[-1].calls:
+                return f"round {records[-1].number} found no new frame to label (see 'explore')"
             why = f": {records[-1].failures[0]}" if records[-1].failures else ""
             return f"round {records[-1].number} gave no labelled frame{why}"
         if self.before.calls >= budget.max_labels:

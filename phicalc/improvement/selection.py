@@ -108,6 +108,8 @@ def _by_sampler(
     frames: Sequence[Atoms], model: Path | None, count: int, rng: np.random.Generator
 ) -> list[Atoms]:
     """Choose from the candidates of each origin in turn, the first ones first."""
+    if not frames:
+        return []
     groups: dict[Origin, list[Atoms]] = {}
     for atoms in frames:
         origin = str(atoms.info["found_by"]), str(atoms.info.get("failed_check", ""))

@@ -79,7 +79,8 @@ def label(
     Raises
     ------
     ValueError
-        If there are no structures, or the calculator does not suit them.
+        If there are no structures, the sampler makes no frames of them, or the calculator does not
+        suit them.
     ImportError
         If the calculator is not installed.
     FileExistsError
@@ -92,6 +93,13 @@ def label(
         raise ValueError(f"workers must be a positive number, got {workers}")
     if workers > 1 and "directory" in spec.arguments:
         raise ValueError("workers cannot share one directory: leave it out, or take one worker")
+    chains = sampler.chains(structures)
+    if not chains:
+        formulas = ", ".join(sorted({atoms.get_chemical_formula() for atoms in structures})[:5])
+        raise ValueError(
+            f"{type(sampler).__name__} makes no frames of {formulas}: it needs what these do not "
+            "have (other atoms, bonds to turn about, modes). Choose another sampler"
+        )
     settings = _settings(structures, spec, sampler, max_force)
     path = Path(output)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,8 +108,7 @@ def label(
         result = None if overwrite else finished(path, settings)
         if result is None:
             journal = _journal(path, settings, overwrite)
-            first = sampler.chains(structures)[0]
-            template = Task(structures[0], first, 0, sampler, spec, max_force)
+            template = Task(structures[0], chains[0], 0, sampler, spec, max_force)
             team = partial(workers_of, workers, limit=timeout)
             result = _run(structures, template, journal, path, team, progress)
         lock.unlink()  # whoever makes another now finds a result

@@ -283,6 +283,14 @@ def test_calculators_that_never_work_end_the_run() -> None:
     assert result.model is None
 
 
+@pytest.mark.parametrize("select", ["uncertainty", "random"])
+def test_runs_that_find_no_frame_end_and_say_so(select) -> None:
+    explore = {"torsions": {"points": 2}}
+    result, _ = run(explore=explore, select=select)
+    assert "round 0 found no new frame to label" in result.line
+    assert (result.calls, result.model) == (0, None)
+
+
 class Licensed(Springs):
     """Springs that want a file."""
 

@@ -20,6 +20,7 @@ from ase.calculators.emt import EMT
 from phicalc.labelling import CalculatorSpec, DynamicsSampler, RattleSampler, label
 from phicalc.labelling import run as run_module
 from phicalc.labelling.journal import Journal
+from phicalc.labelling.samplers import SAMPLERS
 from phicalc.locks import file_lock
 
 SPEC = CalculatorSpec("ase.calculators.emt:EMT")
@@ -33,6 +34,13 @@ def structures():
 
 def run(structures, path, sampler=DYNAMICS, **changes):
     return label(structures, SPEC, path, sampler, progress=False, **changes)
+
+
+@pytest.mark.parametrize("name", ["modes", "torsions", "pairs", "dissociation"])
+def test_samplers_that_make_no_frames_are_refused(name, tmp_path):
+    with pytest.raises(ValueError, match="makes no frames of Cu: it needs"):
+        run([Atoms("Cu")], tmp_path / "data.extxyz", SAMPLERS[name]())
+    assert not list(tmp_path.iterdir())
 
 
 class Killed(BaseException):
