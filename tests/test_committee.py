@@ -89,6 +89,18 @@ def test_a_committee_of_twins_never_disagrees(potentials):
     assert not atoms.calc.committee_results["forces_std"].any()
 
 
+def test_members_that_are_one_model_are_noticed(potentials, tmp_path):
+    for name, potential in (
+        ("one", potentials[0]),
+        ("copy", potentials[0]),
+        ("two", potentials[1]),
+    ):
+        save_model(tmp_path / name, potential, ModelCard(name=name))
+    with pytest.warns(UserWarning, match="1 of 3 members of the committee repeat another"):
+        CommitteeCalculator([tmp_path / name for name in ("one", "two", "copy")])
+    CommitteeCalculator([tmp_path / name for name in ("one", "two")])  # no warning
+
+
 def test_warning_comes_once(potentials):
     atoms = molecule("H2O")
     atoms.calc = CommitteeCalculator(potentials, force_threshold=1e-6)
@@ -129,8 +141,8 @@ def test_charges_need_all_members(potentials):
 
 
 def test_folder_of_members(potentials, tmp_path):
-    for i in (0, 1, 10):
-        save_model(tmp_path / f"member_{i}" / "model", potentials[0], ModelCard(name=f"m{i}"))
+    for i, potential in zip((0, 1, 10), potentials, strict=True):
+        save_model(tmp_path / f"member_{i}" / "model", potential, ModelCard(name=f"m{i}"))
     calculator = CommitteeCalculator(tmp_path)
     assert [member.card.name for member in calculator.members] == ["m0", "m1", "m10"]
     assert len(calculator.todict()["members"]) == 3

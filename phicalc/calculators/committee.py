@@ -85,6 +85,7 @@ class CommitteeCalculator(UncertainCalculator):
         self.members: list[PhiCalculator] = []
         super().__init__(**own)
         self.members = [PhiCalculator(model, **kwargs) for model in models]
+        _warn_of_twins(self.members)
         self.voice = Voice(self.members[0].parameters["strict"])
         for member in self.members:
             member.voice = self.voice  # what concerns all of them is voiced once
@@ -287,6 +288,17 @@ def _deviation(
     """Return the standard deviation over the members; of vectors, the length of theirs."""
     variance = values.var(axis=0, ddof=1)
     return np.asarray(np.sqrt(variance.sum(axis=-1) if values.ndim == 3 else variance))
+
+
+def _warn_of_twins(members: Sequence[PhiCalculator]) -> None:
+    """Warn of members that are one model: they agree, which says nothing."""
+    digests = [member.card.sha256 for member in members if member.card is not None]
+    if twins := len(digests) - len(set(digests)):
+        warnings.warn(
+            f"{twins} of {len(members)} members of the committee repeat another (the same weights "
+            "and settings): they make the standard deviations too small. Name each model once",
+            stacklevel=3,
+        )
 
 
 def _as_uncertainty(

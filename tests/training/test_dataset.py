@@ -70,9 +70,7 @@ def test_frames_for_validation_are_drawn_beside_a_test_set_by_key(frames):
 
 def test_a_key_that_keeps_no_frame_for_validation_is_said(frames):
     given = config(split="key", valid_values=["valdi"], test_values=["val"])
-    with pytest.warns(
-        UserWarning, match=r"data.valid_values \['valdi'\], .* nothing is kept"
-    ):
+    with pytest.warns(UserWarning, match=r"data.valid_values \['valdi'\], .* nothing is kept"):
         assert split_indices(given, frames)[0] == []
 
 

@@ -101,9 +101,7 @@ def test_another_network_or_new_elements_are_refused(make_config, settings, pare
     model = {**settings["model"], "backbone": backbone}
     with pytest.raises(ValueError, match="another network: model.backbone.channels is 6, the par"):
         train(make_config(init=parent, model=model), report=quiet)
-    with pytest.raises(
-        ValueError, match=r"model.head.name is 'acks2', the parent's 'qeq'\."
-    ):
+    with pytest.raises(ValueError, match=r"model.head.name is 'acks2', the parent's 'qeq'\."):
         train(make_config(init=parent, model={**settings["model"], "head": "acks2"}), report=quiet)
     config = make_config(init=parent)
     more = replace(config.model, elements=("H", "C", "O"), reference_energies=())
