@@ -8,7 +8,7 @@ from phicalc.potential import Potential, PotentialConfig, build_potential
 from phicalc.upgrades import with_sections
 
 #: Options of the backbone that format 2 did not know.
-YOUNG_OPTIONS = ("inner_envelope", "density_limit")
+YOUNG_OPTIONS = ("inner_envelope", "nearest_distances", "density_limit")
 
 
 def flat_config(**flat: Any) -> PotentialConfig:

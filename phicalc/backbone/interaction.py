@@ -4,7 +4,6 @@ import math
 from typing import NamedTuple
 
 import torch
-from ase.data import atomic_numbers, covalent_radii
 from jaxtyping import Float, Float64, Int64, Shaped
 from torch import Tensor, nn
 from torch.nn.functional import pad
@@ -56,35 +55,6 @@ def _to_slots(
     padded = torch.cat([values, values.new_zeros(1, *values.shape[1:])])
     chosen = padded.index_select(0, edge_of_slot.reshape(-1))
     return chosen.reshape(*edge_of_slot.shape, *values.shape[1:])
-
-
-class InnerEnvelope(nn.Module):
-    """Lets messages fade out between two atoms that overlap.
-
-    They are multiplied by a polynomial of ``r/(r_i + r_j)`` with covalent radii, 0 up to `START`
-    and 1 from `END` on, C² between.
-
-    Parameters
-    ----------
-    elements
-        Chemical symbols.
-    """
-
-    radii: Tensor
-    START, END = 0.5, 0.75
-
-    def __init__(self, elements: tuple[str, ...]):
-        super().__init__()
-        radii = torch.tensor([covalent_radii[atomic_numbers[symbol]] for symbol in elements])
-        self.register_buffer("radii", radii.double(), persistent=False)
-
-    def forward(self, edges: EdgeFeatures, element: Int64[Tensor, " n_atoms"]) -> EdgeFeatures:
-        """Return the edges with weakened directions, which all messages contain."""
-        radius = self.radii.double()[element]
-        nearest = radius[:, None] + radius[edges.neighbor]
-        x = ((edges.lengths / nearest - self.START) / (self.END - self.START)).clamp(0, 1)
-        fading = x**3 * (10 - 15 * x + 6 * x**2)
-        return edges._replace(harmonics=edges.harmonics * fading[:, :, None].to(edges.harmonics))
 
 
 def saturated(density: Float[Tensor, "n m c"], limit: float | None) -> Float[Tensor, "n m c"]:

@@ -1,6 +1,6 @@
 """NequIP-type backbone: equivariant message passing with an optional product at the nodes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
-from phicalc.backbone.interaction import InnerEnvelope, Interaction, edge_features
+from phicalc.backbone.interaction import Interaction, edge_features
+from phicalc.backbone.overlap import InnerEnvelope, NearestLengths
 from phicalc.backbone.tables import RadialTable
 from phicalc.graph import AtomicGraph, edge_vectors
 from phicalc.nn import (
@@ -53,6 +54,9 @@ class NequIPSettings:
     inner_envelope: bool = False
     """Whether messages fade out between 0.75 and 0.5 times the sum of both covalent radii. Below
     the distances of any training data only ``repulsion`` then remains."""
+    nearest_distances: dict[str, Annotated[float, Positive]] | None = None
+    """Smallest distance in Å of pairs of elements in the training data, such as ``H-O``: below it
+    the network does not extrapolate. Training fills it in where `inner_envelope` is set."""
     density_limit: Annotated[float, Positive] | None = None
     """Root mean square at which the sum over neighbours saturates (0.5 before training), which
     bounds the energy of atoms that are crowded; by default it does not."""
@@ -64,6 +68,8 @@ class NequIPSettings:
             raise ValueError(
                 f"hidden_l_max must be 0 to l_max={self.l_max}, got {self.hidden_l_max}"
             )
+        if wrong := [pair for pair in self.nearest_distances or () if pair.count("-") != 1]:
+            raise ValueError(f"'nearest_distances' must name pairs such as 'H-O', got {wrong[0]!r}")
 
 
 class NequIP(nn.Module):
@@ -94,7 +100,7 @@ class NequIP(nn.Module):
         Mean number of neighbours within the cutoff.
     gated
         Whether each layer ends with a non-linearity.
-    inner_envelope, density_limit
+    inner_envelope, nearest_distances, density_limit
         See `NequIPSettings`.
     vectors
         Whether to return a vector for each atom as well.
@@ -122,6 +128,7 @@ class NequIP(nn.Module):
         average_neighbors: float,
         gated: bool = True,
         inner_envelope: bool = False,
+        nearest_distances: Mapping[str, float] | None = None,
         density_limit: float | None = None,
         vectors: bool = False,
     ):
@@ -130,6 +137,7 @@ class NequIP(nn.Module):
         self.n_last, self.n_features = channels, layers * channels
         self.n_columns = self.n_features + (3 if vectors else 0)
         self.basis = RadialBasis(radial_basis, cutoff)
+        self.nearest = NearestLengths(elements, nearest_distances) if nearest_distances else None
         self.inner = InnerEnvelope(elements) if inner_envelope else None
         inputs = [0] + [hidden_l_max] * (layers - 1)
         outputs = [hidden_l_max] * (layers - 1) + [1 if vectors else 0]
@@ -179,6 +187,7 @@ class NequIP(nn.Module):
             average_neighbors=average_neighbors,
             gated=settings.gate,
             inner_envelope=settings.inner_envelope,
+            nearest_distances=settings.nearest_distances,
             density_limit=settings.density_limit,
             vectors=vectors,
         )
@@ -224,6 +233,8 @@ class NequIP(nn.Module):
     ) -> Float[Tensor, "n_atoms n_columns"]:
         """Do the same from the vectors of the edges: all that the network sees of a structure."""
         edges = edge_features(vectors, neighbor, edge_of_slot, self.basis, self.l_max)
+        if self.nearest is not None:
+            edges = self.nearest(edges, element, self.basis)
         if self.inner is not None:
             edges = self.inner(edges, element)
         features = embedding[:, None, :]

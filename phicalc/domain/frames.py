@@ -48,7 +48,7 @@ def domain_of_frames(
         source=source,
         elements=tuple(chemical_symbols[z] for z in numbers),
         environments=tuple(sorted(environments)),
-        nearest_distances=_nearest(graphs),
+        nearest_distances=nearest_distances(graphs),
         charges=_range(frame.total_charge for frame in frames),
         periodic=any(periodic),
         isolated=not all(periodic),
@@ -89,8 +89,8 @@ def _closed(frames: Iterable[LabelledAtoms]) -> bool | None:
     return bool((np.abs(electrons % 2 - 1) > 1e-6).all())
 
 
-def _nearest(graphs: Iterable[AtomicGraph]) -> dict[str, float]:
-    """Return the smallest distance in Å of each pair of elements."""
+def nearest_distances(graphs: Iterable[AtomicGraph]) -> dict[str, float]:
+    """Return the smallest distance in Å of each pair of elements within the cutoff, by ``H-O``."""
     smallest = torch.full((119, 119), float("inf"), dtype=torch.float64)
     for graph in graphs:
         first, second = graph.atomic_numbers[graph.edge_index]

@@ -18,6 +18,7 @@ from phicalc.training.config import FITTED
 from phicalc.training.dataset import Sample, prepare_samples
 from phicalc.training.references import (
     with_fitted_reference_energies,
+    with_nearest_distances,
     with_reference_energies,
     with_scales,
 )
@@ -70,6 +71,7 @@ def initial_potential(
         If `given_references` lacks an element.
     """
     config, notes = with_scales(config, samples)
+    config = with_nearest_distances(config, samples)
     if given_references is not None:
         config = with_reference_energies(config, given_references)
     potential = build_potential(config, seed=seed).to(device=device, dtype=dtype)

@@ -8,6 +8,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from phicalc.data.composition import ReferenceFit, count_elements, fit_reference_energies
+from phicalc.domain.frames import nearest_distances
 from phicalc.potential import Potential, PotentialConfig
 from phicalc.training.dataset import Sample, batch_plan, batches, prepare_samples
 
@@ -75,6 +76,16 @@ def with_scales(
         scale = 1.0
         notes.append("no forces in the data: the energy scale is 1 eV")
     return replace(config, average_neighbors=neighbors, energy_scale=scale), notes
+
+
+def with_nearest_distances(config: PotentialConfig, samples: Sequence[Sample]) -> PotentialConfig:
+    """Complete a backbone with an inner envelope by the nearest distances of the data."""
+    found = config.backbone.settings
+    if not getattr(found, "inner_envelope", False) or found.nearest_distances is not None:
+        return config
+    nearest = nearest_distances(sample.graph for sample in samples)
+    backbone = replace(config.backbone, settings=replace(found, nearest_distances=nearest))
+    return replace(config, backbone=backbone)
 
 
 def _energies(potential: Potential, samples: Sequence[Sample]) -> Float64[Tensor, " n_samples"]:

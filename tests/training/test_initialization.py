@@ -7,6 +7,7 @@ from ase.build import bulk, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from phicalc.data.config import KeysConfig
+from phicalc.data.files import read_frames
 from phicalc.data.frames import LabelledAtoms, label_atoms
 from phicalc.derivatives import predict
 from phicalc.training.dataset import make_samples, prepare_samples
@@ -44,3 +45,21 @@ def test_first_forces_are_of_the_size_of_the_labels(kind, head, seed):
     found = [predict(potential, s.graph).forces for s in prepare_samples(samples, potential)]
     size = float(torch.cat(found).square().mean().sqrt())
     assert size < max(5 * force, 5.0)  # eV/Å; charges of their own make those of salts larger
+
+
+@pytest.mark.parametrize("inner", [True, False])
+def test_training_fills_nearest_distances_in(carbon_chain, inner):
+    samples = make_samples(read_frames(carbon_chain, KeysConfig()), 3.0)[:3]
+    config = flat_config(
+        elements=("H", "C"), cutoff=3.0, layers=1, channels=4, l_max=1, correlation=1,
+        head="none", inner_envelope=inner,
+    )  # fmt: skip
+    potential, _ = initial_potential(config, samples, seed=1)
+    found = potential.config.backbone.settings.nearest_distances
+    if not inner:
+        assert found is None
+        return
+    positions = [sample.graph.positions[sample.graph.atomic_numbers == 6] for sample in samples]
+    shortest = min(float(torch.pdist(p).min()) for p in positions)
+    assert found["C-C"] == pytest.approx(shortest, abs=1e-4)
+    assert set(found) == {"H-C", "C-C"}
