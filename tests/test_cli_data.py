@@ -6,7 +6,7 @@ import json
 
 import ase.io
 import pytest
-from ase.build import bulk
+from ase.build import bulk, molecule
 
 from phicalc import cli
 
@@ -77,3 +77,10 @@ def test_arguments_are_json_objects(crystal, text, capsys):
     with pytest.raises(SystemExit):
         run("label", crystal, *EMT, "--arguments", text)
     assert "--arguments" in capsys.readouterr().err
+
+
+def test_two_calculators_at_once_are_refused(tmp_path, capsys):
+    ase.io.write(tmp_path / "a.xyz", molecule("H2O"))
+    arguments = ["label", str(tmp_path / "a.xyz"), "--model", "water", "--calculator", "gfn2-xtb"]
+    assert cli.main(arguments) == 2
+    assert "--model and --calculator name two calculators" in capsys.readouterr().err

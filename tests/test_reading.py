@@ -11,7 +11,7 @@ import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import molecule
+from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 
 from phicalc.graph import from_ase
@@ -281,3 +281,11 @@ def test_integers_and_floats_of_any_width_are_a_structure():
     atoms.arrays["numbers"] = atoms.numbers.astype(np.uint8)
     atoms.arrays["positions"] = atoms.positions.astype(np.float32)
     assert from_ase(atoms, 3.0).n_edges == 2
+
+
+@pytest.mark.parametrize("name", ["a.xyz", "a.traj", "a.cif", "a.json"])
+@pytest.mark.parametrize("index", ["7"])
+def test_an_index_beyond_the_file_is_told_how_many_there_are(name, index, tmp_path):
+    ase.io.write(tmp_path / name, [bulk("Cu"), bulk("Cu")])
+    with pytest.raises(ValueError, match=rf"holds \d structures?, and none at index '{index}'"):
+        read_structures(tmp_path / name, index)

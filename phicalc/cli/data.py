@@ -44,8 +44,8 @@ def _add_calculator(verb: argparse.ArgumentParser) -> None:
     group = verb.add_argument_group("calculator")
     group.add_argument(
         "--calculator",
-        default="gfn2-xtb",
-        help=f"{', '.join(XTB_METHODS)}, or package.module:Class of an ASE calculator",
+        help=f"{', '.join(XTB_METHODS)} (default: {CalculatorSpec.name}), or package.module:Class "
+        "of an ASE calculator",
     )
     group.add_argument("--model", help="label with this model of phicalc: its name, or its folder")
     group.add_argument(
@@ -173,8 +173,13 @@ def _spec(options: argparse.Namespace) -> CalculatorSpec:
         if options.strict:
             raise ValueError("--strict needs --model: other calculators know no domain")
         return CalculatorSpec(
-            options.calculator, options.arguments, options.charge_argument, options.dipole_origin
+            options.calculator or "gfn2-xtb",
+            options.arguments,
+            options.charge_argument,
+            options.dipole_origin,
         )
+    if options.calculator is not None:
+        raise ValueError("--model and --calculator name two calculators: choose one")
     name = "CommitteeCalculator" if is_committee(options.model) else "PhiCalculator"
     key = "models" if is_committee(options.model) else "model"
     arguments = {key: options.model, "strict": options.strict, **options.arguments}

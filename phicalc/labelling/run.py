@@ -26,6 +26,7 @@ from phicalc.labelling.sampling import GivenStructures
 from phicalc.labelling.tasks import Task, first_tasks, following, perform
 from phicalc.locks import file_lock
 from phicalc.progress import Progress
+from phicalc.structures.writing import means_another_format
 from phicalc.workers import TaskLostError, Workers, workers_of
 
 
@@ -79,8 +80,8 @@ def label(
     Raises
     ------
     ValueError
-        If there are no structures, the sampler makes no frames of them, or the calculator does not
-        suit them.
+        If there are no structures, the sampler makes no frames of them, the calculator does not
+        suit them, a limit is not positive, or the name of the file means another format.
     ImportError
         If the calculator is not installed.
     FileExistsError
@@ -89,8 +90,9 @@ def label(
         If every frame failed, a worker process ended of itself, or another run writes this file.
     """
     structures = _checked(structures, spec, total_charge)
-    if workers < 1:
-        raise ValueError(f"workers must be a positive number, got {workers}")
+    _check_limits(workers, max_force, timeout)
+    if means_another_format(output):
+        raise ValueError(f"labels are written as extended XYZ: give {output} a name ending in .xyz")
     if workers > 1 and "directory" in spec.arguments:
         raise ValueError("workers cannot share one directory: leave it out, or take one worker")
     chains = sampler.chains(structures)
@@ -135,6 +137,16 @@ def _run(
     result = write_result(path, structures, chains, entries, journal.settings)
     journal.path.unlink()
     return result
+
+
+def _check_limits(workers: int, max_force: float, timeout: float | None) -> None:
+    """Refuse limits that no frame could keep."""
+    if workers < 1:
+        raise ValueError(f"workers must be a positive number, got {workers}")
+    if not max_force > 0:
+        raise ValueError(f"max_force must be positive (eV/Å), got {max_force:g}")
+    if timeout is not None and not timeout > 0:
+        raise ValueError(f"timeout must be positive (seconds), got {timeout:g}")
 
 
 def _checked(

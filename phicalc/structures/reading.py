@@ -62,6 +62,11 @@ def read_structures(path: str | Path, index: str = ":") -> list[Atoms]:
     except DisorderError as error:
         raise ValueError(f"{path}: {error}") from error
     except Exception as error:  # ASE's readers raise whatever their parsers stumble over
+        if isinstance(error, (IndexError, StopIteration)) and (count := _count(path)):
+            raise ValueError(
+                f"{path} holds {count} structure{'s' * (count > 1)}, and none at index {index!r}: "
+                "the first one is 0, the last one -1"
+            ) from error
         reason = f"{_frame_of(path, error)}{_reason(error)}".rstrip(". ")
         raise ValueError(
             f"cannot read structures {index!r} from {path}: {reason}. {_EXPECTED}"
@@ -71,6 +76,14 @@ def read_structures(path: str | Path, index: str = ":") -> list[Atoms]:
     for number, atoms in enumerate(frames):
         _check(atoms, str(path) if len(frames) == 1 else f"structure {number} of {path}")
     return frames
+
+
+def _count(path: Path) -> int:
+    """Count the structures of a file; 0 if it cannot be read."""
+    try:
+        return len(_read(path, ":"))
+    except Exception:  # of whatever kind: the error before says what is wrong
+        return 0
 
 
 def _read(path: Path, index: str) -> list[Atoms]:

@@ -81,6 +81,18 @@ def _is_poscar(path: Path) -> bool:
     return path.suffix in (".vasp", ".poscar") or path.name in ("POSCAR", "CONTCAR")
 
 
+def means_another_format(path: str | Path) -> bool:
+    """Whether a file of this name would not be read as extended XYZ."""
+    path = Path(path)
+    if _is_poscar(path):
+        return True
+    try:
+        usual = filetype(path.name, read=False)
+    except UnknownFileTypeError:
+        return False
+    return usual in ioformats and usual not in ("extxyz", "xyz")
+
+
 def _with_own_extension(path: Path) -> Path:
     """Add ``.extxyz`` to a name under which extended XYZ would not be read again."""
     if path.suffix in (".json", ".cif") or _is_poscar(path):

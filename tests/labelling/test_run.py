@@ -43,6 +43,21 @@ def test_samplers_that_make_no_frames_are_refused(name, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["a.cif", "a.json", "a.traj", "a.db", "POSCAR", "a.vasp", "a.pdb"])
+def test_names_that_mean_another_format_are_refused(name, tmp_path):
+    with pytest.raises(ValueError, match=r"extended XYZ: give .* a name ending in .xyz"):
+        run([molecule("N2")], tmp_path / name, SAMPLERS["none"]())
+
+
+@pytest.mark.parametrize(
+    "limit", [{"max_force": -5.0}, {"max_force": 0.0}, {"timeout": -1.0}, {"workers": 0}]
+)
+def test_limits_that_no_frame_keeps_are_refused(limit, tmp_path):
+    (name,) = limit
+    with pytest.raises(ValueError, match=f"{name} must be "):
+        run([molecule("N2")], tmp_path / "data.extxyz", SAMPLERS["none"](), **limit)
+
+
 class Killed(BaseException):
     """Stands for a kill: nothing catches it."""
 
