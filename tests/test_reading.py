@@ -284,7 +284,7 @@ def test_integers_and_floats_of_any_width_are_a_structure():
 
 
 @pytest.mark.parametrize("name", ["a.xyz", "a.traj", "a.cif", "a.json"])
-@pytest.mark.parametrize("index", ["7"])
+@pytest.mark.parametrize("index", ["7", "-7"])
 def test_an_index_beyond_the_file_is_told_how_many_there_are(name, index, tmp_path):
     ase.io.write(tmp_path / name, [bulk("Cu"), bulk("Cu")])
     with pytest.raises(ValueError, match=rf"holds \d structures?, and none at index '{index}'"):

@@ -63,19 +63,28 @@ def read_structures(path: str | Path, index: str = ":") -> list[Atoms]:
         raise ValueError(f"{path}: {error}") from error
     except Exception as error:  # ASE's readers raise whatever their parsers stumble over
         if isinstance(error, (IndexError, StopIteration)) and (count := _count(path)):
-            raise ValueError(
-                f"{path} holds {count} structure{'s' * (count > 1)}, and none at index {index!r}: "
-                "the first one is 0, the last one -1"
-            ) from error
+            raise _beyond(path, index, count) from error
         reason = f"{_frame_of(path, error)}{_reason(error)}".rstrip(". ")
         raise ValueError(
             f"cannot read structures {index!r} from {path}: {reason}. {_EXPECTED}"
         ) from error
+    if index.startswith("-") and index[1:].isdigit() and index != "-1":
+        count = _count(path)
+        if int(index) < -count:  # ASE returns the first one
+            raise _beyond(path, index, count)
     if not frames:
         raise ValueError(f"{path} holds no structure at index {index!r}: use ':' for all")
     for number, atoms in enumerate(frames):
         _check(atoms, str(path) if len(frames) == 1 else f"structure {number} of {path}")
     return frames
+
+
+def _beyond(path: Path, index: str, count: int) -> ValueError:
+    """Return the error of an index beyond a file of so many structures."""
+    return ValueError(
+        f"{path} holds {count} structure{'s' * (count > 1)}, and none at index {index!r}: the "
+        "first one is 0, the last one -1"
+    )
 
 
 def _count(path: Path) -> int:
