@@ -82,5 +82,6 @@ def test_arguments_are_json_objects(crystal, text, capsys):
 def test_two_calculators_at_once_are_refused(tmp_path, capsys):
     ase.io.write(tmp_path / "a.xyz", molecule("H2O"))
     arguments = ["label", str(tmp_path / "a.xyz"), "--model", "water", "--calculator", "gfn2-xtb"]
+    arguments += ["--output", str(tmp_path / "labels.xyz")]
     assert cli.main(arguments) == 2
     assert "--model and --calculator name two calculators" in capsys.readouterr().err
