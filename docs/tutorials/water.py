@@ -46,9 +46,8 @@ for name in ("level of theory", "trained on", "not trained on", "limit 1"):
     print(f"{name}: {card[name]}")
 
 # %% [markdown]
-# No stress was trained on, so the model has nothing to say about pressure or density: run it at
-# constant volume. Give it something else and it says so: a water molecule that has lost an electron,
-# for example.
+# Ions are not in it. Give it something else and it says so: a water molecule that has lost an
+# electron, for example.
 
 # %%
 from ase.build import molecule
