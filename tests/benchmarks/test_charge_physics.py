@@ -7,8 +7,9 @@ no error on frames like those of training shows: polarizabilities of chains, pai
 slabs in a field, Born charges of larger cells, the splitting of optical phonons, salt in water.
 Needs tblite (``pip install "phicalc[label]"``).
 
-The picture goes to ``docs/``. PHICALC_BENCH_SEEDS chooses seeds. Models are kept in
-PHICALC_BENCH_FOLDER (``runs/charge_physics`` by default).
+The picture goes to ``docs/``. PHICALC_BENCH_SEEDS and PHICALC_BENCH_HEADS choose seeds and heads
+(names with commas between them). Models are kept in PHICALC_BENCH_FOLDER (``runs/charge_physics``
+by default).
 """
 
 from __future__ import annotations
@@ -270,10 +271,10 @@ COLORS = {"qeq": RED, "acks2": BLUE, "latent": GREY, "solve+coulomb": "#d99a2b"}
 def draw_far_pairs(axes: Axes) -> None:
     """Bars of what is left of each interaction."""
     names = list(far_pairs())
-    for number, (head, color) in enumerate(COLORS.items()):
+    for number, head in enumerate(HEADS["molecules"]):
         left = [1000 * max(map(abs, far_defects(head, name)[0])) for name in names]
         places = np.arange(len(names)) + 0.2 * (number - 1.5)
-        axes.barh(places, np.maximum(left, 0.01), 0.2, color=color, label=head)
+        axes.barh(places, np.maximum(left, 0.01), 0.2, color=COLORS[head], label=head)
     axes.set_yticks(range(len(names)), names, fontsize=7)
     axes.set(xscale="log", xlim=(0.01, None), xlabel="error of E 1000 Å apart (meV)")
     axes.axvline(1, color=GREY, linestyle="--")
@@ -283,9 +284,10 @@ def draw_far_pairs(axes: Axes) -> None:
 def test_charge_physics_picture() -> None:
     """Draw chains, slabs, pairs far apart, and salt in water."""
     figure, (chains, slabs, pairs, salt) = new_figure(2, 2)
-    for head, color in COLORS.items():
-        salt.plot(DISTANCES, ions_by_model(head).mean(0)[:, 0], "o-", color=color, label=head)
-    for head in ("qeq", "acks2"):
+    for head in HEADS["molecules"]:
+        found = ions_by_model(head).mean(0)[:, 0]
+        salt.plot(DISTANCES, found, "o-", color=COLORS[head], label=head)
+    for head in HEADS["crystals"]:
         style = {"color": COLORS[head], "label": head}
         chains.plot(CHAINS, polarizabilities(head, alkane).mean(0), "o-", **style)
         slabs.plot(SLABS, slab_constants(head).mean(0), "o-", **style)

@@ -24,6 +24,8 @@ HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[2]
 FOLDER = Path(os.environ.get("PHICALC_BENCH_FOLDER", "runs/charge_physics"))
 SEEDS = os.environ.get("PHICALC_BENCH_SEEDS", "1,2,3").split(",")
+#: Names of heads; all by default.
+CHOSEN = os.environ.get("PHICALC_BENCH_HEADS", "qeq,acks2,latent,solve+coulomb").split(",")
 
 #: Epochs of each set.
 EPOCHS = {"molecules": 8, "crystals": 8}
@@ -41,6 +43,11 @@ HEADS: dict[str, dict[str, dict[str, object]]] = {
             "model.head": "{name: acks2, hardness: environment, formal_charges: element}",
         },
     },
+}
+
+HEADS = {
+    data: {name: each for name, each in heads.items() if name in CHOSEN}
+    for data, heads in HEADS.items()
 }
 
 
