@@ -76,7 +76,7 @@ class NearestLengths(nn.Module):
         nearest = self.nearest.double()[element[:, None], element[edges.neighbor]]
         lengths = held(edges.lengths, nearest)
         lengths = torch.where(edges.lengths > 0, lengths, 1.0)  # padding: its harmonics are zero
-        radial = basis(lengths.to(edges.radial).reshape(-1)).reshape(*lengths.shape, -1)
+        radial = basis(lengths.to(edges.radial).reshape(-1)).reshape(edges.radial.shape)
         return edges._replace(lengths=lengths, radial=radial)
 
 
