@@ -45,6 +45,9 @@ from .charge_physics.structures import (
     slab,
 )
 
+# Structures far from the training data are what it is about.
+pytestmark = pytest.mark.filterwarnings("ignore::phicalc.inference.concerns.DomainWarning")
+
 CHAINS = (6, 10, 14, 20)
 SLABS = (2, 4, 8)
 DISTANCES = (3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
