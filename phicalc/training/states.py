@@ -74,15 +74,18 @@ def fit_states(potential: Potential, samples: Sequence[Sample], seed: int) -> li
 
 
 def _start(formal: FormalCharges, batches: Sequence[_Batch]) -> None:
-    """Start from probabilities ``∝ exp(−(k − q)²)`` of each element, q its mean charge or zero."""
+    """Start from probabilities ``∝ exp(−(k − q)²)`` of each element.
+
+    q is its mean charge, or zero, to the next integer: what is neither is for the bonds to tell.
+    """
     element = torch.cat([batch.element for batch in batches])
     charges = torch.cat([batch.charges for batch in batches])
     known = charges.isfinite()
     counts = torch.bincount(element[known], minlength=len(formal.element))
     sums = charges.new_zeros(len(counts)).index_add(0, element[known], charges[known])
-    mean = sums / counts.clamp(min=1)
+    nearest = (sums / counts.clamp(min=1)).round()
     with torch.no_grad():
-        formal.element.copy_(-((formal.states - mean[:, None]) ** 2))
+        formal.element.copy_(-((formal.states - nearest[:, None]) ** 2))
 
 
 @torch.no_grad()
