@@ -23,10 +23,10 @@ from phicalc.training.soap import SOAP
 _BATCH, _STEPS, _RATE = 32, 2000, 0.03
 #: The fit ends where the mean penalty of the structures is smaller.
 _ENOUGH = 0.01
-#: Molecules have other charges than those that the states of their atoms make from here on.
-_UNSUITED = 1.0
 #: It also ends after so many steps that have not made it smaller.
 _PATIENCE = 100
+#: From this penalty on, molecules have other charges than the states of their atoms make.
+_UNSUITED = 1.0
 #: Weight of the mean square distance between states and charges (1/e²): of all states with the
 #: right sums, those next to the charges of atoms are taken, and molecules never seen follow them.
 _TIE = 0.05
