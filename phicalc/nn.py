@@ -118,6 +118,12 @@ def envelope(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     return torch.where(x < 1, inside, 0.0)
 
 
+def smooth_step(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Rise from 0 at x ≤ 0 to 1 at x ≥ 1, C²."""
+    x = x.clamp(0, 1)
+    return x**3 * (10 - 15 * x + 6 * x**2)
+
+
 class Linear(nn.Module):
     """Linear map of the last axis without bias, with weights of unit variance.
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from phicalc.backbone.interaction import Interaction, edge_features
 from phicalc.backbone.overlap import InnerEnvelope, NearestLengths
 from phicalc.backbone.tables import RadialTable
+from phicalc.elements import symbols_of_pair
 from phicalc.graph import AtomicGraph, edge_vectors
 from phicalc.nn import (
     EquivariantLinear,
@@ -68,8 +69,8 @@ class NequIPSettings:
             raise ValueError(
                 f"hidden_l_max must be 0 to l_max={self.l_max}, got {self.hidden_l_max}"
             )
-        if wrong := [pair for pair in self.nearest_distances or () if pair.count("-") != 1]:
-            raise ValueError(f"'nearest_distances' must name pairs such as 'H-O', got {wrong[0]!r}")
+        for pair in self.nearest_distances or ():
+            symbols_of_pair(pair)
 
 
 class NequIP(nn.Module):

@@ -8,7 +8,8 @@ from jaxtyping import Float64, Int64
 from torch import Tensor, nn
 
 from phicalc.backbone.interaction import EdgeFeatures
-from phicalc.nn import RadialBasis
+from phicalc.elements import symbols_of_pair
+from phicalc.nn import RadialBasis, smooth_step
 
 #: Lengths of this part of the nearest one and less count the same.
 _HELD = 0.8
@@ -38,8 +39,7 @@ class InnerEnvelope(nn.Module):
         """Return the edges with weakened directions, which all messages contain."""
         radius = self.radii.double()[element]
         nearest = radius[:, None] + radius[edges.neighbor]
-        x = ((edges.lengths / nearest - self.START) / (self.END - self.START)).clamp(0, 1)
-        fading = x**3 * (10 - 15 * x + 6 * x**2)
+        fading = smooth_step((edges.lengths / nearest - self.START) / (self.END - self.START))
         return edges._replace(harmonics=edges.harmonics * fading[:, :, None].to(edges.harmonics))
 
 
@@ -64,7 +64,7 @@ class NearestLengths(nn.Module):
         table = torch.zeros(len(elements), len(elements), dtype=torch.float64)
         numbers = {symbol: number for number, symbol in enumerate(elements)}
         for pair, length in nearest.items():
-            first, second = (numbers.get(symbol) for symbol in pair.split("-"))
+            first, second = map(numbers.get, symbols_of_pair(pair))
             if first is not None and second is not None:
                 table[first, second] = table[second, first] = length
         self.register_buffer("nearest", table, persistent=False)

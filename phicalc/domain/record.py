@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from ase.data import atomic_numbers
 
+from phicalc.elements import symbols_of_pair
 from phicalc.schema import Ascending, AtLeast, Positive, build, checked, settings, to_plain
 
 #: Entry of ``ModelCard.data`` that holds the record.
@@ -60,9 +61,7 @@ class Domain:
         checked(self)
         named = set(self.elements or ())
         for pair in self.nearest_distances or {}:
-            if pair.count("-") != 1:
-                raise ValueError(f"'nearest_distances' must name pairs such as 'H-O', got {pair!r}")
-            named.update(pair.split("-"))
+            named.update(symbols_of_pair(pair))
         if unknown := sorted(named - set(atomic_numbers)):
             raise ValueError(f"{', '.join(unknown)}: no chemical symbols")
 

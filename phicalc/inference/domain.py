@@ -13,6 +13,7 @@ from phicalc.card import ModelCard
 from phicalc.domain import Domain
 from phicalc.domain.environments import bonded_to
 from phicalc.domain.frames import density_of
+from phicalc.elements import symbols_of_pair
 from phicalc.graph import Conditions
 from phicalc.inference.concerns import Concern
 from phicalc.inference.plausibility import PLAUSIBLE, LargestResults
@@ -92,7 +93,7 @@ def _nearest(distances: Mapping[str, float]) -> Float64[Tensor, "119 119"] | Non
         return None
     table = torch.zeros(119, 119, dtype=torch.float64)
     for pair, distance in distances.items():
-        first, second = (atomic_numbers[symbol] for symbol in pair.split("-"))
+        first, second = (atomic_numbers[symbol] for symbol in symbols_of_pair(pair))
         table[first, second] = table[second, first] = distance
     return torch.maximum(table, PLAUSIBLE / _BELOW_NEAREST)
 

@@ -10,7 +10,7 @@ from phicalc.electrostatics.charges.elements import covalent_radius
 from phicalc.electrostatics.head import Surroundings
 from phicalc.elements import is_metal
 from phicalc.graph import AtomicGraph, edge_vectors, pair_vectors
-from phicalc.nn import envelope
+from phicalc.nn import envelope, smooth_step
 
 #: Bonds are whole up to, and broken from, so many sums of covalent radii (or where links end, and
 #: whole up to the same share of that). Bonds that vibrate are shorter, and atoms bonded to the same
@@ -98,5 +98,4 @@ class LinkFinder(nn.Module):
 def _plateau(stretch: Float64[Tensor, " n_links"]) -> Float64[Tensor, " n_links"]:
     """From 1 for whole bonds, C² to 0 at the length at which they are broken, which is 1 here."""
     whole = _WHOLE / _BROKEN
-    x = ((stretch - whole) / (1 - whole)).clamp(0, 1)
-    return 1 - x**3 * (10 - 15 * x + 6 * x**2)
+    return 1 - smooth_step((stretch - whole) / (1 - whole))

@@ -18,6 +18,8 @@ from jaxtyping import Float64
 from torch import Tensor
 from torch.autograd import Function
 
+from phicalc.nn import smooth_step
+
 #: Part of a cutoff, of pairs or waves, up to which nothing fades.
 START = 0.93
 #: Pairs that fit a cache together with what is made of them.
@@ -26,7 +28,7 @@ _AT_A_TIME = 8192
 
 def damping(length: Float64[Tensor, " n"], cutoff: float) -> Float64[Tensor, " n"]:
     """Factor f, C²: 0 up to half the cutoff, where the network sees all, and 1 beyond it."""
-    return _rise(2 * length / cutoff - 1)
+    return smooth_step(2 * length / cutoff - 1)
 
 
 def fading(part: Float64[Tensor, "..."]) -> Float64[Tensor, "..."]:
@@ -34,13 +36,7 @@ def fading(part: Float64[Tensor, "..."]) -> Float64[Tensor, "..."]:
 
     The energy thus is smooth although edges and vectors k come and go.
     """
-    return 1 - _rise((part - START) / (1 - START))
-
-
-def _rise(x: Float64[Tensor, "..."]) -> Float64[Tensor, "..."]:
-    """Step from 0 to 1, C², between 0 and 1."""
-    x = x.clamp(0, 1)
-    return x**3 * (10 - 15 * x + 6 * x**2)
+    return 1 - smooth_step((part - START) / (1 - START))
 
 
 def pair_interaction(
