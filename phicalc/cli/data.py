@@ -173,7 +173,7 @@ def _spec(options: argparse.Namespace) -> CalculatorSpec:
         if options.strict:
             raise ValueError("--strict needs --model: other calculators know no domain")
         return CalculatorSpec(
-            options.calculator or "gfn2-xtb",
+            options.calculator or CalculatorSpec.name,
             options.arguments,
             options.charge_argument,
             options.dipole_origin,

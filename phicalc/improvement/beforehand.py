@@ -1,7 +1,6 @@
 """What is wrong with the settings of a run, said before the first label is paid for."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from ase import Atoms
 
@@ -9,8 +8,8 @@ from phicalc.checkpoint import load_model, read_card
 from phicalc.data.config import KeysConfig
 from phicalc.data.files import find_data_file, read_frames
 from phicalc.data.frames import label_atoms
-from phicalc.improvement.config import NETWORK, ImprovementConfig
-from phicalc.improvement.rounds import TRAINING, elements_of
+from phicalc.improvement.config import ImprovementConfig
+from phicalc.improvement.rounds import LABELS_FILE, elements_of, training_values
 from phicalc.training import TrainingConfig, config_from_dict
 from phicalc.training.dataset import required_labels
 
@@ -119,12 +118,8 @@ def training_of(config: ImprovementConfig, elements: Sequence[str]) -> TrainingC
     ValueError
         If they are not understood.
     """
-    values: dict[str, Any] = {**TRAINING, **config.train, "output": config.output}
-    values["data"] = {"train": ["labels.extxyz"]}
-    if config.model is not None and config.finetune:
-        values["init"] = config.model
-    else:
-        values["model"] = {"elements": list(elements), **NETWORK, **config.train.get("model", {})}
+    values = training_values(config, config.model, elements, config.output)
+    values["data"] = {"train": [LABELS_FILE]}
     try:
         return config_from_dict(values)
     except ValueError as error:

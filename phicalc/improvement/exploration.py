@@ -11,7 +11,7 @@ from ase.data import covalent_radii
 
 from phicalc.improvement.config import ImprovementConfig
 from phicalc.improvement.steering import Wish
-from phicalc.labelling import CalculatorSpec, TorsionSampler, label
+from phicalc.labelling import CalculatorSpec, NothingLabelledError, TorsionSampler, label
 from phicalc.labelling.samplers import Sampler
 from phicalc.structures import find_molecules, read_structures, write_structures
 
@@ -160,9 +160,7 @@ def _by_model(
             parents, spec, output, sampler, workers=config.workers, max_force=LARGEST_FORCE,
             progress=False,
         )  # fmt: skip
-    except RuntimeError as error:
-        if "every frame failed" not in str(error):
-            raise
+    except NothingLabelledError as error:
         return [], [{"error": str(error)}]
     return read_structures(result.path), result.failures
 

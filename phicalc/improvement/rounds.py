@@ -20,7 +20,8 @@ from phicalc.improvement.exploration import explore, read_atoms, write_atoms
 from phicalc.improvement.record import ROUND_FILE, RoundRecord, write_record
 from phicalc.improvement.selection import CHOSEN_FILE, select
 from phicalc.improvement.steering import wishes_of
-from phicalc.labelling import label
+from phicalc.labelling import NothingLabelledError, label
+from phicalc.labelling.result import journal_of
 from phicalc.structures import read_structures
 from phicalc.training import TrainingConfig, config_from_dict, train
 from phicalc.validation import Subject, subject_of_model, validate
@@ -134,10 +135,8 @@ def label_chosen(config: ImprovementConfig, chosen: Path, folder: Path) -> dict[
             )  # fmt: skip
             labelled = read_structures(result.path)
             errors = [str(failure["error"]) for failure in result.failures]
-        except RuntimeError as error:
-            if "every frame failed" not in str(error):
-                raise
-            errors = [str(error).partition(" (to try")[0]] * len(frames)
+        except NothingLabelledError as error:
+            errors = [error.reason] * len(frames)
     for name, split in ((TRAIN_FILE, "train"), (VALID_FILE, "valid")):
         write_atoms(folder / name, [a for a in labelled if a.info.get("split") == split])
     found = {"calls": len(frames), "frames": len(labelled), "failures": errors}
@@ -147,8 +146,8 @@ def label_chosen(config: ImprovementConfig, chosen: Path, folder: Path) -> dict[
 
 def forget_labels(folder: Path) -> None:
     """Forget the record of a round in which nothing could be labelled, and the failures."""
-    for name in (ROUND_FILE, SUMMARY_FILE, f"{LABELS_FILE}.journal"):
-        (folder / name).unlink(missing_ok=True)
+    for path in (folder / ROUND_FILE, folder / SUMMARY_FILE, journal_of(folder / LABELS_FILE)):
+        path.unlink(missing_ok=True)
 
 
 def train_on(
@@ -193,7 +192,7 @@ def training_settings(
     output: Path,
 ) -> TrainingConfig:
     """Return the settings of the training of a round; arguments as of `train_on`."""
-    values = {**TRAINING, **config.train, "output": str(output)}
+    values = training_values(config, model, elements, str(output))
     trained = [*config.data, *_files(folders, TRAIN_FILE)]
     valid = _files(folders, VALID_FILE)
     values["data"] = {"train": trained, "split": "random", "valid_count": 0}
@@ -201,11 +200,6 @@ def training_settings(
         values["data"] = {
             "train": trained, "valid": valid, "test": list(config.test), "split": "files"
         }  # fmt: skip
-    if model is not None and config.finetune:
-        values["init"] = str(model)
-        values.pop("model", None)
-    else:
-        values["model"] = {"elements": list(elements), **NETWORK, **config.train.get("model", {})}
     if "max_epochs" not in config.train:
         frames = sum(len(read_structures(name)) for name in trained)
         batches = -(-frames // values["batch_size"])
@@ -213,6 +207,19 @@ def training_settings(
         values.setdefault("validate_every", max(1, values["max_epochs"] // N_VALIDATIONS))
     values.setdefault("seed", config.seed)
     return config_from_dict(values)
+
+
+def training_values(
+    config: ImprovementConfig, model: Path | str | None, elements: Sequence[str], output: str
+) -> dict[str, Any]:
+    """Return settings of a training but for its data; `model` is fine-tuned if there is one."""
+    values: dict[str, Any] = {**TRAINING, **config.train, "output": output}
+    if model is not None and config.finetune:
+        values["init"] = str(model)
+        values.pop("model", None)
+    else:
+        values["model"] = {"elements": list(elements), **NETWORK, **config.train.get("model", {})}
+    return values
 
 
 def _files(folders: Sequence[Path], name: str) -> list[str]:

@@ -8,7 +8,7 @@ import numpy as np
 from ase import Atoms
 from ase.data import covalent_radii
 
-from phicalc.labelling import CalculatorSpec, LabellingResult, label
+from phicalc.labelling import CalculatorSpec, LabellingResult, NothingLabelledError, label
 from phicalc.structures import read_structures
 
 #: Å: the two atoms that are nearest are pulled apart by so much, and by a little less and more.
@@ -86,12 +86,9 @@ def examine(
             frames, spec, output, workers=workers, timeout=timeout, max_force=ANY_FORCE,
             progress=False,
         )  # fmt: skip
-    except RuntimeError as error:
-        output.with_name(f"{output.name}.journal").unlink(
-            missing_ok=True
-        )  # the next start tries again
-        reason = str(error).partition(" (to try")[0]
-        raise RuntimeError(f"{reason}: {spec.name} gives no labels") from error
+    except NothingLabelledError as error:
+        error.journal.unlink(missing_ok=True)  # the next start tries again
+        raise RuntimeError(f"{error.reason}: {spec.name} gives no labels") from error
     if result.failures:
         return Verdict(None, None, f"the reference calculator failed: {_first(result)}")
     labelled = read_structures(output)

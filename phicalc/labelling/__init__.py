@@ -15,6 +15,7 @@ from phicalc.labelling.deformations import PairSampler as PairSampler
 from phicalc.labelling.modes import ModeSampler as ModeSampler
 from phicalc.labelling.relaxations import RelaxationSampler as RelaxationSampler
 from phicalc.labelling.result import LabellingResult as LabellingResult
+from phicalc.labelling.result import NothingLabelledError as NothingLabelledError
 from phicalc.labelling.run import label as label
 from phicalc.labelling.sampling import DynamicsSampler as DynamicsSampler
 from phicalc.labelling.sampling import GivenStructures as GivenStructures
@@ -29,6 +30,7 @@ __all__ = [
     "GivenStructures",
     "LabellingResult",
     "ModeSampler",
+    "NothingLabelledError",
     "PairSampler",
     "RattleSampler",
     "RelaxationSampler",

@@ -44,6 +44,27 @@ def finished(path: Path, settings: dict[str, Any]) -> LabellingResult | None:
     )
 
 
+class NothingLabelledError(RuntimeError):
+    """Every frame of a run failed.
+
+    Parameters
+    ----------
+    first
+        What the first one failed with.
+    journal
+        File that keeps the failures: without it they are tried again.
+    """
+
+    def __init__(self, first: str, journal: Path):
+        self.reason, self.journal = f"every frame failed; the first: {first}", journal
+        super().__init__(f"{self.reason} (to try the same again, remove {journal})")
+
+
+def journal_of(path: Path) -> Path:
+    """Return the file in which a run keeps what is done of the labels for another file."""
+    return path.with_name(f"{path.name}.journal")
+
+
 def write_result(
     path: Path,
     structures: Sequence[Atoms],
@@ -55,7 +76,7 @@ def write_result(
 
     Raises
     ------
-    RuntimeError
+    NothingLabelledError
         If every frame failed.
     """
     frames, failures = [], []
@@ -70,10 +91,7 @@ def write_result(
         atoms.info |= {"structure": chain.structure, **chain.note}
         frames.append(atoms)
     if not frames:
-        raise RuntimeError(
-            f"every frame failed; the first: {failures[0]['error']} (to try the same again, remove "
-            f"{path}.journal)"
-        )
+        raise NothingLabelledError(failures[0]["error"], journal_of(path))
     provenance = _provenance_of(path)
     document = {**settings, "units": UNITS, "frames": len(frames), "failures": failures}
     if said := _warnings(entries):

@@ -20,7 +20,7 @@ from phicalc._version import __version__
 from phicalc.labelling.calculators import CalculatorSpec
 from phicalc.labelling.journal import Journal
 from phicalc.labelling.labels import defined_labels
-from phicalc.labelling.result import LabellingResult, finished, write_result
+from phicalc.labelling.result import LabellingResult, finished, journal_of, write_result
 from phicalc.labelling.samplers import SAMPLERS, Sampler
 from phicalc.labelling.sampling import GivenStructures
 from phicalc.labelling.tasks import Task, first_tasks, following, perform
@@ -87,7 +87,8 @@ def label(
     FileExistsError
         If the file is the result of another run.
     RuntimeError
-        If every frame failed, a worker process ended of itself, or another run writes this file.
+        If every frame failed (`NothingLabelledError`), a worker process ended of itself, or another
+        run writes this file.
     """
     structures = _checked(structures, spec, total_charge)
     _check_limits(workers, max_force, timeout)
@@ -202,7 +203,7 @@ def _settings(
 
 def _journal(path: Path, settings: dict[str, Any], overwrite: bool) -> Journal:
     """Take up the notes of an unfinished run, or begin some."""
-    journal = Journal(path.with_name(f"{path.name}.journal"), settings)
+    journal = Journal(journal_of(path), settings)
     if path.exists() and not overwrite and not journal.path.exists():
         raise FileExistsError(
             f"{path} exists and is not the result of this run: choose another output, or ask to "
