@@ -6,8 +6,8 @@ slab in vacuum. PHICALC_MODEL names the model (``water-small`` by default), PHIC
 length of the longest run in ps (100 by default; the others are parts of it). Runs stay in
 PHICALC_BENCH_FOLDER (``runs/water_properties`` by default), finished ones are not repeated.
 
-Mass moved from oxygen to hydrogen makes a step of 1 fs as good as 0.57 fs where only positions are
-averaged (densities, distances); the diffusion coefficient is that of true masses at 0.5 fs.
+Hydrogen is heavy (`make_hydrogen_heavy`) where only positions are averaged; the diffusion
+coefficient is that of true masses, in steps of 0.5 fs.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from phicalc.md import MDConfig, initialise_velocities, read_log, run_md
 from phicalc.relax import relax
 from phicalc.structures import water_box
 
+from .water_start import make_hydrogen_heavy
+
 pytestmark = pytest.mark.filterwarnings("ignore::phicalc.inference.concerns.DomainWarning")
 
 MODEL = os.environ.get("PHICALC_MODEL", "water-small")
@@ -36,7 +38,6 @@ LENGTH = float(os.environ.get("PHICALC_BENCH_PS", "100"))
 #: Temperature in K, density of water at 1 bar in g/cm³ (IAPWS-95), part of `LENGTH`.
 DENSITIES = {298.0: (0.997, 1.0), 277.0: (1.000, 0.3), 330.0: (0.985, 0.3), 370.0: (0.960, 0.3)}
 DISCARDED = 0.2
-HEAVY_HYDROGEN = 4.0  # amu
 VISCOSITY = 0.89e-3  # Pa s, of water at 298 K
 
 
@@ -114,12 +115,6 @@ def test_water_properties_pressure(shared_data, record: Callable[[str, float], N
     assert np.isfinite(every).all()
 
 
-def make_heavy(atoms: Atoms) -> None:
-    """Move mass from oxygen to hydrogen."""
-    moved = HEAVY_HYDROGEN - 1.008
-    atoms.set_masses(np.where(atoms.numbers == 1, HEAVY_HYDROGEN, 15.999 - 2 * moved))
-
-
 def run(atoms: Atoms, name: str, length: float, temperature: float, **settings) -> Path:
     """Run dynamics of so many ps unless that was done, and return the folder."""
     settings = {"timestep": 1.0, "log_interval": 20, "trajectory_interval": 100, **settings}
@@ -135,7 +130,7 @@ def liquid(temperature: float, density: float, heavy: bool = True) -> Atoms:
     atoms = water_box(64, density=density)
     atoms.calc = calculator()
     if heavy:
-        make_heavy(atoms)
+        make_hydrogen_heavy(atoms)
     relax(atoms, fmax=0.3, steps=60)
     initialise_velocities(atoms, temperature, np.random.default_rng(3))
     return atoms
@@ -153,7 +148,6 @@ def test_water_properties_density(temperature: float, record: Callable[[str, flo
         thermostat_time=100.0, barostat_time=500.0, velocities="keep",
     )  # fmt: skip
     densities = read_log(folder / "log.csv")["density_g_cm3"]
-    # masses were moved between atoms of a molecule: densities are those of water
     found = block_average(densities[int(DISCARDED * len(densities)) :])
     print(
         f"\n{MODEL}, {temperature:g} K, 1 bar, {part * LENGTH:g} ps: {found.value:.4f} ± "
@@ -203,7 +197,7 @@ def test_water_properties_ice(shared_data, record: Callable[[str, float], None])
     """Ice Ih at 250 K and 1 bar: its lattice stays, its density."""
     ice = frames_of(shared_data, "ice_1h", unseen=False)[0]
     atoms = Atoms(ice.numbers, ice.positions, cell=ice.cell, pbc=True)
-    make_heavy(atoms)
+    make_hydrogen_heavy(atoms)
     atoms.calc = calculator()
     initialise_velocities(atoms, 250.0, np.random.default_rng(3))
     folder = run(
@@ -226,7 +220,7 @@ def test_water_properties_slab(shared_data, record: Callable[[str, float], None]
     slab = frames_of(shared_data, "slab", unseen=False)[0]
     atoms = Atoms(slab.numbers, slab.positions, cell=slab.cell, pbc=True)
     atoms.calc = calculator()
-    make_heavy(atoms)
+    make_hydrogen_heavy(atoms)
     initialise_velocities(atoms, 300.0, np.random.default_rng(3))
     folder = run(atoms, "slab", 0.5 * LENGTH, 300.0, thermostat_time=100.0)
     frames = ase.io.read(next(folder.glob("trajectory.*")), ":")

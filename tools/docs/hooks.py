@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +21,31 @@ REPOSITORY = {
     "contributing.md": "CONTRIBUTING.md",
     "results.md": "tests/benchmarks/RESULTS.md",
 }
+#: Where a page asks for the table of models.
+TABLE = "<!-- table of models -->"
 _folder = tempfile.TemporaryDirectory(prefix="phicalc-docs-")
+
+
+@cache
+def _made() -> dict[str, dict[str, str | Path]]:
+    """Return the pages that are made, by the section of the navigation that lists them."""
+    return {"Models": models.model_pages(), "Python API": {**reference.api_pages()}}
 
 
 def on_config(config: Any) -> Any:
     """Fill the sections of the navigation that list what is made."""
-    made = {"Models": models.model_pages(), "Python API": reference.api_pages()}
     _fill(
-        config.nav, {name: [p for p in pages if p.endswith(".md")] for name, pages in made.items()}
+        config.nav,
+        {name: [p for p in pages if p.endswith(".md")] for name, pages in _made().items()},
     )
     return config
 
 
 def on_files(files: Files, config: Any) -> Files:
     """Add the pages that are made."""
-    pages: dict[str, str | Path] = {**reference.command_pages(), **reference.api_pages()}
-    pages |= models.model_pages()
+    pages: dict[str, str | Path] = {**reference.command_pages()}
+    for made in _made().values():
+        pages |= made
     for uri, name in REPOSITORY.items():
         pages[uri] = (markdown.ROOT / name).read_text(encoding="utf-8")
     run = os.environ.get("TUTORIALS", "yes") != "no"
@@ -51,7 +61,9 @@ def on_files(files: Files, config: Any) -> Files:
 
 def on_page_markdown(text: str, page: Any, **_: object) -> str:
     """Put the table of models where a page asks for it."""
-    return text.replace("<!-- table of models -->", models.model_table("models/NAME.md"))
+    if TABLE not in text:
+        return text
+    return text.replace(TABLE, models.model_table("models/NAME.md"))
 
 
 def _fill(nav: list[Any], made: dict[str, list[str]]) -> None:
