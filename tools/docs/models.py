@@ -19,7 +19,6 @@ HIDDEN = ("folder", "limit", "data split", "data files", "metric")
 #: Where `tests/benchmarks/RESULTS.md` has the time of a step: first cell of the row, column.
 SPEED = {
     "water": ("water 192", "water"),
-    "water-small": ("water 192", "water-small"),
     "organics": ("water", "organics (ms)", "150"),
 }
 
