@@ -44,10 +44,10 @@ class InnerEnvelope(nn.Module):
 
 
 class NearestLengths(nn.Module):
-    """Holds lengths at those of the training data: radial functions do not extrapolate.
+    """Keeps edge lengths within the range of the training data: radial functions never extrapolate.
 
-    A length below the nearest one d of its pair of elements counts as little less: from 0.8 d
-    inwards as 0.9 d, and C² between. Nothing changes at d and beyond.
+    With d the shortest distance of a pair of elements, lengths of 0.8 d and less are replaced by
+    0.9 d, and those between 0.8 d and d by a C² interpolation. Lengths from d on are unchanged.
 
     Parameters
     ----------

@@ -12,9 +12,10 @@ from phicalc.elements import is_metal
 from phicalc.graph import AtomicGraph, edge_vectors, pair_vectors
 from phicalc.nn import envelope, smooth_step
 
-#: Bonds are whole up to, and broken from, so many sums of covalent radii (or where links end, and
-#: whole up to the same share of that). Bonds that vibrate are shorter, and atoms bonded to the same
-#: third one are farther apart, those of rings of four and five, too: charges must not change there.
+#: A bond is whole up to the first and broken beyond the second multiple of the sum of covalent
+#: radii (beyond the end of links, if that is shorter; then whole up to the same fraction of it).
+#: Formal charges must not change at distances that are common: vibrating bonds stay below this
+#: window, and second neighbors, even in four- and five-membered rings, lie above it.
 _WHOLE, _BROKEN = 1.2, 1.4
 
 
@@ -30,9 +31,9 @@ class Links(NamedTuple):
     fading: Float64[Tensor, " n_links"]
     """From 1 for short links to 0 where they end, and between fragments."""
     bonding: Float64[Tensor, " n_links"]
-    """1 for covalent bonds that are whole, down to 0 for atoms that are not bonded to each other.
+    """1 for intact covalent bonds, falling to 0 for atoms that are not bonded.
 
-    Metals have none: ions come closer and part all the time, and stay what they are."""
+    Metals form none: their ions approach and leave their neighbors without changing charge."""
 
 
 class LinkFinder(nn.Module):
