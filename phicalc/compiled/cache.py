@@ -20,8 +20,8 @@ _PACKAGE = Path(__file__).parents[1]
 #: Parts of the package whose code may become part of a compiled function; a test compares them with
 #: what `phicalc.derivatives` imports.
 SOURCES = (
-    "architecture", "backbone", "compiled", "derivatives", "electrostatics", "feedback", "graph",
-    "linear", "nn", "potential", "terms", "uncertainty", "units",
+    "architecture", "backbone", "compiled", "derivatives", "electrostatics", "elements", "feedback",
+    "graph", "linear", "nn", "potential", "terms", "uncertainty", "units",
 )  # fmt: skip
 #: Instruction sets among the flags of a processor, which compilers make use of.
 _INSTRUCTIONS = re.compile(r"(avx|sse|ssse|fma|bmi|amx|f16c|abm|lzcnt|popcnt|movbe|adx|asimd|sve)")
