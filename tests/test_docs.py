@@ -13,6 +13,7 @@ import re
 import shlex
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -145,6 +146,70 @@ def test_links_lead_to_files():
             made = MADE.match(target) and "docs" in page.parts
             outside = target.startswith(("http", "mailto"))
             assert made or outside or (page.parent / target).exists(), f"{page}: {target}"
+
+
+def _address(heading: str) -> str:
+    """Return the anchor that mkdocs gives a heading."""
+    plain = re.sub(r"[*`]|\]\([^)]*\)|\[", "", heading).strip()
+    plain = unicodedata.normalize("NFKD", plain).encode("ascii", "ignore").decode("ascii")
+    return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", plain).strip().lower())
+
+
+def _sections(text: str) -> dict[str, str]:
+    """Return a page, as "", and what stands below each of its headings, by anchor."""
+    found = {"": text}
+    text = re.sub(
+        r"```.*?```", lambda block: block[0].replace("\n#", "\n #"), text, flags=re.DOTALL
+    )
+    headings = list(re.finditer(r"^(#+) (.*)$", text, re.MULTILINE))
+    for number, match in enumerate(headings):
+        deeper = (n for n in headings[number + 1 :] if len(n[1]) <= len(match[1]))
+        end = next((n.start() for n in deeper), len(text))
+        found[_address(match[2])] = text[match.start() : end]
+    return found
+
+
+def _page(name: str) -> str:
+    """Return the text of a page of the site, written or made."""
+    from tools.docs.markdown import REPOSITORY
+    from tools.docs.models import model_pages
+    from tools.docs.tutorials import cells_of
+
+    if name.startswith("models/"):
+        return str(model_pages()[name])
+    if name.startswith("tutorials/"):
+        script = (ROOT / "docs" / name).with_suffix(".py").read_text(encoding="utf-8")
+        return "\n\n".join(
+            cell.source if cell.kind == "markdown" else f"```python\n{cell.source}\n```"
+            for cell in cells_of(script)
+        )
+    path = ROOT / REPOSITORY[name] if name in REPOSITORY else ROOT / "docs" / name
+    return path.read_text(encoding="utf-8")
+
+
+def _questions() -> list[tuple[str, str, str, str]]:
+    """Return the questions of the table: question, answer, page, anchor."""
+    text = (ROOT / "docs" / "faq.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("|")]
+    found = []
+    for question, answer, page in rows:
+        if link := re.fullmatch(r" \[[^]]+\]\(([^)#]+)#?([^)]*)\) ", page):
+            found.append((question.strip(), answer, link[1], link[2]))
+        else:
+            assert set(page) == {"-"} or page.strip() == "page", f"{question}: no link"
+    return found
+
+
+@pytest.mark.usefixtures("tools")
+def test_questions_are_answered_two_clicks_from_the_start():
+    assert "](faq.md)" in (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    questions = _questions()
+    assert len({question for question, *_ in questions}) == len(questions) > 40
+    for question, answer, page, anchor in questions:
+        section = _sections(_page(page)).get(anchor)
+        assert section is not None, f"{question}: {page} has no #{anchor}"
+        for word in re.findall(r"`([^`]+)`", answer):  # what is promised in short stands there
+            assert word in section, f"{question}: {page}#{anchor} does not speak of {word}"
 
 
 def test_readme_is_short():

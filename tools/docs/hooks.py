@@ -15,12 +15,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tools.docs import markdown, models, reference, tutorials
 
-#: Files of the repository that are pages of the site, and where their links lead.
-REPOSITORY = {
-    "changelog.md": "CHANGELOG.md",
-    "contributing.md": "CONTRIBUTING.md",
-    "results.md": "tests/benchmarks/RESULTS.md",
-}
 #: Where a page asks for the table of models.
 TABLE = "<!-- table of models -->"
 _folder = tempfile.TemporaryDirectory(prefix="phicalc-docs-")
@@ -46,7 +40,7 @@ def on_files(files: Files, config: Any) -> Files:
     pages: dict[str, str | Path] = {**reference.command_pages()}
     for made in _made().values():
         pages |= made
-    for uri, name in REPOSITORY.items():
+    for uri, name in markdown.REPOSITORY.items():
         pages[uri] = (markdown.ROOT / name).read_text(encoding="utf-8")
     run = os.environ.get("TUTORIALS", "yes") != "no"
     jobs = int(os.environ.get("JOBS", "2"))

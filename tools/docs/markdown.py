@@ -7,6 +7,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+#: Pages of the site that are files of the repository elsewhere than in `docs`.
+REPOSITORY = {
+    "changelog.md": "CHANGELOG.md",
+    "contributing.md": "CONTRIBUTING.md",
+    "results.md": "tests/benchmarks/RESULTS.md",
+}
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
