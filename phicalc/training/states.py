@@ -29,17 +29,19 @@ _PATIENCE = 100
 _UNSUITED = 1.0
 #: Weight of the mean square distance between states and charges (1/e²): of all states with the
 #: right sums, those next to the charges of atoms are taken, and molecules never seen follow them.
+#: The charge of bonded hydrogen counts with the atom that it is bonded to.
 _TIE = 0.05
 #: Largest number of structures that are looked at.
 _STRUCTURES = 10_000
 
 
 class _Batch(NamedTuple):
-    """Some structures."""
+    """Some structures, the charges of their atoms, and those with bonded hydrogen united."""
 
     element: Int64[torch.Tensor, " n_atoms"]
     graph: AtomicGraph
     charges: Float64[torch.Tensor, " n_atoms"]
+    united: Float64[torch.Tensor, " n_atoms"]
     part: Int64[torch.Tensor, " n_atoms"]
 
 
@@ -79,7 +81,7 @@ def _start(formal: FormalCharges, batches: Sequence[_Batch]) -> None:
     q is its mean charge, or zero, to the next integer: what is neither is for the bonds to tell.
     """
     element = torch.cat([batch.element for batch in batches])
-    charges = torch.cat([batch.charges for batch in batches])
+    charges = torch.cat([batch.united for batch in batches])
     known = charges.isfinite()
     counts = torch.bincount(element[known], minlength=len(formal.element))
     sums = charges.new_zeros(len(counts)).index_add(0, element[known], charges[known])
@@ -108,10 +110,10 @@ def doubts_of_states(potential: Potential, samples: Sequence[Sample]) -> list[st
     if starting is None or not samples:
         return []
     defects, n_structures = 0.0, 0
-    for element, graph, charges, part in _batches(potential, samples, seed=0):
-        formal = starting.states(element, graph)
-        defects += float(charge_defects(formal, graph, charges, part))
-        n_structures += graph.n_structures
+    for batch in _batches(potential, samples, seed=0):
+        formal = starting.states(batch.element, batch.graph)
+        defects += float(charge_defects(formal, batch.graph, batch.charges, batch.part))
+        n_structures += batch.graph.n_structures
     mean = defects / n_structures
     trained = "; penalties.integer_fragments trains them" if mean > _UNSUITED else ""
     return [f"formal charges of the parent: mean penalty {mean:.3g} (0 if certain){trained}"]
@@ -130,7 +132,7 @@ def _minimize(starting: Any, batches: Sequence[_Batch], seed: int) -> tuple[int,
                 group["lr"] = 0.5 * _RATE * (1 + math.cos(math.pi * min(1.0, step / _STEPS)))
             formal = starting.states(batch.element, batch.graph)
             defects = charge_defects(formal, batch.graph, batch.charges, batch.part)
-            loss = defects + _TIE * distances(formal, batch.charges)
+            loss = defects + _TIE * distances(formal, batch.united)
             optimizer.zero_grad()
             (loss / batch.graph.n_structures).backward()
             optimizer.step()
@@ -151,5 +153,21 @@ def _batches(potential: Potential, samples: Sequence[Sample], seed: int) -> list
         sample = join(some).to(potential.device)
         element = potential.element_of_number[sample.graph.atomic_numbers]
         graph = potential.head.prepare(sample.graph, element)
-        batches.append(_Batch(element, graph, sample.labels.charges, bonded_parts(graph)))
+        charges = sample.labels.charges
+        united = _united(potential, charges, element, graph)
+        batches.append(_Batch(element, graph, charges, united, bonded_parts(graph)))
     return batches
+
+
+def _united(
+    potential: Potential,
+    charges: Float64[torch.Tensor, " n_atoms"],
+    element: Int64[torch.Tensor, " n_atoms"],
+    graph: AtomicGraph,
+) -> Float64[torch.Tensor, " n_atoms"]:
+    """Return the charges with those of bonded hydrogen moved; NaN where there are none."""
+    starting = potential.head.starting
+    assert starting is not None
+    links = starting.links(graph, element)
+    united = starting.formal.hydrogens.united(charges.nan_to_num(), element, links)
+    return torch.where(charges.isfinite(), united, math.nan)

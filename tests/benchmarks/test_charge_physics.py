@@ -4,7 +4,8 @@ All heads are trained with the same backbone, data, steps and seeds: on molecule
 chains and clusters of NaCl by GFN2-xTB (`charge_physics/molecules.yaml`); QEq and ACKS2 also on
 crystals of NaCl, LiF and MgO by GFN1-xTB (`charge_physics/crystals.yaml`). Then they are asked what
 no error on frames like those of training shows: polarizabilities of chains, pairs 1000 Å apart,
-slabs in a field, Born charges of larger cells, the splitting of optical phonons, salt in water.
+slabs in a field, Born charges of larger cells, the splitting of optical phonons, salt in water,
+atoms that come too near.
 Needs tblite (``pip install "phicalc[label]"``).
 
 The picture goes to ``docs/``. PHICALC_BENCH_SEEDS and PHICALC_BENCH_HEADS choose seeds and heads
@@ -17,6 +18,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from statistics import mean
 
 import numpy as np
@@ -32,6 +34,7 @@ from phicalc.pictures import BLUE, GREY, RED, new_figure
 from phicalc.properties import phonons
 from phicalc.relax import relax
 from phicalc.units import COULOMB_CONSTANT, WAVENUMBER_PER_THZ
+from phicalc.validation import ValidationConfig, subject_of_model, validate
 
 from .charge_physics.models import HEADS, REPOSITORY, SEEDS, calculators, trained
 from .charge_physics.structures import (
@@ -266,6 +269,25 @@ def test_charge_physics_of_salt_in_water(record: Callable[[str, float], None]) -
         error = float(np.sqrt(np.nanmean((found - reference) ** 2)))
         record(f"salt in water, {head}, charges of the ions, error (e)", error)
         assert np.isfinite(found).all()
+
+
+@pytest.mark.parametrize(("data", "head"), [(d, h) for d in HEADS for h in HEADS[d]])
+def test_charge_physics_has_no_holes(
+    data: str, head: str, tmp_path: Path, record: Callable[[str, float], None]
+) -> None:
+    """All pairs of elements, random packings, cells at a fifth of their volume."""
+    checks = ValidationConfig(only=("walls", "approaches", "compression"))
+    print(f"\n{data}, {head}")
+    for seed in SEEDS:
+        subject = subject_of_model(trained(data, head, seed) / "model", compile=False)
+        certificate = validate(subject, tmp_path / seed, checks)
+        for outcome in certificate.outcomes:
+            for figure in outcome.figures:
+                passed = "" if figure.passed else "FAILED"
+                print(f"  seed {seed} {outcome.check}: {figure.name}: {figure.value} {passed}")
+            left = outcome.status in ("failed", "not run")
+            record(f"{data} {head} {outcome.check} failed, seed {seed}", float(left))
+        assert certificate.outcomes
 
 
 COLORS = {"qeq": RED, "acks2": BLUE, "latent": GREY, "solve+coulomb": "#d99a2b"}

@@ -6,9 +6,12 @@ an electrode; by the dense solver and by iterations.
 
 from __future__ import annotations
 
+import copy
 import itertools
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ import torch
 from ase import Atoms
 from ase.build import molecule
 
+from phicalc.compiled import CompiledPredictor
 from phicalc.derivatives import predict
 from phicalc.electrostatics.charges import transfer
 from phicalc.graph import AtomicGraph, Fragments, from_ase
@@ -173,3 +177,42 @@ def test_gradients_of_a_loss_are_those_of_differences(
     assert len(used) > 10
     exact = sum(float((gradient * direction).sum()) for gradient, direction in used)
     np.testing.assert_allclose(exact, slope_of(moved), rtol=1e-6, atol=1e-6)
+
+
+COMPILED = sorted({(kind, condition) for kind, condition, _ in CASES})
+
+
+@pytest.mark.thorough
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler (g++)")
+@pytest.mark.parametrize(("kind", "condition"), COMPILED)
+def test_compiled_forces_and_stress_are_those_of_differences(
+    potential: Potential, kind: str, condition: str, tmp_path: Path
+) -> None:
+    frozen = copy.deepcopy(potential).eval().requires_grad_(False)
+    compiled = CompiledPredictor(frozen, True, tmp_path)
+    graph = prepared(kind, condition, frozen)
+    periodic = bool(graph.pbc.all())
+    rng = np.random.default_rng(1)
+    direction = torch.from_numpy(rng.normal(size=graph.positions.shape))
+    half = torch.from_numpy(rng.normal(size=(3, 3)))
+    strain = 0.5 * (half + half.T)
+
+    def energy(moved: AtomicGraph) -> np.ndarray:
+        return np.array(float(compiled(frozen.prepare(moved), stress=periodic).energy))
+
+    def moved(along: float) -> np.ndarray:
+        return energy(graph._replace(positions=graph.positions + along * direction))
+
+    def strained(along: float) -> np.ndarray:
+        deformation = torch.eye(3).double() + along * strain
+        cell, positions = graph.cell @ deformation, graph.positions @ deformation
+        return energy(graph._replace(cell=cell, positions=positions))
+
+    found = compiled(graph, stress=periodic)
+    assert [function is not None for function in compiled.functions.values()] == [True]
+    exact = -float((found.forces * direction).sum())
+    np.testing.assert_allclose(exact, slope_of(moved), rtol=1e-6, atol=1e-6)
+    if periodic:
+        volume = float(graph.cell.det().abs())
+        exact = volume * float((found.stress[0] * strain).sum())
+        np.testing.assert_allclose(exact, slope_of(strained), rtol=1e-6, atol=1e-6)

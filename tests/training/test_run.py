@@ -375,6 +375,7 @@ def test_short_runs_are_not_compiled(make_config, monkeypatch):
             id="qeq",
         ),
         pytest.param({"head": "solve"}, marks=pytest.mark.thorough, id="solve"),
+        pytest.param({"head": "acks2"}, marks=pytest.mark.thorough, id="acks2"),
     ],
 )
 def test_compiled_training_step_equals_the_plain_one(

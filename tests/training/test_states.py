@@ -12,7 +12,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from phicalc.checkpoint import load_model
 from phicalc.data.config import KeysConfig
 from phicalc.data.files import read_frames
-from phicalc.graph import collate, sum_per_structure
+from phicalc.graph import collate, from_ase, sum_per_structure
 from phicalc.potential import build_potential
 from phicalc.training import run as run_module
 from phicalc.training import train
@@ -79,6 +79,49 @@ def test_of_states_with_the_right_sum_those_next_to_the_labels_are_taken(charge,
     graph = potential.prepare(pairs[0].graph)
     found = potential(graph).formal.charges.detach().numpy()
     np.testing.assert_allclose(found, [round(charge), -round(charge)], atol=0.02)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_ammonium_is_charged_at_its_nitrogen_whatever_the_seed(seed, tmp_path):
+    corners = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) / np.sqrt(3)
+    frames, rng = [], np.random.default_rng(seed)
+    for n_hydrogens, nitrogen in ((4, -0.2), (3, -0.9)):
+        charge = float(n_hydrogens == 4)
+        for _ in range(4):
+            positions = np.vstack([np.zeros(3), 1.03 * corners[:n_hydrogens]])
+            positions += rng.normal(0, 0.05, positions.shape)
+            atoms = Atoms("N" + "H" * n_hydrogens, positions, info={"charge": charge})
+            charges = np.array([nitrogen] + [0.3] * n_hydrogens)
+            forces = np.zeros((1 + n_hydrogens, 3))
+            atoms.calc = SinglePointCalculator(atoms, energy=0.0, forces=forces, charges=charges)
+            frames.append(atoms)
+    ase.io.write(tmp_path / "ammonia.xyz", frames, format="extxyz")
+    samples = make_samples(read_frames(tmp_path / "ammonia.xyz", KeysConfig()), 3.0)
+    config = dataclasses.replace(config_of("acks2"), elements=("H", "N"))
+    potential = build_potential(config, seed=seed)
+    fit_states(potential, samples, seed=seed)
+    for sample in samples:
+        z = potential(potential.prepare(sample.graph)).formal.charges.detach().numpy()
+        expected = np.where(sample.graph.atomic_numbers == 7, float(sample.graph.total_charge), 0)
+        np.testing.assert_allclose(z, expected, atol=1e-4)
+
+
+def test_bonded_hydrogen_is_united_with_what_it_is_bonded_to_and_no_other_is():
+    elements = ("H", "O", "Na")
+    config = dataclasses.replace(
+        config_of("acks2"), elements=elements, reference_energies=(0.0, 0.0, 0.0)
+    )
+    potential = build_potential(config, seed=1)
+    starting = potential.head.starting
+    water = Atoms("OH2", [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
+    others = Atoms("H2NaH", [[9, 0, 0], [9, 0.74, 0], [0, 9, 0], [1.9, 9, 0]])
+    graph = potential.prepare(from_ase(water + others, potential.cutoff))
+    element = potential.element_of_number[graph.atomic_numbers]
+    charges = torch.tensor([-0.5, 0.3, 0.2, 0.1, -0.1, 0.7, -0.7], dtype=torch.float64)
+    links = starting.links(graph, element)
+    united = starting.formal.hydrogens.united(charges, element, links)
+    expected = torch.tensor([0.0, 0.0, 0.0, 0.1, -0.1, 0.7, -0.7], dtype=torch.float64)
+    torch.testing.assert_close(united, expected)
 
 
 def test_heads_without_formal_charges_have_nothing_to_fit(samples):

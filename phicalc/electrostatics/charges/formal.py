@@ -5,6 +5,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor, nn
 
 from phicalc.electrostatics.charges.bonds import BondFeatures
+from phicalc.electrostatics.charges.hydrogens import BondedHydrogens
 from phicalc.electrostatics.charges.links import Links
 from phicalc.electrostatics.constraints import ChargeConstraints
 from phicalc.electrostatics.head import Formal, Surroundings
@@ -16,8 +17,10 @@ LARGEST = 4
 #: By how much training starts with a state less likely than one that is 1 e nearer to zero (ln).
 _RESERVE = 1.0
 #: Charges raise probabilities to this power: states that the fit makes 99 % certain are certain to
-#: four digits in the charges.
-_MARGIN = 2.0
+#: six digits in the charges.
+_MARGIN = 3.0
+#: How much less likely (ln) a bonded hydrogen atom has a charge of 1 e than none.
+_NEUTRAL = 8.0
 #: Hidden width of the readout, and a factor of its output, with which states become certain sooner.
 _WIDTH, _GAIN = 64, 3.0
 #: Standard deviation of the weights of the readout at first: states of elements.
@@ -31,10 +34,14 @@ class FormalCharges(nn.Module):
 
     Each atom is in one of the states k = −4 … 4 e with probability ``p_k ∝ exp(θ_Zk + v_k(b_i))``,
     b_i of the bonds around it, and f_i and σ_i² are mean and variance of its state by probabilities
-    ``∝ p_k²``. If atoms drew their states independently, z_i would be the means of those whose sum
+    ``∝ p_k³``. If atoms drew their states independently, z_i would be the means of those whose sum
     is Q (of Gaussians with these means and variances): what is missing goes to atoms that are not
     certain. Where states are certain, nothing is shared out, distant fragments have charges of
     their own, and formal charges stay the same when atoms move.
+
+    Hydrogen bonded to another element is neutral (v has ``−8 b |k|``, b the bonds it has): the
+    charge of ammonium is that of its nitrogen, and not a quarter at each of four atoms, which
+    would never be certain.
 
     The weights are no parameters of the energy: they are fitted to the charges of molecules before
     training begins (`phicalc.training.states`), and then stay as they are.
@@ -55,6 +62,7 @@ class FormalCharges(nn.Module):
         self.register_buffer("states", states.double(), persistent=False)
         start = -_RESERVE * states.abs().float()
         self.element = nn.Parameter(start.repeat(len(surroundings.elements), 1))
+        self.hydrogens = BondedHydrogens(surroundings)
         self.bonds: BondFeatures | None = None
         if environment:
             self.bonds = BondFeatures(surroundings)
@@ -77,6 +85,8 @@ class FormalCharges(nn.Module):
         logits = self.element[element]
         if self.bonds is not None:
             logits = logits + _GAIN * self.readout(self.bonds(element, links))
+            bonded = self.hydrogens.bonded(element, links)[:, None]
+            logits = logits - _NEUTRAL * bonded * self.states.abs()
         return logits.double()
 
     def _completed(
