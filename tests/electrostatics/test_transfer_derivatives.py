@@ -6,7 +6,6 @@ an electrode; by the dense solver and by iterations.
 
 from __future__ import annotations
 
-import copy
 import itertools
 import shutil
 from collections.abc import Callable, Iterator
@@ -32,12 +31,12 @@ CONDITIONS = ("plain", "field", "fragments", "electrode")
 STEP = 3e-4
 
 
-@pytest.fixture(scope="module")
-def potential() -> Potential:
+def make_potential(**settings: object) -> Potential:
     """With links that are soft enough to be seen."""
     potential = tiny_potential(
         head={"name": "acks2", "formal_charges": "element", "hardness": "environment"},
         layers=1,
+        **settings,
     )
     with torch.no_grad():
         potential.embedding.mul_(0.5)
@@ -47,6 +46,11 @@ def potential() -> Potential:
         potential.head.starting.formal.element.add_(noise)
     potential.head.starting.formal.requires_grad_()  # as `penalties.integer_fragments` trains them
     return potential
+
+
+@pytest.fixture(scope="module")
+def potential() -> Potential:
+    return make_potential()
 
 
 @pytest.fixture
@@ -182,14 +186,21 @@ def test_gradients_of_a_loss_are_those_of_differences(
 COMPILED = sorted({(kind, condition) for kind, condition, _ in CASES})
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where functions are kept from test to test."""
+    return tmp_path_factory.mktemp("functions")
+
+
 @pytest.mark.thorough
+@pytest.mark.xdist_group("compiled")
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler (g++)")
 @pytest.mark.parametrize(("kind", "condition"), COMPILED)
 def test_compiled_forces_and_stress_are_those_of_differences(
-    potential: Potential, kind: str, condition: str, tmp_path: Path
+    folder: Path, kind: str, condition: str
 ) -> None:
-    frozen = copy.deepcopy(potential).eval().requires_grad_(False)
-    compiled = CompiledPredictor(frozen, True, tmp_path)
+    frozen = make_potential(l_max=0).eval().requires_grad_(False)  # others compile for minutes
+    compiled = CompiledPredictor(frozen, True, folder)
     graph = prepared(kind, condition, frozen)
     periodic = bool(graph.pbc.all())
     rng = np.random.default_rng(1)

@@ -20,7 +20,7 @@ _RESERVE = 1.0
 #: six digits in the charges.
 _MARGIN = 3.0
 #: How much less likely (ln) a bonded hydrogen atom has a charge of 1 e than none.
-_NEUTRAL = 8.0
+_NEUTRAL = 15.0
 #: Hidden width of the readout, and a factor of its output, with which states become certain sooner.
 _WIDTH, _GAIN = 64, 3.0
 #: Standard deviation of the weights of the readout at first: states of elements.
@@ -39,9 +39,9 @@ class FormalCharges(nn.Module):
     certain. Where states are certain, nothing is shared out, distant fragments have charges of
     their own, and formal charges stay the same when atoms move.
 
-    Hydrogen bonded to another element is neutral (v has ``−8 b |k|``, b the bonds it has): the
-    charge of ammonium is that of its nitrogen, and not a quarter at each of four atoms, which
-    would never be certain.
+    Hydrogen bonded to another element is neutral, ``p_k ∝ exp(−15 |k|)``, and becomes an atom like
+    the others as its bond breaks: the charge of ammonium is that of its nitrogen, and not a quarter
+    at each of four atoms, which would never be certain.
 
     The weights are no parameters of the energy: they are fitted to the charges of molecules before
     training begins (`phicalc.training.states`), and then stay as they are.
@@ -85,8 +85,8 @@ class FormalCharges(nn.Module):
         logits = self.element[element]
         if self.bonds is not None:
             logits = logits + _GAIN * self.readout(self.bonds(element, links))
-            bonded = self.hydrogens.bonded(element, links)[:, None]
-            logits = logits - _NEUTRAL * bonded * self.states.abs()
+            bonded = self.hydrogens.bonded(element, links).clamp(max=1)[:, None]
+            logits = (1 - bonded) * logits - bonded * _NEUTRAL * self.states.abs()
         return logits.double()
 
     def _completed(
