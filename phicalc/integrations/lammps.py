@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms
@@ -30,8 +30,9 @@ def attach(
     ...     engine.commands_list(["fix 1 all nve", "run 1000"])
 
     They are added to those of LAMMPS' own pair style (``pair_style zero 5.0`` has none), and are in
-    its potential energy (``pe``), pressure, minimiser and barostats. LAMMPS must run in one
-    process, as the potential needs all atoms at once.
+    its potential energy (``pe``), pressure, minimiser and barostats. Where LAMMPS runs in several
+    processes (``mpirun``, with mpi4py), the first of them computes, since the potential needs all
+    atoms at once; the others wait for their forces.
 
     Parameters
     ----------
@@ -53,39 +54,137 @@ def attach(
     Raises
     ------
     ValueError
-        If the units, the number of processes, the elements or the atom style do not suit.
+        If the units, the elements or the atom style do not suit, or several processes run without
+        mpi4py.
     Exception
         At the end of the block: what the calculator raised. LAMMPS itself only stops early then.
     """
     _check_engine(engine, elements, charges)
-    failures: list[BaseException] = []
-
-    def fill(_: Any, step: int, n_local: int, tags: Any, positions: Any, forces: Any) -> None:
-        """Fill LAMMPS' array of forces; ctypes would swallow an error, so LAMMPS is stopped."""
-        try:
-            order = np.argsort(np.ravel(tags))  # the calculator sees atoms in the order of ids
-            atoms = _structure(engine, elements, positions, order)
-            atoms.info, atoms.calc = info, calculator
-            if virial and atoms.pbc.all():  # first: the same evaluation gives the rest
-                engine.fix_external_set_virial_global(FIX, _virial(atoms))
-            forces[order] = atoms.get_forces()
-            engine.fix_external_set_energy_global(FIX, float(atoms.get_potential_energy()))
-            if charges:
-                engine.numpy.extract_atom("q")[order] = atoms.get_charges()
-        except BaseException as error:
-            forces[:] = 0
-            failures.append(error)
-            engine.force_timeout()
-
+    template = Atoms(info=info)
+    template.calc = calculator
+    coupling = _Coupling(engine, elements, template, virial=virial, charges=charges)
     engine.command(f"fix {FIX} all external pf/callback 1 1")
     try:
         engine.command(f"fix_modify {FIX} energy yes virial yes")
-        engine.set_fix_external_callback(FIX, fill)
+        engine.set_fix_external_callback(FIX, coupling.fill)
         yield
     finally:
         engine.command(f"unfix {FIX}")
-        if failures:
-            raise failures[0]
+        if coupling.failure is not None:
+            raise coupling.failure
+
+
+class _Results(NamedTuple):
+    """Of all atoms in the order of their ids, in the units of LAMMPS."""
+
+    tags: Int[np.ndarray, " n_atoms"]
+    energy: float
+    forces: Float64[np.ndarray, "n_atoms 3"]
+    virial: list[float] | None
+    charges: Float64[np.ndarray, " n_atoms"] | None
+
+
+class _Coupling:
+    """What LAMMPS calls for forces in each step, in all of its processes.
+
+    Parameters
+    ----------
+    engine, elements, virial, charges
+        As of `attach`.
+    template
+        Carries the calculator, and what it looks for in ``atoms.info``.
+    """
+
+    def __init__(
+        self,
+        engine: Any,
+        elements: Sequence[str],
+        template: Atoms,
+        *,
+        virial: bool,
+        charges: bool,
+    ):
+        self.engine, self.template = engine, template
+        self.numbers = np.array([atomic_numbers[symbol] for symbol in elements])
+        self.virial, self.charges = virial, charges
+        self.ranks = _ranks(engine)
+        self.failure: BaseException | None = None
+
+    def fill(self, _: Any, step: int, n_local: int, tags: Any, positions: Any, forces: Any) -> None:
+        """Fill LAMMPS' array of forces; ctypes would swallow an error, so LAMMPS is stopped."""
+        tags, positions = np.ravel(tags)[:n_local], np.asarray(positions)[:n_local]
+        types = np.asarray(self.engine.numpy.extract_atom("type"))[:n_local]
+        parts = self.ranks.gather((tags, types, positions))
+        found = self.ranks.bcast(None if parts is None else self.results(parts))
+        if isinstance(found, BaseException):
+            forces[:], self.failure = 0, found
+            self.engine.force_timeout()
+        else:
+            self.hand_over(found, np.searchsorted(found.tags, tags), forces)
+
+    def results(self, parts: Sequence[tuple[Any, Any, Any]]) -> _Results | BaseException:
+        """Return what the calculator finds for the atoms of all processes, or its error."""
+        try:
+            tags, types, positions = map(np.concatenate, zip(*parts, strict=True))
+            order = np.argsort(tags)  # the calculator sees atoms in the order of their ids
+            atoms = self.structure(types[order], positions[order])
+            whole = self.virial and atoms.pbc.all()
+            virial = _virial(atoms) if whole else None  # first: the same evaluation gives the rest
+            energy, forces = float(atoms.get_potential_energy()), atoms.get_forces()
+            charges = atoms.get_charges() if self.charges else None
+            return _Results(tags[order], energy, forces, virial, charges)
+        except BaseException as error:
+            return error
+
+    def structure(
+        self, types: Int[np.ndarray, " n_atoms"], positions: Float64[np.ndarray, "n_atoms 3"]
+    ) -> Atoms:
+        """Present state of LAMMPS."""
+        low, high, xy, yz, xz, periodicity, _ = self.engine.extract_box()
+        lx, ly, lz = np.subtract(high, low)
+        cell = [[lx, 0, 0], [xy, ly, 0], [xz, yz, lz]]
+        pbc = np.array(periodicity, dtype=bool)
+        atoms = Atoms(self.numbers[types - 1], positions, cell=cell, pbc=pbc)
+        atoms.info, atoms.calc = self.template.info, self.template.calc
+        return atoms
+
+    def hand_over(
+        self,
+        found: _Results,
+        rows: Int[np.ndarray, " n_local"],
+        forces: Float64[np.ndarray, "n_local 3"],
+    ) -> None:
+        """Give LAMMPS the results of the atoms of this process, and those of the whole."""
+        forces[: len(rows)] = found.forces[rows]
+        self.engine.fix_external_set_energy_global(FIX, found.energy)
+        if found.virial is not None:
+            self.engine.fix_external_set_virial_global(FIX, found.virial)
+        if found.charges is not None:
+            self.engine.numpy.extract_atom("q")[: len(rows)] = found.charges[rows]
+
+
+class _Alone:
+    """What of mpi4py's communicators is needed, for one process."""
+
+    def gather(self, part: Any) -> list[Any]:
+        """Return the parts of all processes in the first, and nothing in the others."""
+        return [part]
+
+    def bcast(self, value: Any) -> Any:
+        """Return what the first process has."""
+        return value
+
+
+def _ranks(engine: Any) -> Any:
+    """Return the communicator of the processes of LAMMPS."""
+    processes = engine.extract_setting("world_size")
+    if processes == 1:
+        return _Alone()
+    try:
+        from mpi4py import MPI
+    except ImportError as problem:
+        raise ValueError(f"LAMMPS in {processes} processes needs mpi4py: {problem}") from problem
+    return MPI.COMM_WORLD
 
 
 def _check_engine(engine: Any, elements: Sequence[str], charges: bool) -> None:
@@ -93,11 +192,6 @@ def _check_engine(engine: Any, elements: Sequence[str], charges: bool) -> None:
     units = engine.extract_global("units")
     if units != "metal":
         raise ValueError(f"LAMMPS must use `units metal` (eV, Å, ps), got {units!r}")
-    processes = engine.extract_setting("world_size")
-    if processes != 1:
-        raise ValueError(
-            f"LAMMPS must run in one process, got {processes}: start it without mpirun"
-        )
     types = engine.extract_setting("ntypes")
     if types != len(elements):
         raise ValueError(
@@ -108,25 +202,6 @@ def _check_engine(engine: Any, elements: Sequence[str], charges: bool) -> None:
         raise ValueError(f"elements must be chemical symbols, got {unknown}")
     if charges and not engine.extract_setting("q_flag"):
         raise ValueError("charges=True needs an atom style with charges, such as `charge`")
-
-
-def _structure(
-    engine: Any,
-    elements: Sequence[str],
-    positions: Float64[np.ndarray, "n_atoms 3"],
-    order: Int[np.ndarray, " n_atoms"],
-) -> Atoms:
-    """Present state of LAMMPS, its atoms in the given order."""
-    low, high, xy, yz, xz, periodicity, _ = engine.extract_box()
-    lx, ly, lz = np.subtract(high, low)
-    numbers = np.array([atomic_numbers[symbol] for symbol in elements])
-    types = np.asarray(engine.numpy.extract_atom("type"))[order]
-    return Atoms(
-        numbers[types - 1],
-        positions[order],
-        cell=[[lx, 0, 0], [xy, ly, 0], [xz, yz, lz]],
-        pbc=np.array(periodicity, dtype=bool),
-    )
 
 
 def _virial(atoms: Atoms) -> list[float]:

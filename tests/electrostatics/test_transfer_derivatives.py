@@ -220,7 +220,7 @@ def test_compiled_forces_and_stress_are_those_of_differences(
         return energy(graph._replace(cell=cell, positions=positions))
 
     found = compiled(graph, stress=periodic)
-    assert [function is not None for function in compiled.functions.values()] == [True]
+    assert None not in compiled.functions.values()  # some have compiled networks only
     exact = -float((found.forces * direction).sum())
     np.testing.assert_allclose(exact, slope_of(moved), rtol=1e-6, atol=1e-6)
     if periodic:

