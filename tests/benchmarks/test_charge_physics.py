@@ -5,12 +5,11 @@ chains and clusters of NaCl by GFN2-xTB (`charge_physics/molecules.yaml`); QEq a
 crystals of NaCl, LiF and MgO by GFN1-xTB (`charge_physics/crystals.yaml`). Then they are asked what
 no error on frames like those of training shows: polarizabilities of chains, pairs 1000 Å apart,
 slabs in a field, Born charges of larger cells, the splitting of optical phonons, salt in water,
-atoms that come too near.
-Needs tblite (``pip install "phicalc[label]"``).
+atoms that come too near. Needs tblite (``pip install "phicalc[label]"``).
 
-The picture goes to ``docs/``. PHICALC_BENCH_SEEDS and PHICALC_BENCH_HEADS choose seeds and heads
-(names with commas between them). Models are kept in PHICALC_BENCH_FOLDER (``runs/charge_physics``
-by default).
+The picture goes to ``docs/pictures``. PHICALC_BENCH_SEEDS and PHICALC_BENCH_HEADS choose seeds and
+heads (names with commas between them). Models are kept in PHICALC_BENCH_FOLDER
+(``runs/charge_physics`` by default).
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::phicalc.inference.concerns.Doma
 CHAINS = (6, 10, 14, 20)
 SLABS = (2, 4, 8)
 DISTANCES = (3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
-PICTURE = REPOSITORY / "docs" / "which-charges.png"
+PICTURE = REPOSITORY / "docs" / "pictures" / "which-charges.png"
 
 
 def over_seeds(values: list[float], digits: int = 3) -> str:
