@@ -239,7 +239,7 @@ def ions_by_xtb() -> np.ndarray:
     for distance in DISTANCES:
         droplet = salt_water(distance)
         droplet.info["charge"] = 0
-        droplet.calc = CalculatorSpec(arguments={"max_iterations": 2000}).make(droplet)
+        droplet.calc = CalculatorSpec(arguments={"max_iterations": 250}).make(droplet)
         try:
             found.append(droplet.get_charges()[-2:])
         except CalculationFailed:

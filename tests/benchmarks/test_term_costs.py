@@ -25,7 +25,7 @@ from phicalc.potential import Potential, build_potential
 from phicalc.structures import water_box
 from phicalc.system import keep_freed_memory
 
-from .charge_physics.models import trained
+from .charge_physics.models import trained, weights_of
 from .charge_physics.structures import alkane
 
 #: Structures, and how many steps each calculator makes.
@@ -49,7 +49,7 @@ def potentials() -> dict[str, Potential]:
     for name, terms in TERMS.items():
         plain = load_model(trained("molecules", name.partition(",")[0], "1") / "model")[0]
         found[name] = build_potential(dataclasses.replace(plain.config, **terms))
-        assert not found[name].load_state_dict(plain.state_dict(), strict=False).unexpected_keys
+        assert not found[name].load_state_dict(weights_of(plain), strict=False).unexpected_keys
     return found
 
 

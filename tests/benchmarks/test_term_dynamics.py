@@ -24,7 +24,7 @@ from phicalc.checkpoint import load_model
 from phicalc.potential import Potential, build_potential
 from phicalc.relax import relax
 
-from .charge_physics.models import trained
+from .charge_physics.models import trained, weights_of
 from .charge_physics.structures import NACL
 
 TIMESTEP = 2.0
@@ -41,7 +41,7 @@ def potential_with(name: str) -> Potential:
     """Trained model, with terms added or taken away."""
     plain = load_model(trained("crystals", name.partition(",")[0], "1") / "model")[0]
     potential = build_potential(dataclasses.replace(plain.config, **TERMS[name]))
-    missing, unexpected = potential.load_state_dict(plain.state_dict(), strict=False)
+    missing, unexpected = potential.load_state_dict(weights_of(plain), strict=False)
     assert not unexpected
     assert bool(missing) == name.endswith("dispersion")
     return potential

@@ -12,9 +12,11 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import CalculationFailed
 from ase.calculators.singlepoint import SinglePointCalculator
+from torch import Tensor
 
 from phicalc import PhiCalculator
 from phicalc.labelling import CalculatorSpec
+from phicalc.potential import Potential
 from phicalc.system import keep_freed_memory
 from phicalc.training import train_from_yaml
 
@@ -134,6 +136,12 @@ def trained(data: str, head: str, seed: str) -> Path:
         changes = [f"{key}={value}" for key, value in settings.items()]
         train_from_yaml(HERE / f"{data}.yaml", changes, lambda _: None)
     return output
+
+
+def weights_of(potential: Potential) -> dict[str, Tensor]:
+    """Return the weights, without what the uncertainty of a trained model adds."""
+    weights = potential.state_dict()
+    return {name: each for name, each in weights.items() if not name.startswith("uncertainty.")}
 
 
 def calculators(data: str, head: str) -> list[PhiCalculator]:
