@@ -17,7 +17,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test thorough coverage check bench docs pages clean
+.PHONY: help setup demo test thorough coverage check bench docs pages package matrix clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,12 @@ docs: $(VENV)/.docs ## the documentation into site/, its tutorials executed; war
 
 pages: $(VENV)/.docs ## the same in seconds: tutorials are shown, not executed
 	TUTORIALS=no $(MAKE) docs
+
+package: $(VENV)/.base ## wheel and source distribution into dist/, looked into and tried in new environments
+	bash tools/package.sh
+
+matrix: ## other versions of Python and of what phicalc needs: environments, a quick part of the tests, a table
+	bash tools/matrix.sh $(ARGS)
 
 clean: ## remove caches, build products and demo output; the environment stays
 	rm -rf build dist demo site *.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -212,6 +212,21 @@ def test_questions_are_answered_two_clicks_from_the_start():
             assert word in section, f"{question}: {page}#{anchor} does not speak of {word}"
 
 
+@pytest.mark.usefixtures("tools")
+def test_table_of_speed_is_that_of_the_results():
+    from tools.docs.markdown import PEERS_HEADING, REPOSITORY, first_table
+
+    results = (ROOT / REPOSITORY["results.md"]).read_text(encoding="utf-8")
+    made = first_table(results, PEERS_HEADING)
+    assert made.splitlines()[0].startswith("| float32 | water-small | water | MACE | NequIP |")
+    assert [line.split("|")[1].strip() for line in made.splitlines()[2:]][0] == "water 192"
+    assert "<!-- table of peers -->" in (ROOT / "docs/use/speed.md").read_text(encoding="utf-8")
+    assert first_table("# A\nx\n| a |\n| b |\n\n| c |\n", "# A") == "| a |\n| b |\n"
+    for text in ("# B\n| a |\n", "# A\n# B\n| a |\n"):
+        with pytest.raises(ValueError, match="no table below '# A'"):
+            first_table(text, "# A")
+
+
 def test_readme_is_short():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     written = re.sub(r"<!-- models.*<!-- end of models -->", "", text, flags=re.DOTALL)
@@ -220,13 +235,15 @@ def test_readme_is_short():
 
 
 @pytest.mark.usefixtures("tools")
-def test_table_of_models_in_the_readme_is_that_of_the_cards():
+def test_tables_of_models_and_licenses_are_those_of_the_cards():
     from tools.docs.markdown import between
-    from tools.docs.models import model_table
+    from tools.docs.models import license_table, model_table
 
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    made = between(text, "models", model_table("models/NAME/README.md"))
-    assert made == text, "the cards of the models have changed: run python -m tools.docs"
+    readme = ("README.md", model_table("models/NAME/README.md"))
+    for name, table in (readme, ("models/LICENSES.md", license_table())):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        made = between(text, "models", table)
+        assert made == text, "the cards of the models have changed: run python -m tools.docs"
     with pytest.raises(ValueError, match="no lines"):
         between(text, "nothing", "")
 

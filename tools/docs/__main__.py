@@ -1,9 +1,12 @@
-"""Renew the table of models in README.md: ``python -m tools.docs``."""
+"""Renew the tables of models in README.md and models/LICENSES.md: ``python -m tools.docs``."""
 
 from .markdown import ROOT, between
-from .models import model_table
+from .models import license_table, model_table
 
-readme = ROOT / "README.md"
-text = readme.read_text(encoding="utf-8")
-readme.write_text(between(text, "models", model_table("models/NAME/README.md")), encoding="utf-8")
-print("README.md: the table of models is that of the cards")
+for name, made in (
+    ("README.md", model_table("models/NAME/README.md")),
+    ("models/LICENSES.md", license_table()),
+):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    (ROOT / name).write_text(between(text, "models", made), encoding="utf-8")
+    print(f"{name}: the table of models is that of the cards")

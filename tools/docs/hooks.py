@@ -15,8 +15,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tools.docs import markdown, models, reference, tutorials
 
-#: Where a page asks for the table of models.
+#: Where a page asks for the table of models, and for that of speed beside other potentials.
 TABLE = "<!-- table of models -->"
+PEERS = "<!-- table of peers -->"
 _folder = tempfile.TemporaryDirectory(prefix="phicalc-docs-")
 
 
@@ -54,10 +55,13 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(text: str, page: Any, **_: object) -> str:
-    """Put the table of models where a page asks for it."""
-    if TABLE not in text:
-        return text
-    return text.replace(TABLE, models.model_table("models/NAME.md"))
+    """Put tables where a page asks for them."""
+    if PEERS in text:
+        results = (markdown.ROOT / markdown.REPOSITORY["results.md"]).read_text(encoding="utf-8")
+        text = text.replace(PEERS, markdown.first_table(results, markdown.PEERS_HEADING))
+    if TABLE in text:
+        text = text.replace(TABLE, models.model_table("models/NAME.md"))
+    return text
 
 
 def _fill(nav: list[Any], made: dict[str, list[str]]) -> None:

@@ -13,6 +13,8 @@ REPOSITORY = {
     "contributing.md": "CONTRIBUTING.md",
     "results.md": "tests/benchmarks/RESULTS.md",
 }
+#: Where those results compare the speed of potentials.
+PEERS_HEADING = "## A step of dynamics beside other potentials"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -20,6 +22,22 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [list(header), ["---"] * len(header), *rows]
     cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in line] for line in lines]
     return "\n".join("| " + " | ".join(line) + " |" for line in cells) + "\n"
+
+
+def first_table(text: str, heading: str) -> str:
+    """Return the first table below a heading of a page.
+
+    Raises
+    ------
+    ValueError
+        If there is no such heading, or no table below it before the next.
+    """
+    _, found, below = f"\n{text}".partition(f"\n{heading}\n")
+    section = re.split(r"^#", below, maxsplit=1, flags=re.MULTILINE)[0]
+    lines = re.search(r"^\|.*\n(?:\|.*\n)*", section, re.MULTILINE)
+    if not found or not lines:
+        raise ValueError(f"no table below {heading!r}")
+    return lines[0]
 
 
 def between(text: str, name: str, new: str) -> str:

@@ -34,6 +34,12 @@ def model_table(link: str) -> str:
     return table(HEADER, rows)
 
 
+def license_table() -> str:
+    """Return the table of licenses of the models, and of what they were trained on."""
+    rows = [(f"`{name}`", c.license, c.data["source"]) for name, c in shipped().items()]
+    return table(("model", "license", "training data"), rows)
+
+
 def model_pages() -> dict[str, str | Path]:
     """Return the pages about models: addresses, with text or the file that holds them."""
     pages: dict[str, str | Path] = {"models/index.md": _overview()}
