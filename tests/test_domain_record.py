@@ -16,7 +16,7 @@ from phicalc.checkpoint import available_models, load_model, read_card, save_mod
 from phicalc.data.config import KeysConfig
 from phicalc.data.frames import LabelledAtoms, label_atoms
 from phicalc.domain import Domain, describe_domain, environments_of
-from phicalc.domain.environments import bonded_to
+from phicalc.domain.environments import bonded_to, environments_of_frames
 from phicalc.domain.frames import density_of, domain_of_frames
 from phicalc.graph import from_ase
 from phicalc.info import describe_model
@@ -71,6 +71,54 @@ def test_the_first_atom_outside() -> None:
     assert found.first_outside({"O(HO)"}) == 2
     assert bonded_to("C(HHHCl)") == "3 H and Cl"
     assert bonded_to("H()") == "nothing"
+
+
+def stretched(atom: int, factor: float, name: str = "CH4") -> Atoms:
+    """Return a molecule with the bond between its first atom and another stretched."""
+    atoms = molecule(name)
+    atoms.positions[atom] += (factor - 1) * (atoms.positions[atom] - atoms.positions[0])
+    return atoms
+
+
+def graphs_of(*frames: Atoms) -> list:
+    return [from_ase(atoms, CUTOFF) for atoms in frames]
+
+
+def test_a_stretched_bond_makes_no_other_molecules_known() -> None:
+    methane, between, apart = molecule("CH4"), stretched(1, 1.32), stretched(1, 1.7)
+    assert names_of(between)[:2] == ["C(HHH)", "H()"]  # 1.34 times the sum of the radii
+    assert environments_of_frames(graphs_of(methane, between)) == {"C(HHHH)", "H(C)"}
+    known = environments_of_frames(graphs_of(methane, apart))
+    assert known == {"C(HHHH)", "H(C)", "C(HHH)", "H()"}  # no bond any more
+
+
+def test_atoms_that_can_be_read_in_several_ways_are_inside_if_one_is_known() -> None:
+    known = {"C(HHHH)", "H(C)"}
+    found = environments_of(from_ase(stretched(1, 1.32), CUTOFF))
+    assert found.first_outside(known) is None
+    assert found.outside(known) == found.sure - known == frozenset()
+    assert environments_of(from_ase(stretched(1, 1.7), CUTOFF)).outside(known) == {"C(HHH)", "H()"}
+    assert found.outside({"C(HH)", "H(C)"}) == {"C(HHH)"}
+
+
+def test_training_frames_are_inside_however_they_are_read() -> None:
+    alone = stretched(1, 1.32)  # never in its minimum
+    assert environments_of_frames(graphs_of(alone)) == {"C(HHH)", "H(C)"}
+    salt = bulk("NaCl", "rocksalt", a=5.6, cubic=True)
+    frames = []
+    for seed in range(5):
+        frames += [salt.copy(), molecule("CH3CONH2"), water_box(8, density=1.2, seed=seed)]
+        for atoms in frames[-3:]:
+            atoms.rattle(0.15, seed=seed)
+    known = environments_of_frames(graphs_of(*frames))
+    assert all(environments_of(graph).first_outside(known) is None for graph in graphs_of(*frames))
+
+
+def test_ions_in_reach_do_not_hide_the_other_neighbors() -> None:
+    atoms = molecule("CH4") + Atoms("Na", [[0, 0, 3.6]])  # 1.5 times the sum is 3.63
+    found = environments_of(from_ase(atoms, CUTOFF))
+    assert found.first_outside({"C(HHHH)", "H(C)", "Na()"}) is None
+    assert found.first_outside({"C(HHH)", "H(C)", "Na()"}) == 0
 
 
 def frame(atoms: Atoms, charge: float = 0.0, **labels: object) -> LabelledAtoms:

@@ -10,7 +10,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from phicalc.data.frames import LabelledAtoms
-from phicalc.domain.environments import environments_of
+from phicalc.domain.environments import environments_of_frames
 from phicalc.domain.record import Domain
 from phicalc.graph import AtomicGraph, edge_vectors
 from phicalc.units import GRAM_PER_CC_PER_AMU_PER_CUBIC_ANGSTROM
@@ -41,13 +41,12 @@ def domain_of_frames(
     structures = [frame.atoms for frame in frames]
     periodic = [bool(atoms.pbc.any()) for atoms in structures]
     labels = [frame.labels for frame in frames]
-    environments = {name for graph in graphs for name in environments_of(graph).names}
     numbers = sorted({int(z) for atoms in structures for z in atoms.numbers})
     return Domain(
         frames=len(frames),
         source=source,
         elements=tuple(chemical_symbols[z] for z in numbers),
-        environments=tuple(sorted(environments)),
+        environments=tuple(sorted(environments_of_frames(graphs))),
         nearest_distances=nearest_distances(graphs),
         charges=_range(frame.total_charge for frame in frames),
         periodic=any(periodic),

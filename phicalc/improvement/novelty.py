@@ -71,7 +71,7 @@ def describe(frames: Sequence[Atoms], model: Path) -> list[Described]:
 
 def _strange(graph: AtomicGraph, known: frozenset[str] | None) -> frozenset[str]:
     """Return the bonded environments that the training data do not have, if these are known."""
-    return frozenset() if known is None else frozenset(environments_of(graph).names) - known
+    return frozenset() if known is None else environments_of(graph).outside(known)
 
 
 def fingerprints(frames: Sequence[Atoms]) -> Float64[np.ndarray, "n_frames n_fingerprint"]:
