@@ -298,7 +298,7 @@ def draw_far_pairs(axes: Axes) -> None:
     for number, head in enumerate(HEADS["molecules"]):
         left = [1000 * max(map(abs, far_defects(head, name)[0])) for name in names]
         places = np.arange(len(names)) + 0.2 * (number - 1.5)
-        axes.barh(places, np.maximum(left, 0.01), 0.2, color=COLORS[head], label=head)
+        axes.barh(places, np.maximum(left, 0.01), 0.2, color=COLORS[head])
     axes.set_yticks(range(len(names)), names, fontsize=7)
     axes.set(xscale="log", xlim=(0.01, None), xlabel="error of E 1000 Å apart (meV)")
     axes.axvline(1, color=GREY, linestyle="--")
@@ -323,7 +323,7 @@ def test_charge_physics_picture() -> None:
     )
     slabs.set(xlabel="cells of NaCl in the slab", ylabel="ε∞ across", ylim=(0, None))
     salt.set(xlabel="Na … Cl in water (Å)", ylabel="charge of Na (e)", ylim=(0, None))
-    for axes in (chains, slabs, pairs, salt):
+    for axes in (chains, slabs, salt):  # colors of bars are those beside them
         axes.legend(frameon=False, fontsize=8)
     PICTURE.parent.mkdir(exist_ok=True)
     figure.savefig(PICTURE, dpi=110)
