@@ -1,9 +1,11 @@
 # What tools/package.sh and tools/matrix.sh share; neither calls it alone.
 # shellcheck shell=bash
 
-# A part of the tests that takes a minute and touches what depends on versions: torch, NumPy, ASE, files, processes.
+# A part of the tests that takes two minutes and touches what depends on versions: torch, NumPy, ASE, files, processes; or
+# those named by $QUICK_TESTS.
 quick_tests=(tests/test_calculator.py tests/test_relax.py tests/test_checkpoint.py tests/test_structures.py
     tests/md/test_driver.py tests/md/test_restart.py tests/training/test_whole_run.py)
+[ -z "${QUICK_TESTS:-}" ] || read -ra quick_tests <<<"$QUICK_TESTS"
 quick_options=(-n 0 -q -m "not slow and not benchmark and not thorough")
 
 say() { printf '\n== %s\n' "$*" >&2; }
