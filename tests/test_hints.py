@@ -26,12 +26,18 @@ class Installed:
         (None, 'pip install "phicalc[mesh]"'),
         ({"url": "file:///a/b.whl", "archive_info": {}}, 'pip install "phicalc[mesh]"'),
         (
-            {"url": "file:///a%20b/c", "dir_info": {"editable": True}},
-            'pip install -e "/a b/c[mesh]"',
+            {"url": "file://TMP/b%20c", "dir_info": {"editable": True}},
+            'pip install -e "TMP/b c[mesh]"',
         ),
+        ({"url": "file://TMP/b%20c", "dir_info": {}}, 'pip install "TMP/b c[mesh]"'),
+        ({"url": "file://TMP/gone", "dir_info": {}}, 'pip install "phicalc[mesh]"'),
     ],
 )
-def test_a_clone_is_asked_for_its_own_extra(record, command, monkeypatch):
+def test_a_clone_is_asked_for_its_own_extra(record, command, tmp_path, monkeypatch):
+    (tmp_path / "b c").mkdir()
+    command = command.replace("TMP", str(tmp_path))
+    if record is not None:
+        record = record | {"url": record["url"].replace("TMP", str(tmp_path))}
     monkeypatch.setattr(hints, "distribution", lambda _: Installed(record))
     assert hints.install_hint("mesh") == command
     with_option = command.replace("install", "install --no-deps")
