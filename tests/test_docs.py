@@ -21,6 +21,13 @@ from typing import NamedTuple
 import pytest
 import yaml
 
+from phicalc.certificate import (
+    CERTIFICATE_FILE,
+    Certificate,
+    Figure,
+    Outcome,
+    write_certificate,
+)
 from phicalc.cli.parser import VERBS, make_parser
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -261,6 +268,38 @@ def test_every_model_has_a_page_that_begins_with_its_limits():
         assert page.index(card.limits[0]) < page.index("PhiCalculator")
         assert str(ROOT) not in page
         assert f"]({name}.md)" in str(pages["models/index.md"])
+
+
+@pytest.mark.usefixtures("tools")
+def test_table_of_certificates_has_every_check_of_every_model(tmp_path, monkeypatch):
+    from tools.docs import models
+
+    def outcome(check, status, reason=""):
+        figures = (Figure.of("size", 1.0, at_most=2.0),) if status == "passed" else ()
+        return Outcome(check, check, status, reason, figures)
+
+    found = {
+        "one": [outcome("walls", "passed"), outcome("bonds", "failed", "no result")],
+        "two": [outcome("walls", "not applicable", "no pairs"), outcome("drift", "passed")],
+    }
+    for name, outcomes in found.items():
+        (tmp_path / name).mkdir()
+        certificate = Certificate(name, "digest", "", ("H",), {}, tuple(outcomes))
+        write_certificate(tmp_path / name / CERTIFICATE_FILE, certificate)
+    (tmp_path / "three").mkdir()
+    monkeypatch.setattr(models, "MODELS", tmp_path)
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in models.certificate_table().splitlines()
+    ]
+    assert rows[0] == ["check", "one", "two"]
+    assert rows[2:] == [
+        ["`walls`", "✓", ""], ["`bonds`", "✗", "?"], ["`drift`", "?", "✓"],
+        ["passed", "1 of 2", "1 of 1"],
+    ]  # fmt: skip
+    assert "## Certificates" in models._certificates()
+    monkeypatch.setattr(models, "MODELS", tmp_path / "three")
+    assert models._certificates() == ""
 
 
 @pytest.mark.usefixtures("tools")

@@ -1,4 +1,4 @@
-"""Do shipped models tell what they know from what they do not? `make bench ARGS="-k separation"`.
+"""Do models tell what they know from what they do not? `make bench ARGS="-k test_separation"`.
 
 A structure is scored by all reasons to doubt it that the calculator names: their number, and as
 a fraction between two numbers how far the last layer finds its outermost atom. Printed are, for
@@ -9,12 +9,14 @@ with two atoms exchanged, and with a charge that is wrong by one. Last come the 
 `tests/test_inside_outside.py`, crystals, radicals, gases and molecules that users try: those
 outside against those among them that models know, and against all held-out frames.
 
+PHICALC_BENCH_FRAMES sets how many held-out frames of each model are tried; by default all.
 Models whose data are nowhere to be found are left out, by name: the files are looked for beside the
 model, in the current folder and in $PHICALC_DATA.
 """
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable
 from functools import cache
@@ -35,6 +37,7 @@ from phicalc.training.objective import LossConfig
 from ..test_inside_outside import INSIDE, MODELS, OUTSIDE, UNTOLD, Judgement, judge
 from .test_uncertainty import BENDINGS, BENT, separation
 
+FRAMES = int(os.environ.get("PHICALC_BENCH_FRAMES", "0"))
 NAMES = sorted(path.parent.name for path in MODELS.glob("*/card.json"))
 #: Not about what is known, but about what is wrong: charge flows between distant molecules.
 LEAK = "fragment charge"
@@ -52,6 +55,7 @@ def held_out(name: str) -> list[LabelledAtoms]:
         data = build(DataConfig, config["data"], "data")
         splits = load_splits(data, build(LossConfig, config["loss"], "loss"), MODELS / name)
         frames = [*splits.valid, *splits.test]
+    frames = frames[:: max(1, len(frames) // FRAMES)] if FRAMES else frames
     for frame in frames:
         frame.atoms.info["charge"] = frame.total_charge
     return frames

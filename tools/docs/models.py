@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from phicalc.card import ModelCard
+from phicalc.certificate import CERTIFICATE_FILE, Certificate, read_certificate
 from phicalc.checkpoint import read_card
 from phicalc.info import describe_model, model_page
 
@@ -16,6 +17,8 @@ HEADER = ("model", "elements", "for", "level of theory", "trained on", "NPT", "c
           "step", "license")  # fmt: skip
 #: What of `describe_model` a page leaves out: it stands elsewhere on the page, or only here.
 HIDDEN = ("folder", "limit", "data split", "data files", "metric")
+#: How the table of certificates writes the outcome of a check.
+MARKS = {"passed": "✓", "failed": "✗", "not applicable": "", "not run": "?"}
 #: Where `tests/benchmarks/RESULTS.md` has the time of a step: first cell of the row, column.
 SPEED = {
     "water": ("water 192", "water"),
@@ -40,6 +43,28 @@ def license_table() -> str:
     return table(("model", "license", "training data"), rows)
 
 
+def certificate_table() -> str:
+    """Return what the certificates beside the models say: a row for each check."""
+    found = {
+        folder.name: read_certificate(folder / CERTIFICATE_FILE)
+        for folder in sorted(MODELS.iterdir())
+        if (folder / CERTIFICATE_FILE).is_file()
+    }
+    checks = dict.fromkeys(each.check for one in found.values() for each in one.outcomes)
+    marks = {
+        name: {each.check: MARKS[each.status] for each in one.outcomes}
+        for name, one in found.items()
+    }
+    rows = [[f"`{check}`", *(own.get(check, "?") for own in marks.values())] for check in checks]
+    passed = [f"{one.count('passed')} of {_applying(one)}" for one in found.values()]
+    return table(("check", *found), [*rows, ["passed", *passed]]) if found else ""
+
+
+def _applying(certificate: Certificate) -> int:
+    """Return the number of checks that apply to a model, of those that were asked for."""
+    return len(certificate.outcomes) - certificate.count("not applicable")
+
+
 def model_pages() -> dict[str, str | Path]:
     """Return the pages about models: addresses, with text or the file that holds them."""
     pages: dict[str, str | Path] = {"models/index.md": _overview()}
@@ -47,7 +72,7 @@ def model_pages() -> dict[str, str | Path]:
         folder = MODELS / name
         pages[f"models/{name}.md"] = _page(folder, card)
         pages[f"models/{name}.png"] = folder / "parity.png"
-        if (folder / "certificate.json").is_file():
+        if (folder / CERTIFICATE_FILE).is_file():
             pages[f"models/{name}-certificate.html"] = model_page(str(folder))
     return pages
 
@@ -121,6 +146,17 @@ def _overview() -> str:
         "forces and charges for so many atoms, compiled, float32, one thread, as in "
         "[speed and accuracy](../results.md). **NPT**: whether stress was trained on. "
         "Certificates: what `phicalc validate` finds ([certificates](../certificates.md)).\n"
+        + _certificates()
+    )
+
+
+def _certificates() -> str:
+    """Return the part of the page about certificates; nothing as long as no model has one."""
+    made = certificate_table()
+    return made and (
+        "\n## Certificates\n\nAs `phicalc validate NAME` has written them beside the models: "
+        "✓ passed, ✗ failed, ? not run, empty where a check does not apply. The page of each "
+        "model has the figures.\n\n" + made
     )
 
 
@@ -141,7 +177,7 @@ def _page(folder: Path, card: ModelCard) -> str:
         "## Errors\n",
         _errors(card),
     ]
-    if (folder / "certificate.json").is_file():
+    if (folder / CERTIFICATE_FILE).is_file():
         parts.append(f"[The whole certificate, with pictures]({name}-certificate.html)\n")
     return "\n".join(parts)
 
