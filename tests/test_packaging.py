@@ -89,6 +89,7 @@ def test_lowest_versions_are_the_bounds_of_setup_cfg():
     from tools.bounds import lowest, pins, rest
 
     assert lowest()["torch"] == "torch==2.6"
+    assert lowest()["pytest"] == "pytest==8.2"  # a pin of today may want newer packages than these
     assert set(lowest()) <= set(pins())
     needed = rest()
     assert not any(line.startswith("torch") for line in needed)
@@ -99,7 +100,8 @@ def test_lowest_versions_are_the_bounds_of_setup_cfg():
 def test_a_requirement_without_a_bound_is_refused(tmp_path):
     from tools.bounds import lowest
 
-    (tmp_path / "setup.cfg").write_text("[options]\ninstall_requires =\n    numpy\n")
+    extras = "[options.extras_require]\ntest =\n    pytest>=8\n"
+    (tmp_path / "setup.cfg").write_text(f"[options]\ninstall_requires =\n    numpy\n{extras}")
     with pytest.raises(ValueError, match="numpy has no lower bound"):
         lowest(tmp_path)
 

@@ -1,8 +1,8 @@
 """Versions of what phicalc needs, for pip (`tools/matrix.sh` calls it).
 
 ``python -m tools.bounds lowest`` prints constraints: the lowest versions that ``setup.cfg``
-allows, and the pins of ``constraints.txt`` for all else. ``python -m tools.bounds rest`` prints
-what phicalc and its tests need beside torch.
+allows, of the tools of the tests, too, and the pins of ``constraints.txt`` for all else.
+``python -m tools.bounds rest`` prints what phicalc and its tests need beside torch.
 """
 
 from __future__ import annotations
@@ -22,17 +22,15 @@ def pins(root: Path = ROOT) -> dict[str, str]:
 
 
 def lowest(root: Path = ROOT) -> dict[str, str]:
-    """Return the lowest version of each package that phicalc itself needs, as ``NAME==VERSION``.
+    """Return the lowest version of all that phicalc and its tests need, as ``NAME==VERSION``.
 
     Raises
     ------
     ValueError
         For a requirement without a lower bound.
     """
-    config = configparser.ConfigParser()
-    config.read(root / "setup.cfg", encoding="utf-8")
     found = {}
-    for line in config["options"]["install_requires"].split():
+    for line in needed(root):
         bound = re.match(r"([\w-]+)>=([\d.]+)", line)
         if not bound:
             raise ValueError(f"setup.cfg: {line} has no lower bound")
@@ -40,12 +38,17 @@ def lowest(root: Path = ROOT) -> dict[str, str]:
     return found
 
 
-def rest(root: Path = ROOT) -> list[str]:
-    """Return what phicalc and its tests need beside torch, as it stands in ``setup.cfg``."""
+def needed(root: Path = ROOT) -> list[str]:
+    """Return what phicalc and its tests need, as it stands in ``setup.cfg``."""
     config = configparser.ConfigParser()
     config.read(root / "setup.cfg", encoding="utf-8")
-    needed = config["options"]["install_requires"] + config["options.extras_require"]["test"]
-    return [line for line in needed.split() if not line.startswith("torch>")]
+    tests = config["options.extras_require"]["test"]
+    return (config["options"]["install_requires"] + tests).split()
+
+
+def rest(root: Path = ROOT) -> list[str]:
+    """Return the same beside torch."""
+    return [line for line in needed(root) if not line.startswith("torch>")]
 
 
 if __name__ == "__main__":
