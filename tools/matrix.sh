@@ -41,8 +41,10 @@ fill() {
         lowest) python -m tools.bounds lowest >"$limits" && install_into "$1" --constraint "$limits" "$wheel[test]" ;;
         highest) install_into "$1" "$wheel[test]" ;;
         torch)
+            # Without the pin of torch, which would bring the old one back.
             python -m tools.bounds rest >"$limits"
-            install_into "$1" torch && install_into "$1" --constraint constraints.txt --requirement "$limits" \
+            grep -v '^torch==' constraints.txt >"$folder/pins.txt"
+            install_into "$1" torch && install_into "$1" --constraint "$folder/pins.txt" --requirement "$limits" \
                 && install_into "$1" --no-deps "$wheel"
             ;;
         *) install_into "$1" --constraint constraints.txt "$wheel[test]" ;;
