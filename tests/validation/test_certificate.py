@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import random
 import re
 import time
 
@@ -234,6 +235,46 @@ def test_kills_at_any_moment_lead_to_the_same_end(tmp_path):
     assert [each.figures for each in found.outcomes] == [each.figures for each in whole.outcomes]
     assert found.digest == whole.digest
     assert read_certificate(tmp_path / "killed" / CERTIFICATE_FILE) == found
+
+
+def work(folder):
+    """Validate a calculator that costs nothing: real checks, among them dynamics."""
+    names = ("symmetry", "walls", "cutoff", "fragments", "compression", "surface", "drift")
+    subject = subject_of_calculator(Pairs(), ["Cu", "O"])
+    validate(subject, folder, ValidationConfig(only=names), report=lambda _: None)
+
+
+def without_times(folder):
+    """Return all of a certificate but how long it took."""
+    values = json.loads((folder / CERTIFICATE_FILE).read_text())
+    for outcome in values["outcomes"]:
+        del outcome["seconds"]
+    return values
+
+
+@pytest.mark.thorough
+def test_kill_9_at_twenty_random_moments(tmp_path, monkeypatch):
+    monkeypatch.setattr("phicalc.validation.checks.drift.DURATION", 0.02)
+    fork, rng, kills = multiprocessing.get_context("fork"), random.Random(11), 0
+    begin = time.perf_counter()
+    work(tmp_path / "whole")
+    length = time.perf_counter() - begin
+    for _ in range(60):
+        folder = tmp_path / f"parts{kills // 5}"  # a few kills for each of several runs
+        process = fork.Process(target=work, args=(folder,))
+        process.start()
+        process.join(rng.uniform(0.02, 0.4) * length)
+        if process.is_alive():
+            process.kill()
+            kills += 1
+        process.join()
+        if kills == 20:
+            break
+    assert kills == 20
+    for number in range(4):
+        work(tmp_path / f"parts{number}")
+        assert without_times(tmp_path / f"parts{number}") == without_times(tmp_path / "whole")
+        assert not (tmp_path / f"parts{number}" / WORK_FOLDER).exists()
 
 
 @pytest.fixture
