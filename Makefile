@@ -17,7 +17,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test thorough coverage check bench docs pages package matrix clean
+.PHONY: help setup demo test thorough coverage check bench docs pages package matrix clean certificates
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,10 @@ check: $(VENV)/.base ## lint, format, types, spelling
 
 bench: $(VENV)/.cluster ## the benchmarks: one process, shape checks off; run it on an idle machine
 	JAXTYPING_DISABLE=1 $(PYTEST) tests/benchmarks -m benchmark -n 0 -p no:randomly -s $(ARGS)
+
+certificates: $(VENV)/.base ## the quick checks of all shipped models, beside them (minutes); after changes of a model
+	for model in $(patsubst models/%/card.json,%,$(wildcard models/*/card.json)); do \
+	  $(BIN)/phicalc validate $$model --quick --compile no || [ $$? = 1 ] || exit 2; done
 
 docs: $(VENV)/.docs ## the documentation into site/, its tutorials executed; warnings are errors
 	NO_MKDOCS_2_WARNING=1 JOBS=$(JOBS) $(BIN)/python -m mkdocs build --strict $(ARGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import pytest
@@ -10,7 +11,8 @@ from ase import Atoms
 from ase.build import molecule
 
 from phicalc import cli, doctor
-from phicalc.checkpoint import ModelCard, available_models, save_model
+from phicalc.certificate import find_certificate
+from phicalc.checkpoint import ModelCard, available_models, read_card, save_model
 from phicalc.doctor import REFERENCE_FILE, check_model, deviations, examine, write_reference
 from phicalc.potential import build_potential
 from phicalc.structures import water_box, write_structures
@@ -44,6 +46,13 @@ def test_shipped_models_give_their_reference_values(name):
     check = check_model(name, SHIPPED[name], dtype="float64", device="cpu")
     assert check.ok, check.detail
     assert "forces" in check.detail
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_models_have_certificates_of_their_weights(name):
+    """`make certificates` renews them."""
+    line = find_certificate(SHIPPED[name], read_card(SHIPPED[name]).sha256)
+    assert re.match(r"\d+ of \d+ passed", line), line
 
 
 def test_all_is_well_here(model):

@@ -14,6 +14,7 @@ import numpy as np
 import openmm
 from ase import Atoms
 from ase.units import kJ, mol, nm
+from jaxtyping import Float64
 from openmm import unit
 from openmm.app import Topology
 
@@ -119,7 +120,7 @@ class _Evaluation:
     def __init__(self, atoms: Atoms):
         self.atoms = atoms
 
-    def __call__(self, state: openmm.State) -> tuple[float, np.ndarray]:
+    def __call__(self, state: openmm.State) -> tuple[float, Float64[np.ndarray, "n_atoms 3"]]:
         """Return the energy in kJ/mol and forces in kJ/mol/nm."""
         if self.atoms.pbc.any():
             box = state.getPeriodicBoxVectors(asNumpy=True)

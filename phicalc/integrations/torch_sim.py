@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.stress import voigt_6_to_full_3x3_stress
+from jaxtyping import Float
 from torch import Tensor
 from torch_sim.models.interface import ModelInterface
 from torch_sim.state import SimState
@@ -54,7 +55,9 @@ class PhiModel(ModelInterface):  # type: ignore[misc]
         self._device, self._dtype = calculator.potential.device, dtype
         self._compute_stress, self._compute_forces = compute_stress, True
 
-    def forward(self, state: SimState | dict[str, Any], **_: Any) -> dict[str, Tensor]:
+    def forward(
+        self, state: SimState | dict[str, Any], **_: Any
+    ) -> dict[str, Float[Tensor, "..."]]:
         """Return energy (n_systems,) in eV, forces (n_atoms, 3) in eV/Å, stress in eV/Å³.
 
         Charges (n_atoms,) in e come with models that have them.
