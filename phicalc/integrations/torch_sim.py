@@ -30,8 +30,8 @@ class PhiModel(ModelInterface):  # type: ignore[misc]
     calculator
         Its `total_charge`, fields and other settings hold for all structures.
     compute_stress
-        Compute the stress of structures periodic along all axes; torch-sim asks for it in constant
-        pressure and where cells are relaxed.
+        Compute the stress of structures periodic along all axes; torch-sim needs it for constant
+        pressure and for relaxing cells.
     dtype
         Of the numbers that torch-sim gets. The precision of the network is the calculator's.
 

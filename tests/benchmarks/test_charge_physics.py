@@ -5,7 +5,7 @@ chains and clusters of NaCl by GFN2-xTB (`charge_physics/molecules.yaml`); QEq a
 crystals of NaCl, LiF and MgO by GFN1-xTB (`charge_physics/crystals.yaml`). Then they are asked what
 no error on frames like those of training shows: polarizabilities of chains, pairs 1000 Å apart,
 slabs in a field, Born charges of larger cells, the splitting of optical phonons, salt in water,
-atoms that come too near. Needs tblite (``pip install "phicalc[label]"``).
+atoms that come too close. Needs tblite (``pip install "phicalc[label]"``).
 
 The picture goes to ``docs/pictures``. PHICALC_BENCH_SEEDS and PHICALC_BENCH_HEADS choose seeds and
 heads (names with commas between them). Models are kept in PHICALC_BENCH_FOLDER

