@@ -26,8 +26,8 @@ _OPEN_AXES: dict[str, tuple[int, ...]] = {
     "edge_shifts": (0,), "edge_of_slot": (0, 1), "links": (0,), "coulomb.pair_index": (1,),
     "coulomb.pair_shifts": (0,), "coulomb.kvectors": (1,), "coulomb.millers_a": (0,),
     "coulomb.millers_b": (0,), "coulomb.millers_c": (0,), "atom_of_slot": (1,),
-    "slot_of_atom": (0,), "dispersion.pair_index": (1,), "dispersion.pair_shifts": (0,),
-    "dispersion.places": (1,), "dispersion.measure": (1,), "dispersion.nodes_a": (1,),
+    "slot_of_atom": (0,), "dispersion.pair_index": (1,), "dispersion.places": (1,),
+    "dispersion.measure": (1,), "dispersion.nodes_a": (1,),
     "dispersion.nodes_b": (1,), "dispersion.nodes_c": (1,),
 }  # fmt: skip
 #: Records within a graph, whose tensors have their names after a dot.

@@ -95,16 +95,14 @@ def collate_dispersion(
     """Join plans of dispersion sums, whose first atoms in the batch are given, with padding."""
     places = _padded([plan.places.transpose(1, 2) for plan in plans]).transpose(1, 2)
     pairs = [p.pair_index + n for p, n in zip(plans, atom_offsets, strict=True)]
-    n_structures = [len(plan.splitting) for plan in plans]
+    n_structures = [len(plan.largest_k) for plan in plans]
     return DispersionPlan(
         pair_index=torch.cat(pairs, dim=1),
-        pair_shifts=torch.cat([plan.pair_shifts for plan in plans]),
         places=places.contiguous(),
         measure=_padded([plan.measure for plan in plans]),
         nodes_a=_padded([plan.nodes_a for plan in plans]),
         nodes_b=_padded([plan.nodes_b for plan in plans]),
         nodes_c=_padded([plan.nodes_c for plan in plans]),
-        splitting=torch.cat([plan.splitting for plan in plans]),
         largest_k=torch.cat([plan.largest_k for plan in plans]),
         open_axes=_join([plan.open_axes for plan in plans], [(n,) for n in n_structures]),
         mesh=_join([plan.mesh for plan in plans], [(n, 4) for n in n_structures]),

@@ -42,9 +42,7 @@ class DispersionPlan(NamedTuple):
     """
 
     pair_index: Int64[Tensor, "2 n_pairs"]
-    """Each unordered pair of atoms (or images) of the real-space sum once."""
-    pair_shifts: Int64[Tensor, "n_pairs 3"]
-    """Lattice shift of the second atom of each pair."""
+    """Each unordered pair of atoms of structures without periodic axes once."""
     places: Int64[Tensor, "n_structures n_k 3"]
     """Places in the nodes along the three axes of each k vector, one of each ±k."""
     measure: Float64[Tensor, "n_structures n_k"]
@@ -53,10 +51,8 @@ class DispersionPlan(NamedTuple):
     """All first components of k vectors, padded with 0; `nodes_b` and `nodes_c` likewise."""
     nodes_b: Float64[Tensor, "n_structures n_b"]
     nodes_c: Float64[Tensor, "n_structures n_c"]
-    splitting: Float64[Tensor, " n_structures"]
-    """Parameter a of the split in 1/Å; 0 for direct sums (no reciprocal part)."""
     largest_k: Float64[Tensor, " n_structures"]
-    """Where the weights of waves have faded out, in 1/Å."""
+    """Where the weights of waves have faded out, in 1/Å; 1 where there are none."""
     open_axes: Bool[Tensor, " n_structures"] | None = None
     """Whether there are open axes beside periodic ones; None if nowhere."""
     mesh: Int64[Tensor, "n_structures 4"] | None = None

@@ -22,7 +22,7 @@ from phicalc.graph import AtomicGraph, collate, from_ase
 from phicalc.potential import Potential
 from phicalc.terms import LearnedDispersion
 from phicalc.terms.dispersion import DispersionSum, plan_dispersion
-from phicalc.terms.dispersion.formulas import damping, pair_interaction
+from phicalc.terms.dispersion.formulas import attraction, damping_parameter
 from phicalc.terms.dispersion.free_atoms import free_atom_coefficient
 
 from ..physics.conftest import STRUCTURES, tiny_potential
@@ -36,6 +36,12 @@ SHAPES = ("molecule", "wire", "charged-wire", "slab", "charged-slab", "crystal")
 def roots(atoms: Atoms) -> Tensor:
     """Square roots of the coefficients of free atoms, in eV^½ Å³."""
     return torch.tensor([free_atom_coefficient(s) ** 0.5 for s in atoms.symbols]).double()
+
+
+def damping(length: Tensor) -> Tensor:
+    """``f = 1 − exp(−x²) (1 + x² + x⁴/2)`` with x = ar."""
+    z = (damping_parameter(CUTOFF) * length) ** 2
+    return 1 - torch.exp(-z) * (1 + z + 0.5 * z**2)
 
 
 def planned(atoms: Atoms, accuracy: float, mesh_above: int = 1000) -> AtomicGraph:
@@ -92,7 +98,7 @@ def within(atoms: Atoms, n: int) -> tuple[float, np.ndarray, np.ndarray]:
                 far = shifts @ graph.cell[0] + graph.positions[j] - graph.positions[i]
                 far = far[~home] if i == j else far
                 length = far.norm(dim=1)
-                total = total - 0.5 * c[i] * c[j] * (damping(length, CUTOFF) / length**6).sum()
+                total = total - 0.5 * c[i] * c[j] * (damping(length) / length**6).sum()
         return total
 
     return derivatives(energy, from_ase(atoms, CUTOFF))
@@ -119,9 +125,9 @@ def test_sums_are_those_of_all_pairs_and_images(shape: str) -> None:
 
 
 def test_rare_gas_crystal_has_the_known_lattice_sum() -> None:
-    """All neighbors are beyond the cutoff: Σ (d/r)⁶ = 14.45392 (Jones & Ingham 1925)."""
-    crystal = bulk("Ar", "fcc", a=8.0)
-    expected = -0.5 * 14.45392 * 64.2 * ATOMIC / (8.0 / math.sqrt(2)) ** 6
+    """All neighbors are far beyond the cutoff: Σ (d/r)⁶ = 14.45392 (Jones & Ingham 1925)."""
+    crystal = bulk("Ar", "fcc", a=12.0)
+    expected = -0.5 * 14.45392 * 64.2 * ATOMIC / (12.0 / math.sqrt(2)) ** 6
     energy, _, virial = summed(crystal, 1e-9)
     scale = free_atom_coefficient("Ar") / (64.2 * ATOMIC)
     assert energy / scale == pytest.approx(expected, rel=1e-6)
@@ -158,24 +164,27 @@ def test_meshes_are_as_accurate_as_asked_for(shape: str, accuracy: float) -> Non
     assert found[0] == pytest.approx(exact[0], abs=len(atoms) * accuracy)
 
 
-@pytest.mark.parametrize("splitting", [0.0, 0.8])
-def test_pairs_are_differentiable_twice(splitting: float) -> None:
-    squared = torch.linspace(1, 20, 23, dtype=torch.float64, requires_grad=True)
-    split = torch.full((1,), splitting, dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda s: pair_interaction(s, split, CUTOFF), squared)
-    assert torch.autograd.gradgradcheck(lambda s: pair_interaction(s, split, CUTOFF), squared)
+def test_pairs_are_differentiable_twice() -> None:
+    squared = torch.linspace(0.05, 20, 23, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda s: attraction(s, 0.65), squared)
+    assert torch.autograd.gradgradcheck(lambda s: attraction(s, 0.65), squared)
 
 
-def test_damping_is_smooth_and_ends_at_the_cutoff() -> None:
-    """C²: the third derivative alone jumps at half the cutoff and at the cutoff."""
-    length = torch.linspace(0.1, 1.5 * CUTOFF, 14001, dtype=torch.float64, requires_grad=True)
-    values = [damping(length, CUTOFF)]
-    for _ in range(2):
-        values.append(torch.autograd.grad(values[-1].sum(), length, create_graph=True)[0])
-    for order, value in enumerate(values):
-        assert value.diff().abs().max() < 0.1 * (4 / CUTOFF) ** order
-    assert values[0][length <= CUTOFF / 2].max() == 0
-    assert values[0][length >= CUTOFF].min() == 1
+def test_attraction_is_smooth_and_finite_and_damped_within_the_cutoff_alone() -> None:
+    a = damping_parameter(CUTOFF)
+    length = torch.linspace(1e-3, 2 * CUTOFF, 8000, dtype=torch.float64, requires_grad=True)
+    found = attraction(length**2, a)
+    torch.testing.assert_close(found[0].item(), a**6 / 6, rtol=1e-5, atol=0)
+    series = length > 0.1  # where the formula has digits left
+    expected = damping(length[series]) / length[series] ** 6
+    torch.testing.assert_close(found[series], expected, rtol=1e-6, atol=0)
+    slope = torch.autograd.grad(found.sum(), length)[0]
+    differences = found.diff() / length.diff()
+    torch.testing.assert_close(0.5 * (slope[1:] + slope[:-1]), differences, rtol=1e-4, atol=1e-7)
+    part = found * length**6
+    assert part[length > CUTOFF].min() > 0.993
+    assert part[length > 1.25 * CUTOFF].min() > 0.9995
+    assert part[length < 0.54 * CUTOFF].max() < 0.5
 
 
 def test_energy_is_smooth_while_waves_come_and_go() -> None:

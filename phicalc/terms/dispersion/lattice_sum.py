@@ -1,7 +1,8 @@
 """The dispersion energy of a batch, ``E = −½ Σ_ij c_i c_j f(r_ij)/r_ij⁶`` with ``c_i = √C_i``.
 
-Because of the geometric mean it is a sum like that of charges, over all pairs and images: pairs
-near each other are summed one by one, the smooth rest in Fourier space.
+Because of the geometric mean it is a sum like that of charges, over all pairs and images. What is
+damped is smooth: without periodic axes pairs are summed one by one, and otherwise in Fourier space
+alone.
 """
 
 import math
@@ -18,7 +19,6 @@ from phicalc.graph import (
     AtomicGraph,
     DispersionPlan,
     from_slots,
-    pair_vectors,
     sum_per_structure,
     to_slots,
 )
@@ -33,7 +33,7 @@ class DispersionSum:
     graph
         Batch with a plan of its dispersion sums (`plan_dispersion`).
     cutoff
-        Distance in Å from which on the damping f is 1; edges reach as far.
+        Of the network, in Å: the damping f is nearly 1 beyond it.
 
     Raises
     ------
@@ -46,13 +46,13 @@ class DispersionSum:
             raise ValueError("the graph has no dispersion plan: call potential.prepare(graph)")
         self.graph = graph
         self.plan: DispersionPlan = graph.dispersion
+        self.a = formulas.damping_parameter(cutoff)
         first, second = self.plan.pair_index
-        x, y, z = pair_vectors(graph, self.plan.pair_index, self.plan.pair_shifts).unbind(1)
-        splitting = self.plan.splitting
-        if graph.n_structures > 1:
-            splitting = splitting[graph.batch[first]]
-        self.pair = formulas.pair_interaction(x * x + y * y + z * z, splitting, cutoff)
-        self.itself = formulas.self_interaction(self.plan.splitting)
+        ends = (graph.positions.index_select(0, each) for each in (second, first))
+        x, y, z = torch.sub(*ends).unbind(1)
+        self.pair = formulas.attraction(x * x + y * y + z * z, self.a)
+        self.summed = graph.pbc.any(1)  # in Fourier space
+        self.itself = formulas.self_interaction(self.a) * self.summed.double()
         self.box = self._box()
         self.volume = torch.linalg.det(self.box).abs()
         self.uniform = self._uniform()
@@ -70,14 +70,14 @@ class DispersionSum:
             lengths = (2 * math.pi / plan.largest_k).tolist()
             each = zip(cell, self.graph.pbc, lengths, plan.open_axes.tolist(), strict=True)
             cell = torch.stack([complete_box(c, p, n) if some else c for c, p, n, some in each])
-        return torch.where((plan.splitting > 0)[:, None, None], cell, identity)
+        return torch.where(self.summed[:, None, None], cell, identity)
 
     def _uniform(self) -> Float64[Tensor, " s"]:
         """Interaction of each pair due to k = 0; it is part of the integral over open axes."""
-        constant = formulas.uniform_interaction(self.plan.splitting) / self.volume
+        found = torch.where(self.summed, formulas.uniform_interaction(self.a) / self.volume, 0.0)
         if self.plan.open_axes is None:
-            return constant
-        return torch.where(self.plan.open_axes, 0.0, constant)
+            return found
+        return torch.where(self.plan.open_axes, 0.0, found)
 
     def _waves(self) -> WaveSum:
         """Sum over the k vectors of the plan, each of which stands for ±k."""
@@ -87,10 +87,9 @@ class DispersionSum:
         axes = zip(ranges, plan.places.unbind(2), strict=True)
         k = torch.stack([nodes.gather(1, place) for nodes, place in axes], dim=2) @ reciprocal_box
         square = torch.where(plan.measure > 0, (k * k).sum(2), 1.0)
-        splitting = torch.where(plan.splitting > 0, plan.splitting, 1.0)[:, None]
         fading = formulas.fading(square.sqrt() / plan.largest_k[:, None])
         strength = 2 / self.volume[:, None] * plan.measure * fading
-        weight = strength * formulas.transform(square, splitting)
+        weight = strength * formulas.transform(square, self.a)
         positions = to_slots(self.graph.positions, self.graph)
         return WaveSum(positions, reciprocal_box, k, weight, plan.places, ranges)
 
@@ -102,11 +101,10 @@ class DispersionSum:
                 continue
             atoms = (self.graph.batch == structure).nonzero().squeeze(1)
             box, pbc = self.box[structure], self.graph.pbc[structure]
-            splitting = float(self.plan.splitting[structure])
             yield (
                 atoms,
                 MeshSum(
-                    self.graph.positions[atoms], box, pbc, (a, b, c), order, splitting,
+                    self.graph.positions[atoms], box, pbc, (a, b, c), order, self.a,
                     formulas.transform,
                 ),
             )  # fmt: skip
