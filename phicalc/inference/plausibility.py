@@ -186,6 +186,10 @@ def refuse_implausible(
     ImplausibleResultError
         Naming the result, and what to check.
     """
+    bad = sorted(name for name, value in results.items() if not np.all(np.isfinite(value)))
+    large = [each for each in _sizes(results, reference, atoms) if each[1] > each[2]]
+    if not bad and not large:
+        return
     hint = "Check the positions, the cell and the unit of length (Å)"
     if pair is not None:
         hint = f"{pair.text(atoms)}: remove duplicates, or check the positions and the cell"
@@ -193,17 +197,15 @@ def refuse_implausible(
     uncovered = "if the structure is sound, the model does not cover it"
     if others := [concern.text for concern in concerns if concern.kind != "distance"]:
         uncovered = others[0]
-    bad = sorted(name for name, value in results.items() if not np.all(np.isfinite(value)))
     if bad:
         raise ImplausibleResultError(
             f"{', '.join(bad)} of {formula} not finite. {hint}; {uncovered}"
         )
-    for what, size, limit, unit in _sizes(results, reference, atoms):
-        if size > limit:
-            raise ImplausibleResultError(
-                f"{what} of {formula} is {size:.3g} {unit}, beyond {limit:g} {unit}, which no "
-                f"structure has: no result is given. {hint}; {uncovered}"
-            )
+    what, size, limit, unit = large[0]
+    raise ImplausibleResultError(
+        f"{what} of {formula} is {size:.3g} {unit}, beyond {limit:g} {unit}, which no "
+        f"structure has: no result is given. {hint}; {uncovered}"
+    )
 
 
 def _sizes(

@@ -8,7 +8,8 @@ distance of the outermost atom separates these frames from compressed, stretched
 transmuted ones (area under the ROC curve; part of them that is outside). Pictures of errors against
 standard deviations go into `.benchmarks/`.
 
-The cost is that of whole calculations with and without, alternately, on one thread, compiled.
+The cost is that of whole calculations with and without, alternately, on one thread, compiled; that
+of all checks of structures and results is the time that passes in them (`-k checks_cost`).
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +29,8 @@ from ase import Atoms
 from phicalc import PhiCalculator
 from phicalc.checkpoint import load_model
 from phicalc.data.frames import LabelledAtoms
+from phicalc.inference import evaluate as evaluating
+from phicalc.inference.workspace import Workspace
 from phicalc.potential import Potential
 from phicalc.structures import water_box
 from phicalc.system import keep_freed_memory
@@ -169,3 +173,60 @@ def test_uncertainty_costs_little(
         assert one["energy"] == other["energy"]
         assert np.array_equal(one["forces"], other["forces"])
     assert with_it / without < 1.05
+
+
+#: Checks by the modules that call them.
+CHECKS: dict[Any, tuple[str, ...]] = {
+    evaluating: (
+        "_check_atoms", "closest", "structure_concerns", "distance_concerns",
+        "environment_concerns", "uncertainty_concerns", "refuse_implausible", "result_concerns",
+        "fragment_concerns",
+    ),
+    Workspace: ("strange_atom", "parts"),
+}  # fmt: skip
+
+
+def stopwatch(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Return the list that the seconds of every check go to from now on."""
+    seconds: list[float] = []
+
+    def timed(check: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any) -> Any:
+            start = time.perf_counter()
+            found = check(*arguments)
+            found = list(found) if isinstance(found, Iterator) else found
+            seconds.append(time.perf_counter() - start)
+            return found
+
+        return run
+
+    for owner, names in CHECKS.items():
+        for name in names:
+            monkeypatch.setattr(owner, name, timed(getattr(owner, name)))
+    return seconds
+
+
+@pytest.mark.parametrize("what", COSTS)
+def test_checks_cost_little(
+    what: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch,
+    record: Callable[[str, float], None],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("PHICALC_CACHE", str(tmp_path_factory.getbasetemp() / "compiled"))
+    keep_freed_memory()
+    name, make = COSTS[what]
+    atoms, calculator = make(), PhiCalculator(name, device="cpu", compile=True)
+    seconds, steps, checks = stopwatch(monkeypatch), [], []
+    for step in range(120):
+        atoms.rattle(0.001, seed=step)
+        seconds.clear()
+        start = time.perf_counter()
+        calculator.calculate(atoms, ["energy", "forces"])
+        steps.append(time.perf_counter() - start)
+        checks.append(sum(seconds))
+    assert min(checks) > 0
+    share = sum(checks[10:]) / sum(steps[10:])
+    print(
+        f"\n{what}: {1e3 * statistics.median(steps[10:]):.2f} ms a step, {share:.1%} of it checks"
+    )
+    record(f"checks, {what}, part of a step", share)
+    assert share < 0.05
