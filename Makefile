@@ -61,8 +61,8 @@ bench: $(VENV)/.cluster ## the benchmarks: one process, shape checks off; run it
 	JAXTYPING_DISABLE=1 $(PYTEST) tests/benchmarks -m benchmark -n 0 -p no:randomly -s $(ARGS)
 
 certificates: $(VENV)/.base ## the quick checks of all shipped models, beside them (minutes); after changes of a model
-	for model in $(patsubst models/%/card.json,%,$(wildcard models/*/card.json)); do \
-	  $(BIN)/phicalc validate $$model --quick --compile no || [ $$? = 1 ] || exit 2; done
+	for model in $(patsubst %/card.json,%,$(wildcard models/*/card.json models/benchmarks/*/card.json)); do \
+	  $(BIN)/phicalc validate $$(basename $$model) --quick --compile no || [ $$? = 1 ] || exit 2; done
 
 docs: $(VENV)/.docs ## the documentation into site/, its tutorials executed; warnings are errors
 	NO_MKDOCS_2_WARNING=1 JOBS=$(JOBS) $(BIN)/python -m mkdocs build --strict $(ARGS)

@@ -17,7 +17,7 @@ from phicalc.domain import describe_domain
 from phicalc.domain.record import ENTRY
 from phicalc.neighbors import ENGINES, available_engines
 from phicalc.pages import page, table
-from phicalc.registry import WEIGHTS_FILE, available_models, find_model
+from phicalc.registry import WEIGHTS_FILE, find_model, models_for_work
 
 #: Distributions whose versions matter to results or speed.
 DISTRIBUTIONS = ("torch", "numpy", "scipy", "ase", "vesin", "safetensors", "torch-cluster",
@@ -34,7 +34,7 @@ def describe_installation() -> dict[str, str]:
     )
     rows["device"] = _device()
     rows["threads"] = str(torch.get_num_threads())
-    rows["models"] = ", ".join(sorted(available_models())) or "none"
+    rows["models"] = ", ".join(sorted(models_for_work())) or "none"
     return rows
 
 
@@ -94,14 +94,14 @@ def model_page(model: str) -> str:
 
 
 def list_models() -> list[dict[str, str]]:
-    """Return one row of text for each shipped or registered model.
+    """Return one row of text for each shipped or registered model for work.
 
     A row has ``name``, ``elements``, ``made for``, ``periodic`` (0D, 3D, both, or – if unknown),
     ``charges``, ``energy`` and ``forces`` (mean absolute errors with units), and ``certificate``
     (what `phicalc.validation` found). The row of a model that cannot be read has ``name`` and
     ``error`` instead.
     """
-    return [_row(name, folder) for name, folder in sorted(available_models().items())]
+    return [_row(name, folder) for name, folder in sorted(models_for_work().items())]
 
 
 def _row(name: str, folder: Path) -> dict[str, str]:

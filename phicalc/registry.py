@@ -6,6 +6,8 @@ from pathlib import Path
 
 CARD_FILE = "card.json"
 WEIGHTS_FILE = "weights.safetensors"
+#: Folder among the shipped ones with models that show what a method can do, on the sets of a paper.
+BENCHMARKS = "benchmarks"
 #: Environment variable with further folders of models, separated as in PATH.
 MODELS_VARIABLE = "PHICALC_MODELS"
 
@@ -15,16 +17,27 @@ def available_models() -> dict[str, Path]:
 
     These are the models shipped with phicalc and those in the folders named by the environment
     variable PHICALC_MODELS (each a folder *of* model folders). Shipped names come first and
-    cannot be replaced.
+    cannot be replaced. Models in a folder ``benchmarks`` among them are found by their names, too;
+    lists leave them out.
     """
     shipped = find_spec("phicalc.models")
     roots = list(shipped.submodule_search_locations or ()) if shipped else []
     roots += filter(None, os.environ.get(MODELS_VARIABLE, "").split(os.pathsep))
     found: dict[str, Path] = {}
     for root in roots:
-        for card in sorted(Path(root).expanduser().glob(f"*/{CARD_FILE}")):
-            found.setdefault(card.parent.name, card.parent)
+        for level in ("", f"{BENCHMARKS}/"):
+            for card in sorted(Path(root).expanduser().glob(f"{level}*/{CARD_FILE}")):
+                found.setdefault(card.parent.name, card.parent)
     return found
+
+
+def models_for_work() -> dict[str, Path]:
+    """Return the folders of the registered models but those made to compare methods, by name."""
+    return {
+        name: folder
+        for name, folder in available_models().items()
+        if folder.parent.name != BENCHMARKS
+    }
 
 
 def find_model(model: str | os.PathLike[str]) -> Path:
@@ -50,7 +63,7 @@ def find_model(model: str | os.PathLike[str]) -> Path:
             f"{os.fspath(model)!r} is no phicalc model: {folder} has no {CARD_FILE}. A model is a "
             f"folder with {CARD_FILE} and {WEIGHTS_FILE}"
         )
-    names = ", ".join(registered) or "none"
+    names = ", ".join(models_for_work()) or "none"
     raise FileNotFoundError(
         f"no model {os.fspath(model)!r}: neither a registered name nor an existing path. Registered"
         f" models: {names}. Give one of these or a model folder, or add the folder that holds your"

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 
-from phicalc.checkpoint import available_models, read_card
+from phicalc.checkpoint import read_card
+from phicalc.registry import models_for_work
 
 
 def models_with(elements: Iterable[str]) -> list[str]:
@@ -32,7 +33,7 @@ def _missing_elements(elements: Iterable[str]) -> dict[str, list[str]]:
     """Return the elements that each shipped or registered model lacks, by its name."""
     wanted = set(elements)
     missing = {}
-    for name, folder in sorted(available_models().items()):
+    for name, folder in sorted(models_for_work().items()):
         try:
             known = read_card(folder).potential.get("elements", ())
         except (OSError, ValueError):  # a damaged model suits nothing

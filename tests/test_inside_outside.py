@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -19,9 +18,8 @@ from phicalc.data.files import read_frames
 from phicalc.inference.batch import evaluate_batch
 from phicalc.inference.concerns import ImplausibleResultError
 from phicalc.inference.conditions import conditions_of
+from phicalc.registry import find_model
 from phicalc.structures import water_box
-
-MODELS = Path(__file__).parents[1] / "models"
 
 
 @cache
@@ -159,7 +157,7 @@ def test_held_out_frames_are_silent(model: str) -> None:
     """All of them are (1264 in these four sets); here a part, for the time it takes."""
     split = calculator(model).card.data["split"]
     held = [*split["valid_indices"], *split["test_indices"]][::4]
-    (path,) = (MODELS / model).glob("*.xyz.gz")
+    (path,) = find_model(model).glob("*.xyz.gz")
     frames = [frame.atoms for frame in read_frames(path, KeysConfig())]
     assert held
     assert all(kinds_of(model, frames[i]) == set() for i in held)

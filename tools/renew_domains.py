@@ -3,7 +3,7 @@
 Training does so itself; this is for models that older versions trained. The files are looked for
 beside each model, in the current folder and in ``$PHICALC_DATA``. Run as::
 
-    python tools/renew_domains.py models/water models/ag3
+    python tools/renew_domains.py models/water models/benchmarks/ag3
 """
 
 import sys

@@ -12,6 +12,7 @@ from phicalc.cli.arguments import print_columns, print_table
 from phicalc.cli.keys import add_keys, keys_of
 from phicalc.doctor import examine
 from phicalc.info import describe_installation, describe_model, list_models, model_page
+from phicalc.registry import available_models, models_for_work
 from phicalc.structures import write_text
 from phicalc.training import (
     attach,
@@ -132,8 +133,10 @@ def _models(_: argparse.Namespace) -> None:
     for row in rows:
         if "error" in row:
             print(f"{row['name']} cannot be read: {row['error']}")
+    others = sorted(available_models().keys() - models_for_work().keys())
     print(
-        "\ncertificate: checks of phicalc validate\n"
+        f"\nbenchmarks, not for work: {', '.join(others) or 'none'}\n"
+        "certificate: checks of phicalc validate\n"
         "energy, forces: mean absolute errors on structures kept out of the training\n"
         "details, limits, license: phicalc info NAME"
     )

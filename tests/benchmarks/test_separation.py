@@ -30,15 +30,16 @@ from phicalc.checkpoint import read_card
 from phicalc.data.config import DataConfig, KeysConfig
 from phicalc.data.files import read_frames
 from phicalc.data.frames import LabelledAtoms
+from phicalc.registry import available_models, find_model
 from phicalc.schema import build
 from phicalc.training.dataset import load_splits
 from phicalc.training.objective import LossConfig
 
-from ..test_inside_outside import INSIDE, MODELS, OUTSIDE, UNTOLD, Judgement, judge
+from ..test_inside_outside import INSIDE, OUTSIDE, UNTOLD, Judgement, judge
 from .test_uncertainty import BENDINGS, BENT, separation
 
 FRAMES = int(os.environ.get("PHICALC_BENCH_FRAMES", "0"))
-NAMES = sorted(path.parent.name for path in MODELS.glob("*/card.json"))
+NAMES = sorted(available_models())
 #: Not about what is known, but about what is wrong: charge flows between distant molecules.
 LEAK = "fragment charge"
 ORGANICS = Path(__file__).parents[1] / "data" / "xtb_organics_test.xyz.gz"
@@ -47,13 +48,13 @@ ORGANICS = Path(__file__).parents[1] / "data" / "xtb_organics_test.xyz.gz"
 @cache
 def held_out(name: str) -> list[LabelledAtoms]:
     """Return the frames of a model's data that it was not trained on, with their charges."""
-    card = read_card(MODELS / name)
+    card = read_card(name)
     if name == "organics":  # its data are too large for the repository
         frames = list(read_frames(ORGANICS, KeysConfig()))
     else:
         config = card.training["config"]
         data = build(DataConfig, config["data"], "data")
-        splits = load_splits(data, build(LossConfig, config["loss"], "loss"), MODELS / name)
+        splits = load_splits(data, build(LossConfig, config["loss"], "loss"), find_model(name))
         frames = [*splits.valid, *splits.test]
     frames = frames[:: max(1, len(frames) // FRAMES)] if FRAMES else frames
     for frame in frames:

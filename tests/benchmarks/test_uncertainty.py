@@ -18,7 +18,6 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +31,7 @@ from phicalc.data.frames import LabelledAtoms
 from phicalc.inference import evaluate as evaluating
 from phicalc.inference.workspace import Workspace
 from phicalc.potential import Potential
+from phicalc.registry import find_model
 from phicalc.structures import water_box
 from phicalc.system import keep_freed_memory
 from phicalc.training.config import load_config
@@ -42,7 +42,6 @@ from phicalc.uncertainty import LastLayerUncertainty
 
 from .conftest import FOLDER
 
-MODELS = Path(__file__).resolve().parents[2] / "models"
 FRAMES = int(os.environ.get("PHICALC_BENCH_FRAMES", "400"))
 #: Frames that are bent out of shape.
 BENT = 30
@@ -97,9 +96,9 @@ def samples_of(frames: list[LabelledAtoms], potential: Potential) -> list:
 
 @pytest.mark.parametrize("name", ["rocksalts", "ag3", "carbon-chains", "nacl-clusters"])
 def test_uncertainty_is_calibrated(name: str, record: Callable[[str, float], None]) -> None:
-    config = load_config(MODELS / name / "train.yaml")
-    splits = load_splits(config.data, config.loss, MODELS / name)
-    potential = load_model(MODELS / name, device="cpu")[0].requires_grad_(False)
+    config = load_config(find_model(name) / "train.yaml")
+    splits = load_splits(config.data, config.loss, find_model(name))
+    potential = load_model(name, device="cpu")[0].requires_grad_(False)
     stride = -(-len(splits.train) // FRAMES)
     judged = [*splits.valid[1::2], *splits.test]
     fit_uncertainty(

@@ -9,10 +9,13 @@ from phicalc.card import ModelCard
 from phicalc.certificate import CERTIFICATE_FILE, Certificate, read_certificate
 from phicalc.checkpoint import read_card
 from phicalc.info import describe_model, model_page
+from phicalc.registry import BENCHMARKS
 
 from .markdown import ROOT, table
 
 MODELS = ROOT / "models"
+#: Where models for work lie in it, and those made to compare methods.
+LEVELS = ("*", f"{BENCHMARKS}/*")
 HEADER = ("model", "elements", "for", "level of theory", "trained on", "NPT", "charge", "forces",
           "step", "license")  # fmt: skip
 #: What of `describe_model` a page leaves out: it stands elsewhere on the page, or only here.
@@ -26,29 +29,40 @@ SPEED = {
 }
 
 
-def shipped() -> dict[str, ModelCard]:
-    """Return the cards of the shipped models by name."""
-    return {path.parent.name: read_card(path.parent) for path in sorted(MODELS.glob("*/card.json"))}
+def folders() -> dict[str, Path]:
+    """Return the folders of the shipped models by name: those for work, then those to compare."""
+    return {path.parent.name: path.parent for level in LEVELS for path in _cards(level)}
 
 
-def model_table(link: str) -> str:
+def shipped(level: str = LEVELS[0]) -> dict[str, ModelCard]:
+    """Return the cards of the shipped models by name: those for work, or those of a level."""
+    return {path.parent.name: read_card(path.parent) for path in _cards(level)}
+
+
+def _cards(level: str) -> list[Path]:
+    """Return the files of cards."""
+    return sorted(MODELS.glob(f"{level}/card.json"))
+
+
+def model_table(link: str, level: str = LEVELS[0]) -> str:
     """Return the table of models; `link` is the address of a model's page, with ``NAME``."""
-    rows = [_row(name, card, link) for name, card in shipped().items()]
+    rows = [_row(name, card, link) for name, card in shipped(level).items()]
     return table(HEADER, rows)
 
 
 def license_table() -> str:
     """Return the table of licenses of the models, and of what they were trained on."""
-    rows = [(f"`{name}`", c.license, c.data["source"]) for name, c in shipped().items()]
+    cards = {name: card for level in LEVELS for name, card in shipped(level).items()}
+    rows = [(f"`{name}`", c.license, c.data["source"]) for name, c in cards.items()]
     return table(("model", "license", "training data"), rows)
 
 
 def certificate_table() -> str:
     """Return what the certificates beside the models say: a row for each check."""
     found = {
-        folder.name: read_certificate(folder / CERTIFICATE_FILE)
-        for folder in sorted(MODELS.iterdir())
-        if (folder / CERTIFICATE_FILE).is_file()
+        path.parent.name: read_certificate(path)
+        for level in LEVELS
+        for path in sorted(MODELS.glob(f"{level}/{CERTIFICATE_FILE}"))
     }
     checks = dict.fromkeys(each.check for one in found.values() for each in one.outcomes)
     marks = {
@@ -68,8 +82,8 @@ def _applying(certificate: Certificate) -> int:
 def model_pages() -> dict[str, str | Path]:
     """Return the pages about models: addresses, with text or the file that holds them."""
     pages: dict[str, str | Path] = {"models/index.md": _overview()}
-    for name, card in shipped().items():
-        folder = MODELS / name
+    for name, folder in folders().items():
+        card = read_card(folder)
         pages[f"models/{name}.md"] = _page(folder, card)
         pages[f"models/{name}.png"] = folder / "parity.png"
         if (folder / CERTIFICATE_FILE).is_file():
@@ -146,6 +160,9 @@ def _overview() -> str:
         "forces and charges for so many atoms, compiled, float32, one thread, as in "
         "[speed and accuracy](../results.md). **NPT**: whether stress was trained on. "
         "Certificates: what `phicalc validate` finds ([certificates](../certificates.md)).\n"
+        "\n## To compare methods\n\nOn the sets of the papers that phicalc implements, and with "
+        "the Φ-Module in place of Coulomb's law. They load by name, and are not for work.\n\n"
+        + model_table("NAME.md", LEVELS[1])
         + _certificates()
     )
 

@@ -57,8 +57,8 @@ def write_molecules(path: Path) -> None:
     """Write all frames at the level of GFN2-xTB that lie in the repository, or part of them."""
     files = {
         "tests/data/xtb_organics_test.xyz.gz": 1,
-        "models/carbon-chains/xtb_carbon_chain.xyz.gz": 6,
-        "models/nacl-clusters/xtb_nacl_clusters.xyz.gz": 12,
+        "models/benchmarks/carbon-chains/xtb_carbon_chain.xyz.gz": 6,
+        "models/benchmarks/nacl-clusters/xtb_nacl_clusters.xyz.gz": 12,
     }
     frames = []
     for name, step in files.items():
