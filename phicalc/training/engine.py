@@ -1,7 +1,7 @@
 """Energies, forces and stress for training: compiled with double backward, or plain."""
 
 import contextlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import Literal, TypeVar
 
 import torch
@@ -12,6 +12,7 @@ from phicalc.derivatives import Prediction, no_strain, predict
 from phicalc.graph import AtomicGraph
 from phicalc.potential import Potential
 from phicalc.progress import saying_how_long
+from phicalc.training.compiling import for_all_sizes
 
 T = TypeVar("T")
 
@@ -86,7 +87,7 @@ class Engine:
                 f"compiling {self._names}: the first steps take one to three minutes on an idle "
                 "machine"
             )
-        with _autograd_in_graph():
+        with for_all_sizes():
             return self.compiled(graph, strain)
 
     @property
@@ -109,7 +110,7 @@ class Engine:
             Whatever `work` raises; failures of the compiler only with ``compile=True``.
         """
         try:
-            with self._comments_on_waiting():
+            with self._while_compiling():
                 result = work()
             self.succeeded = True
             return result
@@ -124,11 +125,16 @@ class Engine:
             )
         return work()
 
-    def _comments_on_waiting(self) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def _while_compiling(self) -> Iterator[None]:
         """Say how long compiling takes, until work has succeeded once."""
-        if self.compiled is None or self.succeeded:
-            return contextlib.nullcontext()
-        return saying_how_long(f"compiling {self._names}", self.report)
+        if self.compiled is None:
+            yield
+            return
+        comments = saying_how_long(f"compiling {self._names}", self.report)
+        # Backward passes are compiled when they are first called for.
+        with for_all_sizes(), contextlib.nullcontext() if self.succeeded else comments:
+            yield
 
 
 Differentiable = Callable[[AtomicGraph, Float64[Tensor, "n_structures 3 3"] | None], Prediction]
@@ -147,8 +153,3 @@ def _differentiable(
         )
 
     return energy_and_forces
-
-
-def _autograd_in_graph() -> contextlib.AbstractContextManager[None]:
-    """Let the compiler trace ``torch.autograd.grad`` (off by default in torch 2.13)."""
-    return torch._dynamo.config.patch(trace_autograd_ops=True)

@@ -462,6 +462,44 @@ def test_stress_is_compiled_like_forces(settings, tmp_path):
     assert "compiling energy, forces and stress" in done.stdout
 
 
+SIZES = """
+import torch
+from torch._dynamo.testing import CompileCounterWithBackend
+from phicalc.graph import from_ase
+from phicalc.potential import build_potential
+from phicalc.structures import water_box
+from phicalc.training.config import config_from_dict
+from phicalc.training.engine import Engine
+counter = CompileCounterWithBackend("eager")
+plain_compile = torch.compile
+torch.compile = lambda *args, **options: plain_compile(*args, **options, backend=counter)
+settings = SETTINGS
+boxes = [water_box(n) for n in (8, 10, 12, 20)]
+probe = build_potential(config_from_dict(settings).model, seed=1)
+sizes = {len(probe.prepare(from_ase(box, probe.cutoff)).coulomb.millers_a) for box in boxes}
+settings["model"]["backbone"]["channels"] = sizes.pop()  # by chance as many as there are wave numbers
+assert sizes  # others come later
+potential = build_potential(config_from_dict(settings).model, seed=1).double()
+engine = Engine(potential, stress=True, compile=True, n_steps=9, report=print)
+for box in boxes:
+    graph = potential.prepare(from_ase(box, potential.cutoff))
+    engine.attempt(lambda: engine(graph).forces.square().mean().backward())
+assert counter.frame_count == 1, counter.frame_count
+"""
+
+
+@pytest.mark.slow
+def test_structures_of_all_sizes_are_compiled_once(settings):
+    backbone = {**settings["model"]["backbone"], "l_max": 0}
+    model = {**settings["model"], "elements": ["H", "O"], "head": "latent", "backbone": backbone}
+    code = SIZES.replace("SETTINGS", repr({**settings, "model": model}))
+    environment = {**os.environ, "JAXTYPING_DISABLE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_plain_engine_equals_predict(make_config, carbon_chain):
     config = make_config()
     potential = build_potential(config.model, seed=1).double()
