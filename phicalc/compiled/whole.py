@@ -31,7 +31,7 @@ _OPEN_AXES: dict[str, tuple[int, ...]] = {
     "dispersion.nodes_b": (1,), "dispersion.nodes_c": (1,),
 }  # fmt: skip
 #: Records within a graph, whose tensors have their names after a dot.
-_PLANS = {"coulomb": CoulombPlan, "dispersion": DispersionPlan}
+_PLANS: dict[str, Any] = {"coulomb": CoulombPlan, "dispersion": DispersionPlan}
 #: Parts of a prediction that not every potential and structure has.
 _OPTIONAL = ("stress", "charges", "atomic_dipoles", "last_features")
 

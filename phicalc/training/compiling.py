@@ -24,7 +24,7 @@ def for_all_sizes() -> Iterator[None]:
 
     with (
         torch._dynamo.config.patch(trace_autograd_ops=True),
-        torch.fx.experimental._config.patch(use_duck_shape=False),
+        torch.fx.experimental._config.patch(use_duck_shape=False),  # type: ignore[attr-defined]
         mock.patch.object(CppKernel, "need_use_acc_helper", _is_formed_in_chunks),
     ):
         yield

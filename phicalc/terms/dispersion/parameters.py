@@ -51,9 +51,9 @@ def choose_mesh(
     ions = _ions(n_atoms, a, parameters.coefficient)
     for order in accuracy.ORDERS:
         spacing = accuracy.mesh_spacing(ions, a, error, order)
-        shape = tuple(smooth_size(max(edge / spacing, order + 1.0)) for edge in edges)
-        cost = POINT_COST * math.prod(shape) + SPREAD_COST * n_atoms * order**3
-        candidates.append((cost, (*shape, order)))
+        n, m, k = (smooth_size(max(edge / spacing, order + 1.0)) for edge in edges)
+        cost = POINT_COST * n * m * k + SPREAD_COST * n_atoms * order**3
+        candidates.append((cost, (n, m, k, order)))
     return min(candidates)[1]
 
 
