@@ -173,7 +173,7 @@ OPTIONAL = {
     "tblite",
     "torch_cluster",
 }
-SLOW = {"ase.io", "functorch.compile", "matplotlib", "scipy"}
+SLOW = {"ase.io", "functorch.compile", "matplotlib", "scipy", "torch._inductor"}
 IN_FUNCTIONS = OPTIONAL | SLOW
 
 
