@@ -46,7 +46,7 @@ def card_of_run(
     training = {"epoch": epoch, "config": settings}
     card = config.card
     return ModelCard(
-        name=card.name,
+        name=card.name or Path(config.output).resolve().name,
         description=card.description,
         level_of_theory=card.level_of_theory,
         license=card.license,

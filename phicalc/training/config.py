@@ -117,7 +117,8 @@ class CardConfig:
         For a setting of the wrong type.
     """
 
-    name: Annotated[str, NotEmpty] = "model"
+    name: Annotated[str, NotEmpty] | None = None
+    """By default that of the folder that the run writes to."""
     description: str = ""
     level_of_theory: str = "not stated"
     license: str = "not stated"

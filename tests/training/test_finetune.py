@@ -49,8 +49,8 @@ def test_weights_are_those_of_the_parent_and_its_digest_is_on_the_card(make_conf
     for one, other in zip(old.parameters(), new.parameters(), strict=True):
         assert torch.equal(one, other)
     card = read_card(parent)
-    assert read_card(result.model).training["parent"] == {"name": "model", "sha256": card.sha256}
-    assert any("starting from the weights of model (SHA-256 " in line for line in lines)
+    assert read_card(result.model).training["parent"] == {"name": "parent", "sha256": card.sha256}
+    assert any("starting from the weights of parent (SHA-256 " in line for line in lines)
     history = RunFolder(parent[: -len("/model")]).read_history()
     before = min(row["valid_forces_rmse"] for row in history)
     assert result.metrics["valid"]["metrics"]["forces_rmse"] == pytest.approx(before, rel=0.02)
