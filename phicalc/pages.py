@@ -25,8 +25,10 @@ def page(title: str, body: str, style: str = "") -> str:
     """
     heading = escape(title)
     return (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{heading}</title>'
-        f"<style>{STYLE}{style}</style></head>\n<body><h1>{heading}</h1>\n{body}</body></html>\n"
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{heading}</title><style>{STYLE}{style}</style></head>\n"
+        f"<body><h1>{heading}</h1>\n{body}</body></html>\n"
     )
 
 

@@ -269,6 +269,8 @@ def test_every_model_has_a_page_that_begins_with_its_limits():
         assert card.limits
         assert page.index(card.limits[0]) < page.index("PhiCalculator")
         assert str(ROOT) not in page
+        assert f'src="{name}-view.html"' in page
+        assert '"charges": ' in str(pages[f"models/{name}-view.html"])
         assert f"]({name}.md)" in str(pages["models/index.md"])
 
 
@@ -370,6 +372,7 @@ import matplotlib.pyplot as plt
 print("said")
 plt.plot([1, 2])
 x = 3
+_ = open("view.html", "w").write("3D")
 
 # %%
 x + 1
@@ -388,6 +391,8 @@ def test_tutorials_become_pages_and_notebooks(tmp_path):
     assert '```text title="output"\n4\n```' in page
     assert "![what the block above draws](tiny-0.png)" in page
     assert (tmp_path / "tiny-0.png").is_file()
+    assert 'src="tiny-view.html"' in page
+    assert (tmp_path / "tiny-view.html").read_text() == "3D"
     notebook = json.loads((tmp_path / "tiny.ipynb").read_text(encoding="utf-8"))
     assert [cell["cell_type"] for cell in notebook["cells"]] == ["markdown", "code", "code"]
 

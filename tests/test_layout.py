@@ -35,6 +35,7 @@ LINE = (
     "pages",
     "pictures",
     "structures",
+    "view",
     "neighbors",
     "skin",
     "graph",

@@ -131,9 +131,20 @@ peak, minimum, neighbors = found.first_shell()
 print(f"nearest oxygens at {peak:.2f} Å, {neighbors:.1f} of them up to {minimum:.2f} Å")
 
 # %% [markdown]
+# And the trajectory itself: press play, turn it, point at an atom to see its charge.
+
+# %%
+from phicalc.view import write_view
+
+movie = ase.io.read(result.trajectory, ":")
+write_view(movie, "view.html", title="64 waters at 300 K")
+
+# %% [markdown]
+# `view.html` is one file that needs no network; in the shell `phicalc view run` writes it.
+#
 # A third of a picosecond shows that things work; it is far too short for averages. For those run
 # longer (`steps=200_000`) and use `phicalc analyse run`, which writes temperature, drift, g(r),
-# charges, diffusion and spectra with statistical errors onto one page.
+# charges, diffusion and spectra with statistical errors onto one page, with the same view in it.
 #
 # ## Where to go from here
 #

@@ -18,6 +18,7 @@ VERBS = {
     "vibrations": ("properties", "Compute frequencies and infrared intensities of a molecule."),
     "md": ("dynamics", "Run molecular dynamics: NVE, NVT or NPT."),
     "analyse": ("dynamics", "Analyze a finished run: averages, structure, dynamics, spectra."),
+    "view": ("view", "Show structures or a run in 3D, with charges."),
     "serve": ("engines", "Compute forces for i-PI or another socket server."),
     "label": ("data", "Label structures with any ASE calculator."),
     "data": ("data", "Check labeled structures for mistakes."),

@@ -145,6 +145,7 @@ def test_analysis_holds_every_quantity_with_unit_and_error(tmp_path, figures):
     assert "data:image/png;base64," in page
     assert "not applicable: 2 frames are too few" in page
     assert all('src="http' not in line for line in page.splitlines())
+    assert page.count('"positions": ') == 4  # all frames in 3D, the discarded ones too
     titles = {axes.get_title() for axes in figures[0].axes}
     assert "diffusion: not applicable" in titles
 

@@ -24,6 +24,11 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in cells) + "\n"
 
 
+def embedded(address: str, title: str) -> str:
+    """Return a frame that shows another page, which is loaded when it is scrolled to."""
+    return f'<iframe class="view" src="{address}" title="{title}" loading="lazy"></iframe>\n'
+
+
 def first_table(text: str, heading: str) -> str:
     """Return the first table below a heading of a page.
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 
 from phicalc.card import ModelCard
 from phicalc.certificate import CERTIFICATE_FILE, Certificate, read_certificate
 from phicalc.checkpoint import read_card
+from phicalc.doctor import REFERENCE_FILE, reference_structures
 from phicalc.info import describe_model, model_page
+from phicalc.pages import page
 from phicalc.registry import BENCHMARKS
+from phicalc.view import view_part
 
-from .markdown import ROOT, table
+from .markdown import ROOT, embedded, table
 
 MODELS = ROOT / "models"
 #: Where models for work lie in it, and those made to compare methods.
@@ -88,6 +95,9 @@ def model_pages() -> dict[str, str | Path]:
         pages[f"models/{name}.png"] = folder / "parity.png"
         if (folder / CERTIFICATE_FILE).is_file():
             pages[f"models/{name}-certificate.html"] = model_page(str(folder))
+        if (folder / REFERENCE_FILE).is_file():
+            view = view_part(_with_charges(folder))
+            pages[f"models/{name}-view.html"] = page(f"Charges of {name}", view)
     return pages
 
 
@@ -189,6 +199,7 @@ def _page(folder: Path, card: ModelCard) -> str:
         f'!!! warning "Limits, before anything else"\n\n{limits}\n',
         f'```python\nfrom phicalc import PhiCalculator\n\ncalc = PhiCalculator("{name}")\n```\n',
         readme.strip() + "\n",
+        *_view(folder),
         "## Card\n",
         table(("", ""), [(key, text) for key, text in shown.items()]),
         "## Errors\n",
@@ -197,6 +208,28 @@ def _page(folder: Path, card: ModelCard) -> str:
     if (folder / CERTIFICATE_FILE).is_file():
         parts.append(f"[The whole certificate, with pictures]({name}-certificate.html)\n")
     return "\n".join(parts)
+
+
+def _with_charges(folder: Path) -> list[Atoms]:
+    """Return the structures of a model's reference values, with its energies and charges."""
+    records = json.loads((folder / REFERENCE_FILE).read_text(encoding="utf-8"))
+    frames = reference_structures(folder)
+    for atoms, record in zip(frames, records, strict=True):
+        values = {name: record[name] for name in ("energy", "charges") if name in record}
+        atoms.calc = SinglePointCalculator(atoms, **values)
+    return frames
+
+
+def _view(folder: Path) -> list[str]:
+    """Return the part of the page with the 3D view, if the model has structures to show."""
+    if not (folder / REFERENCE_FILE).is_file():
+        return []
+    return [
+        "## Charges in 3D\n",
+        "Structures to compare an installation with (`phicalc doctor`), with the charges that this "
+        "model gives them; `phicalc view` makes such pages.\n",
+        embedded(f"{folder.name}-view.html", f"charges of {folder.name} in 3D"),
+    ]
 
 
 def _errors(card: ModelCard) -> str:

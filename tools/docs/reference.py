@@ -20,6 +20,7 @@ MODULES = {
     "phicalc.properties": "Properties",
     "phicalc.md": "Molecular dynamics",
     "phicalc.analysis": "Analysis of trajectories",
+    "phicalc.view": "Views in 3D",
     "phicalc.many": "Many structures",
     "phicalc.labelling": "Labelling",
     "phicalc.training": "Training",

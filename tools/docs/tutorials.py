@@ -5,7 +5,7 @@ comment) and ``# %%`` a cell of code. Each is run in a process and a folder of i
 
     python -m tools.docs.tutorials docs/tutorials/water.py FOLDER
 
-writes ``FOLDER/water.md``, ``water.ipynb`` and the pictures.
+writes ``FOLDER/water.md``, ``water.ipynb``, the pictures, and the HTML pages that its cells write.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -26,7 +27,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from .markdown import ROOT
+from .markdown import ROOT, embedded
 
 FOLDER = ROOT / "docs" / "tutorials"
 
@@ -40,6 +41,8 @@ class Cell:
     source: str
     output: str = ""
     pictures: list[str] = field(default_factory=list)
+    views: list[str] = field(default_factory=list)
+    """HTML pages that it has written."""
 
 
 def tutorials() -> list[Path]:
@@ -66,7 +69,7 @@ def execute(cells: list[Cell], folder: Path, stem: str) -> None:
     """Run the cells of code one after the other; an error ends it.
 
     What they print, their last expression and the figures they draw are put into them; figures are
-    saved as ``STEM-N.png`` in the folder.
+    saved as ``STEM-N.png`` in the folder, HTML pages that they write as ``STEM-NAME.html``.
     """
     import matplotlib.pyplot as plt
 
@@ -87,6 +90,9 @@ def execute(cells: list[Cell], folder: Path, stem: str) -> None:
             plt.figure(number).savefig(folder / name, dpi=110, bbox_inches="tight")
             cell.pictures.append(name)
         plt.close("all")
+        for path in sorted(Path().glob("*.html")):
+            shutil.move(path, folder / f"{stem}-{path.name}")
+            cell.views.append(f"{stem}-{path.name}")
 
 
 def page_of(cells: list[Cell], stem: str, footer: str) -> str:
@@ -100,6 +106,7 @@ def page_of(cells: list[Cell], stem: str, footer: str) -> str:
         if cell.output.strip():
             parts.append(f'```text title="output"\n{cell.output.rstrip()}\n```')
         parts += [f"![what the block above draws]({name})" for name in cell.pictures]
+        parts += [embedded(name, "what the block above shows") for name in cell.views]
     parts.append(f"---\n\n{footer} [Notebook]({stem}.ipynb) · [script]({stem}.py)")
     return "\n\n".join(parts) + "\n"
 

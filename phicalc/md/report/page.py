@@ -10,12 +10,14 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from phicalc.md.folder import REPORT_FILE
+from phicalc.md.folder import REPORT_FILE, trajectory_of
 from phicalc.md.report import from_trajectory, over_time
 from phicalc.md.report.record import Panel, RecordedRun, Row, Section, read_run
 from phicalc.pages import page, table
 from phicalc.pictures import GREY, new_figure, with_error
-from phicalc.structures import write_text
+from phicalc.structures import read_structures, write_text
+from phicalc.view import view_part
+from phicalc.view.page import MOST_FRAMES, spread
 
 #: Files of an analysis, inside the folder of the run.
 TABLE_FILE, PICTURE_FILE, PAGE_FILE = "analysis.json", "analysis.png", "analysis.html"
@@ -44,7 +46,7 @@ class Analysis(NamedTuple):
     picture: Path
     """PNG."""
     page: Path
-    """One HTML file with both."""
+    """One HTML file with both, and the trajectory with its charges in 3D."""
 
 
 def make_report(
@@ -132,7 +134,8 @@ def analyse_run(
     start = run.late(run.times)[0]
     heading = f"{run.title}\naverages from {start:.3g} ps on"
     _draw(panels, 3, heading).savefig(found.picture, dpi=130)
-    write_text(found.page, _page(run.title, rows, found.picture))
+    view = _view(Path(folder), run.trajectory.n_frames, stride)
+    write_text(found.page, _page(run.title, rows, found.picture, view))
     return found
 
 
@@ -166,11 +169,17 @@ _STYLE = (
 )
 
 
-def _page(title: str, rows: list[Row], picture: Path) -> str:
-    """Return a page with the table and the picture in it."""
+def _view(folder: Path, n_frames: int, stride: int) -> str:
+    """Return the 3D view of the whole run, of whose analyzed part so many frames are known."""
+    stride *= max(1, n_frames // MOST_FRAMES)
+    return view_part(spread(read_structures(trajectory_of(folder), f"::{stride}"), MOST_FRAMES))
+
+
+def _page(title: str, rows: list[Row], picture: Path, view: str) -> str:
+    """Return a page with the table, the picture and the view in it."""
     image = base64.b64encode(picture.read_bytes()).decode()
     body = table(map(cells, rows), ("quantity", "value", "unit", "")) + (
-        f'<img alt="pictures of the run" src="data:image/png;base64,{image}">\n'
+        f'<img alt="pictures of the run" src="data:image/png;base64,{image}">\n{view}'
     )
     return page(title, body, _STYLE)
 
