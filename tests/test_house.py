@@ -73,6 +73,15 @@ def test_metadata_lives_in_setup_cfg_alone():
         assert "project" not in tomllib.load(stream)
 
 
+def test_project_urls_lead_somewhere():
+    urls = dict(
+        line.split(" = ") for line in setup_cfg()["metadata"]["project_urls"].split("\n")[1:]
+    )
+    assert {"Documentation", "Source", "Changelog"} <= set(urls)
+    for name, url in urls.items():
+        assert url.startswith("https://") or (ROOT / url).exists(), f"{name}: {url}"
+
+
 def test_extra_all_holds_all_but_compiled_code_benchmarks_and_documentation():
     extras = setup_cfg()["options.extras_require"]
     held = set(re.findall(r"phicalc\[(\w+)\]", extras["all"]))
