@@ -153,10 +153,11 @@ class Potential(nn.Module):
         ValueError
             For structures whose sums take too many waves.
         """
+        element = self.element_of_number[graph.atomic_numbers]
         if self.dispersion is not None:
             wanted = self.head if planner is None else planner.settings
-            graph = self.dispersion.prepare(graph, wanted.force_accuracy, DENSE_ATOMS)
-        graph = self.head.prepare(graph, self.element_of_number[graph.atomic_numbers])
+            graph = self.dispersion.prepare(graph, element, wanted.force_accuracy, DENSE_ATOMS)
+        graph = self.head.prepare(graph, element)
         if not self.head.has_coulomb:
             return graph
         return (planner or self.coulomb_planner()).plan(graph, self.smearing(graph))

@@ -45,8 +45,7 @@ def damping(length: Tensor) -> Tensor:
 
 
 def planned(atoms: Atoms, accuracy: float, mesh_above: int = 1000) -> AtomicGraph:
-    largest = float(roots(atoms).max()) ** 2
-    return plan_dispersion(from_ase(atoms, CUTOFF), CUTOFF, largest, accuracy, mesh_above)
+    return plan_dispersion(from_ase(atoms, CUTOFF), CUTOFF, roots(atoms) ** 2, accuracy, mesh_above)
 
 
 def derivatives(

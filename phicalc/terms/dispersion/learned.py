@@ -45,9 +45,16 @@ class LearnedDispersion(nn.Module):
         self.offset = nn.Parameter(torch.zeros(len(elements)))
         nn.init.zeros_(self.readout.weight)
 
-    def prepare(self, graph: AtomicGraph, force_accuracy: float, mesh_above: int) -> AtomicGraph:
+    def prepare(
+        self,
+        graph: AtomicGraph,
+        element: Int64[Tensor, " n_atoms"],
+        force_accuracy: float,
+        mesh_above: int,
+    ) -> AtomicGraph:
         """Return `graph` with the plan of its dispersion sums; see `plan_dispersion`."""
-        return plan_dispersion(graph, self.cutoff, max(self.free), force_accuracy, mesh_above)
+        free = torch.tensor(self.free, dtype=torch.float64, device=element.device)[element]
+        return plan_dispersion(graph, self.cutoff, free, force_accuracy, mesh_above)
 
     def coefficients(
         self, features: Float[Tensor, "n_atoms n_features"], element: Int64[Tensor, " n_atoms"]

@@ -1,7 +1,7 @@
 """Which pairs, k vectors and meshes the dispersion sums of a batch contain.
 
-Parameters follow from the cutoff of the network, the accuracy and the elements: they are the same
-for all structures, and stay as they are in a simulation.
+Parameters follow from the cutoff of the network, the accuracy and the elements of the structure:
+they stay as they are in a simulation.
 """
 
 import math
@@ -21,7 +21,7 @@ from phicalc.terms.dispersion.waves import Waves, find_waves, nodes_for
 def plan_dispersion(
     graph: AtomicGraph,
     cutoff: float,
-    coefficient: float,
+    coefficients: Float64[Tensor, " n_atoms"],
     force_accuracy: float,
     mesh_above: int,
 ) -> AtomicGraph:
@@ -33,8 +33,9 @@ def plan_dispersion(
         Batch of structures, periodic along any axes.
     cutoff
         Of the network, in Å.
-    coefficient
-        Dispersion coefficient C6 of a pair in eV Å⁶ for which errors are estimated.
+    coefficients
+        Dispersion coefficient C6 of each atom in eV Å⁶; errors are estimated for the largest of a
+        structure.
     force_accuracy
         Root mean square error in eV/Å that the sums may leave in the forces.
     mesh_above
@@ -45,16 +46,18 @@ def plan_dispersion(
     ValueError
         For a structure that takes more than a million waves.
     """
-    parameters = choose(cutoff, coefficient, force_accuracy)
     counts = torch.bincount(graph.batch, minlength=graph.n_structures).tolist()
     starts = [sum(counts[:structure]) for structure in range(len(counts))]
     plans = []
     for structure, (start, n_atoms) in enumerate(zip(starts, counts, strict=True)):
-        positions = graph.positions[start : start + n_atoms].detach()
-        cell, pbc = graph.cell[structure].detach(), graph.pbc[structure]
+        own = slice(start, start + n_atoms)
+        positions, cell = graph.positions[own].detach(), graph.cell[structure].detach()
+        pbc = graph.pbc[structure]
         if n_atoms == 0 or not bool(pbc.any()):
             plans.append(_direct(positions))
-        elif n_atoms > mesh_above and bool(pbc.all()):
+            continue
+        parameters = choose(cutoff, float(coefficients[own].max()), force_accuracy)
+        if n_atoms > mesh_above and bool(pbc.all()):
             plans.append(_with_mesh(cell, pbc, n_atoms, parameters))
         else:
             plans.append(_with_waves(positions, cell, pbc, parameters))
