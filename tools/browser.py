@@ -21,11 +21,11 @@ from typing import Any
 
 #: What such browsers are called.
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-#: Software draws 3D graphics, the same on every machine; no name has an address.
+#: Software draws 3D graphics, the same on every machine; no name but this machine has an address.
 OPTIONS = (
     "--headless=new", "--no-sandbox", "--no-first-run", "--disable-dev-shm-usage",
     "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--hide-scrollbars",
-    "--host-resolver-rules=MAP * ~NOTFOUND", "--remote-debugging-pipe",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--remote-debugging-pipe",
 )  # fmt: skip
 #: Seconds to wait for a page; machines that are shared may be slow.
 PATIENCE = 120.0
