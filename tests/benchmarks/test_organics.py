@@ -1,6 +1,9 @@
 """The general model `organics` beside GFN2-xTB: errors by class, minima, cost (`-k organics`).
 
-- `-k organics_errors`: held-out frames by class of molecule and by total charge.
+- `-k organics_errors`: held-out frames by class of molecule and by total charge; and forces and
+  dipoles by class against DFT (ωB97M-D3BJ, a part of SPICE in ``$PHICALC_DATA``) of the model,
+  GFN2-xTB, SO3LR where it is installed, and whatever else PHICALC_BENCH_BESIDE names: folders of
+  models, separated by commas. What they find is kept in PHICALC_BENCH_FOLDER.
 - `-k organics_relax`: 20 drug-like molecules and 10 clusters of ions and water, held out, relaxed
   from the same start by the model and by GFN2-xTB, and by the model from the minimum of GFN2-xTB.
 - `-k organics_separation`: charge and energy of Na⁺ as it leaves chloride or water.
@@ -17,10 +20,12 @@ import io
 import os
 import re
 import statistics
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import ase.io
@@ -31,14 +36,15 @@ from ase.build import minimize_rotation_and_translation
 from ase.calculators.calculator import CalculationFailed, Calculator
 
 from phicalc import PhiCalculator
-from phicalc.labelling import CalculatorSpec
+from phicalc.labelling import CalculatorSpec, label
 from phicalc.relax import relax
 from phicalc.structures import read_structures, water_box, write_structures
 from phicalc.training import evaluate_model
 
 MODEL = os.environ.get("PHICALC_MODEL", "organics")
 FOLDER = Path(os.environ.get("PHICALC_BENCH_FOLDER", "runs/organics"))
-TEST_FILE = Path(__file__).parents[1] / "data" / "xtb_organics_test.xyz.gz"
+REPOSITORY = Path(__file__).resolve().parents[2]
+TEST_FILE = REPOSITORY / "tests/data/xtb_organics_test.xyz.gz"
 FMAX, STEPS = 0.02, 1000
 WATER = re.compile(r"\+\d+\*O$")
 WATERS, CARBONS = (7, 17, 50, 133, 333, 667), (6, 16, 33, 66, 166, 666)
@@ -49,7 +55,12 @@ XTB_ATOMS = int(os.environ.get("PHICALC_BENCH_XTB_ATOMS", "410"))
 @cache
 def held_out() -> list[Atoms]:
     """Frames kept out of training (unpacked first: ASE's reader steps back and forth)."""
-    text = gzip.decompress(TEST_FILE.read_bytes()).decode()
+    return unpacked(TEST_FILE)
+
+
+def unpacked(path: Path) -> list[Atoms]:
+    """Frames of a packed file, with labels."""
+    text = gzip.decompress(path.read_bytes()).decode()
     return list(ase.io.read(io.StringIO(text), ":", format="extxyz"))
 
 
@@ -85,6 +96,55 @@ def test_organics_errors(record: Callable[[str, float], None]) -> None:
         record(f"organics {name} forces (meV/Å)", metrics["forces_rmse"])
         record(f"organics {name} energy (meV/atom)", metrics["energy_rmse"])
     assert found["all"]["forces_rmse"] < 250
+
+
+def contestants() -> dict[str, CalculatorSpec]:
+    """Everything that is compared with DFT."""
+    models = [MODEL, *filter(None, os.environ.get("PHICALC_BENCH_BESIDE", "").split(","))]
+    found = {
+        name: CalculatorSpec("phicalc:PhiCalculator", {"model": name}, charge_argument="info")
+        for name in models
+    }
+    found["gfn2-xtb"] = CalculatorSpec("gfn2-xtb")
+    if find_spec("so3krates_torch"):
+        sys.path.append(str(REPOSITORY / "tools/organics"))
+        found["so3lr"] = CalculatorSpec("so3lr:SO3LR", {}, "info", "coordinates")
+    return found
+
+
+def labelled_by(spec: CalculatorSpec, name: str, frames: list[Atoms]) -> dict[int, Atoms]:
+    """Return the frames with labels of a calculator, by number; some may have failed."""
+    path = FOLDER / f"dft_{Path(name).name}.xyz"
+    result = label(frames, spec, path, max_force=1e6)
+    failed = {failure["structure"] for failure in result.failures}
+    numbers = [number for number in range(len(frames)) if number not in failed]
+    return dict(zip(numbers, read_structures(path), strict=True))
+
+
+def test_organics_errors_dft(
+    record: Callable[[str, float], None], shared_data: Callable[[str], Path]
+) -> None:
+    known = {"H", "C", "N", "O", "F", "P", "S", "Cl"}
+    frames = unpacked(shared_data("spice_bec_test.xyz.gz"))
+    frames = [atoms for atoms in frames if set(atoms.symbols) <= known]
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    found = {name: labelled_by(spec, name, frames) for name, spec in contestants().items()}
+    common = set.intersection(*(set(labels) for labels in found.values()))
+    print("\nagainst DFT, frames that all can do: forces MAE, RMSE meV/Å | dipole RMSE me·Å")
+    kinds = ["all", *sorted({str(atoms.info["config_type"]) for atoms in frames})]
+    for name, labels in found.items():
+        for kind in kinds:
+            chosen = [k for k in sorted(common) if kind in ("all", frames[k].info["config_type"])]
+            forces, dipole = (
+                1e3 * np.concatenate([get(labels[k]).ravel() - get(frames[k]).ravel()
+                                      for k in chosen])
+                for get in (Atoms.get_forces, Atoms.get_dipole_moment)
+            )  # fmt: skip
+            mae, rmse = np.abs(forces).mean(), np.sqrt((forces**2).mean())
+            print(f"{Path(name).name:<12} {kind:<20} {len(chosen):4d} | {mae:6.1f} {rmse:6.1f} | "
+                  f"{np.sqrt((dipole**2).mean()):6.1f}", flush=True)  # fmt: skip
+            record(f"{name} {kind} forces against DFT (meV/Å)", float(rmse))
+            assert (name, kind) != (MODEL, "all") or rmse < 300
 
 
 def starts() -> tuple[list[Atoms], list[Atoms]]:
