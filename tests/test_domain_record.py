@@ -256,7 +256,7 @@ def test_training_writes_the_domain_and_it_can_be_made_again(trained: Path) -> N
 def test_a_domain_is_not_made_of_other_data(trained: Path) -> None:
     data = trained.parents[1] / CARBON_CHAIN.name
     data.write_text(data.read_text().replace("-1.", "-1.0"))
-    with pytest.raises(ValueError, match="not those that 'model' was trained on"):
+    with pytest.raises(ValueError, match="not those that 'run' was trained on"):
         renew_domain(trained, trained.parents[1])
     potential, card = load_model(trained)
     save_model(trained, potential, replace(card, training={}))
