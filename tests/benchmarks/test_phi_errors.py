@@ -67,6 +67,8 @@ class Figures(NamedTuple):
     """Root mean square in meV/atom."""
     charges: float
     """Root mean square in me; NaN without charges."""
+    dipole: float
+    """Root mean square of each component in me·Å; NaN without labels or charges."""
     weights: int
     seconds: float
     """Time of the training."""
@@ -117,6 +119,7 @@ def trained(data: str, name: str, settings: dict[str, object], epochs: int) -> F
         metrics["forces_mae"],
         metrics["energy_rmse"],
         metrics.get("charges_rmse", float("nan")),
+        metrics.get("dipole_rmse", float("nan")),
         sum(each.size for each in weights.values()),
         found["seconds"],
     )
@@ -228,11 +231,11 @@ def test_charge_feedback(data: str, record: Callable[[str, float], None], shared
     seeds = chosen("SEEDS", "1,2,3")
     print(
         f"\n{data}, l = 2, {len(seeds)} seeds (± spread): forces meV/Å, their mean absolute error, "
-        "energy meV/atom; charges me"
+        "energy meV/atom; charges me; dipole me·Å"
     )
     for kind in FEEDBACK:
         found = [feedback_errors(data, kind, seed) for seed in seeds]
-        print(f"  {kind:<28} {columns(found, (*ERRORS, 'charges'))}", flush=True)
+        print(f"  {kind:<28} {columns(found, (*ERRORS, 'charges', 'dipole'))}", flush=True)
         record(f"{data} {kind} forces (meV/Å)", mean(each.forces for each in found))
         assert all(each.forces > 0 for each in found)
 
