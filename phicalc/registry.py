@@ -20,24 +20,26 @@ def available_models() -> dict[str, Path]:
     cannot be replaced. Models in a folder ``benchmarks`` among them are found by their names, too;
     lists leave them out.
     """
+    return _models("*", f"{BENCHMARKS}/*")
+
+
+def models_for_work() -> dict[str, Path]:
+    """Return the folders of the registered models but those made to compare methods, by name."""
+    listed = _models("*")
+    return {name: path for name, path in available_models().items() if listed.get(name) == path}
+
+
+def _models(*patterns: str) -> dict[str, Path]:
+    """Return the model folders that match patterns, by name; the first of a name counts."""
     shipped = find_spec("phicalc.models")
     roots = list(shipped.submodule_search_locations or ()) if shipped else []
     roots += filter(None, os.environ.get(MODELS_VARIABLE, "").split(os.pathsep))
     found: dict[str, Path] = {}
     for root in roots:
-        for level in ("", f"{BENCHMARKS}/"):
-            for card in sorted(Path(root).expanduser().glob(f"{level}*/{CARD_FILE}")):
+        for pattern in patterns:
+            for card in sorted(Path(root).expanduser().glob(f"{pattern}/{CARD_FILE}")):
                 found.setdefault(card.parent.name, card.parent)
     return found
-
-
-def models_for_work() -> dict[str, Path]:
-    """Return the folders of the registered models but those made to compare methods, by name."""
-    return {
-        name: folder
-        for name, folder in available_models().items()
-        if folder.parent.name != BENCHMARKS
-    }
 
 
 def find_model(model: str | os.PathLike[str]) -> Path:

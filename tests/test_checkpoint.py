@@ -29,6 +29,7 @@ from phicalc.checkpoint import (
 from phicalc.derivatives import predict
 from phicalc.graph import from_ase
 from phicalc.potential import Potential, build_potential
+from phicalc.registry import models_for_work
 
 from .tiny import flat_config
 
@@ -173,6 +174,21 @@ def test_models_of_the_users_folders_are_found_by_name(
     assert models["tiny"] == folder  # the first folder in the list wins
     assert models["copy"] == other / "copy"
     assert load_model("copy")[1].name == "tiny"
+
+
+def test_models_that_compare_methods_are_found_and_not_listed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A folder of the user's own that happens to have that name is like any other."""
+    own = tmp_path / "benchmarks"
+    shutil.copytree(folder, own / "mine")
+    shutil.copytree(folder, own / "benchmarks" / "compared")
+    shutil.copytree(folder, own / "ag3")
+    monkeypatch.setenv("PHICALC_MODELS", str(own))
+    assert available_models().keys() >= {"mine", "compared", "ag3"}
+    assert "mine" in models_for_work()
+    assert models_for_work().keys().isdisjoint({"compared", "ag3"})  # ag3 is the shipped one
+    assert load_model("compared")[1].name == "tiny"
 
 
 def test_a_registered_name_goes_before_a_folder_of_that_name(
