@@ -27,8 +27,8 @@ _OPEN_AXES: dict[str, tuple[int, ...]] = {
     "coulomb.pair_shifts": (0,), "coulomb.kvectors": (1,), "coulomb.millers_a": (0,),
     "coulomb.millers_b": (0,), "coulomb.millers_c": (0,), "atom_of_slot": (1,),
     "slot_of_atom": (0,), "dispersion.pair_index": (1,), "dispersion.places": (1,),
-    "dispersion.measure": (1,), "dispersion.nodes_a": (1,),
-    "dispersion.nodes_b": (1,), "dispersion.nodes_c": (1,),
+    "dispersion.measure": (1,), "dispersion.nodes_a": (1,), "dispersion.nodes_b": (1,),
+    "dispersion.nodes_c": (1,),
 }  # fmt: skip
 #: Records within a graph, whose tensors have their names after a dot.
 _PLANS: dict[str, Any] = {"coulomb": CoulombPlan, "dispersion": DispersionPlan}

@@ -16,16 +16,17 @@ _CHUNK = 4096
 def for_all_sizes() -> Iterator[None]:
     """Let the compiler trace ``torch.autograd.grad``, and make code for structures of all sizes.
 
-    By default (torch 2.13) it takes sizes that are equal in the first structure, by chance, for the
-    same, or for those of the network, and compiles again, for minutes, where they differ; and it
-    makes one function for sums of up to 4096 numbers, and another one for longer ones.
+    By default (torch 2.13) it takes sizes that happen to be equal in the first structure for always
+    equal, and compiles again, for minutes, when they are not. It also compiles sums of more than
+    4096 numbers separately from shorter ones.
     """
     from torch._inductor.codegen.cpp import CppKernel  # takes a second
 
     with (
         torch._dynamo.config.patch(trace_autograd_ops=True),
         torch.fx.experimental._config.patch(use_duck_shape=False),  # type: ignore[attr-defined]
-        mock.patch.object(CppKernel, "need_use_acc_helper", _is_formed_in_chunks),
+        # Early versions do not have it.
+        mock.patch.object(CppKernel, "need_use_acc_helper", _is_formed_in_chunks, create=True),
     ):
         yield
 

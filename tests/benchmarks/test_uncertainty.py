@@ -140,13 +140,18 @@ def seventeen_waters() -> Atoms:
     return atoms
 
 
-@pytest.mark.parametrize("what", COSTS)
-def test_uncertainty_costs_little(
-    what: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch,
-    record: Callable[[str, float], None],
-) -> None:  # fmt: skip
+@pytest.fixture
+def kept_functions(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keep compiled functions for this run alone, and freed memory for the next step."""
     monkeypatch.setenv("PHICALC_CACHE", str(tmp_path_factory.getbasetemp() / "compiled"))
     keep_freed_memory()
+
+
+@pytest.mark.parametrize("what", COSTS)
+@pytest.mark.usefixtures("kept_functions")
+def test_uncertainty_costs_little(what: str, record: Callable[[str, float], None]) -> None:
     name, make = COSTS[what]
     potential = load_model(name, device="cpu")[0]
     module = LastLayerUncertainty(potential.n_last, len(potential.elements))
@@ -206,12 +211,10 @@ def stopwatch(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.mark.parametrize("what", COSTS)
+@pytest.mark.usefixtures("kept_functions")
 def test_checks_cost_little(
-    what: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch,
-    record: Callable[[str, float], None],
-) -> None:  # fmt: skip
-    monkeypatch.setenv("PHICALC_CACHE", str(tmp_path_factory.getbasetemp() / "compiled"))
-    keep_freed_memory()
+    what: str, monkeypatch: pytest.MonkeyPatch, record: Callable[[str, float], None]
+) -> None:
     name, make = COSTS[what]
     atoms, calculator = make(), PhiCalculator(name, device="cpu", compile=True)
     seconds, steps, checks = stopwatch(monkeypatch), [], []

@@ -59,7 +59,7 @@ def model_table(link: str, level: str = LEVELS[0]) -> str:
 
 def license_table() -> str:
     """Return the table of licenses of the models, and of what they were trained on."""
-    cards = {name: card for level in LEVELS for name, card in shipped(level).items()}
+    cards = {name: read_card(folder) for name, folder in folders().items()}
     rows = [(f"`{name}`", c.license, c.data["source"]) for name, c in cards.items()]
     return table(("model", "license", "training data"), rows)
 

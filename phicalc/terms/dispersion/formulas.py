@@ -1,9 +1,9 @@
 r"""Formulae of the damped 1/r⁶, without any sum. In 1/Å⁶, with lengths in Å.
 
-``f(r)/r⁶`` with ``f(r) = 1 − exp(−x²) (1 + x² + x⁴/2)`` and x = ar. The damping leaves out what is
-singular, and a shall be such that f is nearly 1 where the network sees nothing any more. What is
-left is smooth everywhere, so that lattices are summed in reciprocal space alone: it is the smooth
-part of an Ewald sum of 1/r⁶, whose other part the network learns.
+``f(r)/r⁶`` with ``f(r) = 1 − exp(−x²) (1 + x² + x⁴/2)`` and x = ar. The damping removes the
+singularity, and a is chosen so that f is nearly 1 where the network no longer sees anything. What
+is left is smooth everywhere, so that lattices are summed in reciprocal space alone: it is the
+smooth part of an Ewald sum of 1/r⁶. The network learns the other part.
 
 References
 ----------
@@ -22,7 +22,7 @@ from torch.autograd import Function
 from phicalc.nn import smooth_step
 
 #: Damping parameter a times the cutoff of the network: f is 0.5 at 0.55 and 0.994 at 1 times the
-#: cutoff. Twice as large, sums would cost eight times as much.
+#: cutoff. If it were twice as large, sums would cost eight times as much.
 REACH = 3.0
 #: Part of the largest k up to which nothing fades.
 START = 0.93
@@ -64,7 +64,7 @@ def _attraction(squared: Float64[Tensor, " n"], a: float) -> Float64[Tensor, " n
 
 
 class _Attraction(Function):
-    """`_attraction` with its first derivative in closed form: autograd would take thrice as long.
+    """`_attraction` with its first derivative in closed form: autograd takes three times as long.
 
     Further derivatives are those of the plain formula.
     """

@@ -1,8 +1,8 @@
 """The dispersion energy of a batch, ``E = −½ Σ_ij c_i c_j f(r_ij)/r_ij⁶`` with ``c_i = √C_i``.
 
-Because of the geometric mean it is a sum like that of charges, over all pairs and images. What is
-damped is smooth: without periodic axes pairs are summed one by one, and otherwise in Fourier space
-alone.
+Because of the geometric mean it is a sum like that of charges, over all pairs and images. The
+damped interaction is smooth: without periodic axes it is summed pair by pair, and otherwise in
+Fourier space alone.
 """
 
 import math

@@ -53,18 +53,21 @@ class LearnedDispersion(nn.Module):
         mesh_above: int,
     ) -> AtomicGraph:
         """Return `graph` with the plan of its dispersion sums; see `plan_dispersion`."""
-        free = torch.tensor(self.free, dtype=torch.float64, device=element.device)[element]
+        free = self._of_free_atoms(element)
         return plan_dispersion(graph, self.cutoff, free, force_accuracy, mesh_above)
+
+    def _of_free_atoms(self, element: Int64[Tensor, " n_atoms"]) -> Float64[Tensor, " n_atoms"]:
+        """Dispersion coefficient C6 of each atom in eV Å⁶ if it were alone."""
+        return torch.tensor(self.free, dtype=torch.float64, device=element.device)[element]
 
     def coefficients(
         self, features: Float[Tensor, "n_atoms n_features"], element: Int64[Tensor, " n_atoms"]
     ) -> Float64[Tensor, " n_atoms"]:
         """Dispersion coefficient C6 of each atom in eV Å⁶."""
         raw = (self.readout(features).squeeze(1) + self.offset[element]).double()
-        free = torch.tensor(self.free, dtype=torch.float64, device=raw.device)[element]
         low, high = math.log(LEAST), math.log(MOST)
         share = torch.sigmoid(raw + math.log(-low / high))  # 0 is -low / (high - low) of the way
-        return free * torch.exp(low + (high - low) * share)
+        return self._of_free_atoms(element) * torch.exp(low + (high - low) * share)
 
     def forward(
         self,
