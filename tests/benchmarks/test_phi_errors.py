@@ -200,6 +200,7 @@ FEEDBACK: dict[str, dict[str, object]] = {
     "none": {"model.head": "none"},
     "latent": {"model.head": "latent"},
     "solve": {"model.head": "solve"},
+    "solve+coulomb": {"model.head": "solve+coulomb"},
     "qeq": {"model.head": "qeq"},
     "qeq, embedding": {"model.head": "qeq", "model.feedback": "embedding"},
     "acks2": {"model.head": "{name: acks2, hardness: environment}"},
