@@ -13,7 +13,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from phicalc.electrostatics.head import Formal
-from phicalc.graph import AtomicGraph, sum_per_structure
+from phicalc.graph import AtomicGraph, sum_per_structure, volumes
 from phicalc.potential import Potential, PotentialOutput
 
 #: What `predict` derives from the dipole moment, where it is asked to.
@@ -176,8 +176,12 @@ def no_strain(graph: AtomicGraph) -> Float64[Tensor, "n_structures 3 3"]:
 
 def deform(graph: AtomicGraph, strain: Float64[Tensor, "n_structures 3 3"]) -> AtomicGraph:
     """Apply the symmetric part of a strain to positions and cells of each structure."""
-    deformation = torch.eye(3).to(strain) + 0.5 * (strain + strain.transpose(1, 2))
-    positions = torch.einsum("na,nab->nb", graph.positions, deformation[graph.batch])
+    identity = torch.eye(3, dtype=strain.dtype, device=strain.device)
+    deformation = identity + 0.5 * (strain + strain.transpose(1, 2))
+    if graph.n_structures == 1:
+        positions = graph.positions @ deformation[0]
+    else:
+        positions = torch.einsum("na,nab->nb", graph.positions, deformation[graph.batch])
     return graph._replace(positions=positions, cell=graph.cell @ deformation)
 
 
@@ -185,7 +189,7 @@ def _per_volume(
     virial: Float64[Tensor, "n_structures 3 3"], graph: AtomicGraph
 ) -> Float64[Tensor, "n_structures 3 3"]:
     """Divide by the volumes of the cells in Å³; left-handed cells are legal."""
-    volume = torch.linalg.det(graph.cell).abs()[:, None, None]
+    volume = volumes(graph.cell)[:, None, None]
     # the first choice keeps infinities out of the second derivatives of the others in a batch
     divided = virial / torch.where(volume > 0, volume, 1.0)
     return torch.where(volume > 0, divided, float("nan"))

@@ -52,6 +52,7 @@ def conjugate_gradients(
     max_iterations: int,
     *,
     check_curvature: bool = False,
+    unseen: bool = False,
 ) -> tuple[Float[Tensor, "n *channels"], int]:
     """Solve by conjugate gradients with step lengths of each structure and channel.
 
@@ -71,6 +72,9 @@ def conjugate_gradients(
         Largest number of products with the matrix, besides that with `start`.
     check_curvature
         Whether to refuse a matrix that is not positive.
+    unseen
+        Whether to do all `max_iterations` without looking at any number, as what is recorded for a
+        GPU must: solutions that have not converged then are NaN.
 
     Returns
     -------
@@ -92,7 +96,9 @@ def conjugate_gradients(
     product = system.total(residual * direction)
     for iteration in range(max_iterations + 1):
         active = ~converged(residual)
-        if not bool(active.any()):
+        if unseen and iteration == max_iterations:
+            return torch.where(system.spread(active), torch.nan, solution), iteration
+        if not unseen and not bool(active.any()):
             return solution, iteration
         image = system.apply(direction)
         curvature = system.total(direction * image)

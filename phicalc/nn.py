@@ -5,11 +5,12 @@ components m = −l … l, with the natural parity (−1)^l of spherical harmoni
 """
 
 import math
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 from numpy.polynomial.legendre import leggauss
 from torch import Tensor, nn
 
@@ -122,6 +123,27 @@ def smooth_step(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """Rise from 0 at x ≤ 0 to 1 at x ≥ 1, C²."""
     x = x.clamp(0, 1)
     return x**3 * (10 - 15 * x + 6 * x**2)
+
+
+class Constants(nn.Module):
+    """Numbers that follow a module from device to device and stay in double precision.
+
+    They are no part of its weights.
+    """
+
+    def __init__(self, values: Sequence[float]):
+        super().__init__()
+        self.values = torch.tensor(values, dtype=torch.float64)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Constants":
+        """Move; what else is done to the module's weights does not concern them."""
+        super()._apply(fn, recurse)
+        self.values = self.values.to(fn(self.values).device)
+        return self
+
+    def forward(self, index: Int64[Tensor, " n"]) -> Float64[Tensor, " n"]:
+        """Return those with these numbers."""
+        return self.values[index]
 
 
 class Linear(nn.Module):

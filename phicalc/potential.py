@@ -20,9 +20,12 @@ from phicalc.electrostatics.head import (
 from phicalc.electrostatics.sums import CoulombPlanner, CoulombSettings
 from phicalc.feedback import FirstNetwork
 from phicalc.graph import AtomicGraph, field_coordinate, sum_per_structure
-from phicalc.nn import MLP, Linear
+from phicalc.nn import MLP, Constants, Linear
 from phicalc.terms import LearnedDispersion, ScreenedRepulsion
 from phicalc.uncertainty import LastLayerUncertainty
+
+#: Largest structure whose waves are summed without a mesh on a GPU: a few gigabytes.
+_GPU_MESH_ABOVE = 20_000
 
 
 class PotentialOutput(NamedTuple):
@@ -61,7 +64,8 @@ class Potential(nn.Module):
 
     def __init__(self, config: PotentialConfig):
         super().__init__()
-        self.config = config
+        self._config = config
+        self.references = Constants(config.reference_energies)
         self.cutoff = config.cutoff
         self.elements = tuple(atomic_numbers[symbol] for symbol in config.elements)
         width = config.backbone.implementation.input_width(config.backbone.settings)
@@ -118,6 +122,16 @@ class Potential(nn.Module):
         )
 
     @property
+    def config(self) -> PotentialConfig:
+        """Settings; training puts in what it fits, such as reference energies."""
+        return self._config
+
+    @config.setter
+    def config(self, config: PotentialConfig) -> None:
+        self._config = config
+        self.references = Constants(config.reference_energies).to(self.device)
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.embedding.device
@@ -127,12 +141,17 @@ class Potential(nn.Module):
         """Precision of the weights."""
         return self.embedding.dtype
 
+    @property
+    def mesh_above(self) -> int:
+        """Number of atoms above which sums use a mesh: GPUs like products of matrices better."""
+        return DENSE_ATOMS if self.device.type == "cpu" else _GPU_MESH_ABOVE
+
     def coulomb_planner(self, settings: CoulombSettings | None = None) -> CoulombPlanner:
-        """Make a planner of electrostatic sums for this potential (see `prepare`)."""
+        """Make a planner of electrostatic sums for this potential, where it is (see `prepare`)."""
         widths = self.head.widths
         return CoulombPlanner(
             settings or CoulombSettings(self.head.force_accuracy),
-            mesh_above=DENSE_ATOMS,
+            mesh_above=self.mesh_above,
             applications=self.head.coulomb_products,
             narrower=self.training and widths is not None and widths.trained,
         )
@@ -156,7 +175,8 @@ class Potential(nn.Module):
         element = self.element_of_number[graph.atomic_numbers]
         if self.dispersion is not None:
             wanted = self.head if planner is None else planner.settings
-            graph = self.dispersion.prepare(graph, element, wanted.force_accuracy, DENSE_ATOMS)
+            above = self.mesh_above if planner is None else planner.mesh_above
+            graph = self.dispersion.prepare(graph, element, wanted.force_accuracy, above)
         graph = self.head.prepare(graph, element)
         if not self.head.has_coulomb:
             return graph
@@ -186,7 +206,7 @@ class Potential(nn.Module):
         features = table[:, : self.n_features]
         dipoles = table[:, self.n_features :].double() if self.config.atomic_dipoles else None
         found = self.head(features, element, graph, derivatives)
-        terms = {"reference": self.reference_energies()[element]}
+        terms = {"reference": self.references(element)}
         if self.head.has_charges:
             terms["electrostatic"] = found.atomic_energies
             terms |= external_terms(found, dipoles, graph)
@@ -210,11 +230,6 @@ class Potential(nn.Module):
             formal=found.formal,
             last_features=last_features,
         )
-
-    def reference_energies(self) -> Float64[Tensor, " n_elements"]:
-        """Energy of each element in eV; always float64, whatever the network is."""
-        device = self.embedding.device
-        return torch.tensor(self.config.reference_energies, dtype=torch.float64, device=device)
 
     def _read_out(
         self, features: Float[Tensor, "n_atoms c"]

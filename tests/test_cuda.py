@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import ase.io
 import numpy as np
 import pytest
 import torch
@@ -13,10 +14,14 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from phicalc import PhiCalculator
-from phicalc.compiled import CompiledPredictor
+from phicalc.captured import CapturedPredictor
+from phicalc.captured.predictor import kind_of
+from phicalc.captured.room import room_for
 from phicalc.derivatives import Prediction, predict
-from phicalc.graph import from_ase
+from phicalc.graph import AtomicGraph, from_ase
+from phicalc.md import MDConfig, run_md
 from phicalc.potential import Potential, build_potential
+from phicalc.structures import water_box
 from phicalc.training import config_from_dict, train
 from phicalc.training.run_folder import RunFolder
 
@@ -76,12 +81,77 @@ def test_sums_on_a_mesh_and_iterated_charges():
     assert_same(predicted(potential, atoms, "cuda"), expected, 1e-6)
 
 
-@pytest.mark.parametrize("repeats", [(2, 1, 1), (4, 4, 4)])
-def test_wish_to_compile_does_no_harm(repeats, tmp_path):
-    potential = make_potential("qeq").float().to("cuda")
-    graph = potential.prepare(from_ase(salt(*repeats), potential.cutoff).to("cuda"))
-    predictor = CompiledPredictor(potential, True, tmp_path)
-    assert_same(predictor(graph, stress=True), predict(potential, graph, stress=True), 1e-5)
+def graphs(head: str, structures: list[Atoms]) -> tuple[Potential, list[AtomicGraph]]:
+    """Structures prepared on the CPU, for a potential on the GPU."""
+    potential = make_potential(head, repulsion="zbl")
+    found = [potential.prepare(from_ase(each, potential.cutoff)) for each in structures]
+    return potential.to("cuda"), found
+
+
+def shaken(atoms: Atoms, n: int, scale: float = 0.03) -> list[Atoms]:
+    rng, found = np.random.default_rng(0), []
+    for _ in range(n):
+        atoms = atoms.copy()
+        atoms.positions += rng.normal(scale=scale, size=atoms.positions.shape)
+        found.append(atoms)
+    return found
+
+
+@pytest.mark.parametrize("head", ["none", "latent", "latent+links", "qeq", "acks2"])
+@pytest.mark.parametrize("pbc", [True, False])
+def test_recorded_steps_are_those_of_plain_torch(head, pbc):
+    atoms = salt(2, 1, 1) if pbc else salt(1, 1, 1, pbc=(False, False, False))
+    potential, structures = graphs(head, shaken(atoms, 5))
+    predictor = CapturedPredictor(potential, "auto")
+    for graph in structures:
+        found = predictor(graph, stress=pbc)
+        expected = predict(potential, graph.to("cuda"), stress=pbc)
+        for name in ("energy", "forces", "stress", "charges"):
+            mine, theirs = getattr(found, name), getattr(expected, name)
+            if theirs is not None:
+                torch.testing.assert_close(mine.cpu(), theirs.cpu(), rtol=0, atol=1e-6)
+        again = predictor(graph, stress=pbc)
+    assert torch.equal(predictor(graph, stress=pbc).forces, again.forces)
+    (step,) = predictor.steps.values()
+    assert step is not None
+
+
+def test_overflow_is_recorded_anew():
+    atoms = salt(2, 1, 1)
+    dense = atoms.copy()
+    dense.set_cell(atoms.cell * 0.8, scale_atoms=True)
+    potential, structures = graphs("acks2", [atoms, atoms, dense, dense, atoms])
+    predictor = CapturedPredictor(potential, "auto")
+    for graph in structures:
+        found = predictor(graph, stress=True)
+        expected = predict(potential, graph.to("cuda"), stress=True)
+        torch.testing.assert_close(found.forces.cpu(), expected.forces.cpu(), rtol=0, atol=1e-6)
+        last = predictor.steps.get(kind_of(graph, True))
+        assert last is None or last.room.holds(room_for(graph))
+
+
+@pytest.mark.parametrize("head", ["latent", "acks2"])
+def test_fused_operations_predict_the_same(head):
+    potential, structures = graphs(head, shaken(salt(2, 1, 1), 3))
+    predictor = CapturedPredictor(potential, True)
+    for graph in structures:
+        found = predictor(graph, stress=True)
+        expected = predict(potential, graph.to("cuda"), stress=True)
+        torch.testing.assert_close(found.forces.cpu(), expected.forces.cpu(), rtol=0, atol=1e-6)
+
+
+def npt(folder: Path) -> list[bytes]:
+    """Run 200 steps; return what they end in."""
+    atoms = water_box(64, seed=1)
+    atoms.calc = PhiCalculator("water-small", device="cuda")
+    settings = {"ensemble": "npt", "steps": 200, "timestep": 0.5, "temperature": 300.0, "seed": 1}
+    run_md(MDConfig(output=str(folder), **settings), atoms)
+    end = ase.io.read(folder / "trajectory.extxyz")
+    return [end.positions.tobytes(), end.cell.array.tobytes(), end.get_forces().tobytes()]
+
+
+def test_runs_are_equal_to_the_last_bit(tmp_path):
+    assert npt(tmp_path / "first") == npt(tmp_path / "second")
 
 
 def test_calculator():

@@ -130,6 +130,7 @@ class NodeProduct(nn.Module):
     Drautz, Phys. Rev. B 99, 014104 (2019); Batatia et al., NeurIPS 2022 (arXiv:2206.07697).
     """
 
+    degree_of_component: Tensor
     element_weight: nn.Parameter
     pairs: nn.Module
     mixture: nn.Module
@@ -138,7 +139,7 @@ class NodeProduct(nn.Module):
     def __init__(self, l_in: int, l_out: int, correlation: int, channels: int, n_elements: int):
         super().__init__()
         self.correlation, self.n_out = correlation, (l_out + 1) ** 2
-        self.degree_of_component = degrees(l_out)
+        self.register_buffer("degree_of_component", torch.tensor(degrees(l_out)), persistent=False)
         if correlation >= 2:
             self.element_weight = nn.Parameter(torch.randn(n_elements, l_out + 1, channels))
             self.pairs = ElementCoupling(l_in, l_out, channels, n_elements, symmetric=True)

@@ -9,9 +9,9 @@ from ase.calculators.calculator import InputError
 
 from phicalc.card import ModelCard
 from phicalc.checkpoint import load_model, model_digest, resolve_device, resolve_dtype
-from phicalc.compiled import CompiledPredictor
 from phicalc.electrostatics import CoulombSettings
 from phicalc.inference.domain import domain_of
+from phicalc.inference.predictors import Predictor, predictor_for
 from phicalc.inference.workspace import Workspace
 from phicalc.potential import Potential
 
@@ -27,7 +27,7 @@ class LoadedModel(NamedTuple):
     potential: Potential
     card: ModelCard | None
     """None for a potential in memory."""
-    predictor: CompiledPredictor
+    predictor: Predictor
 
     def properties(self, names: Iterable[str]) -> list[str]:
         """Return those of ASE's properties that the model has."""
@@ -63,7 +63,7 @@ def load(source: Source, parameters: Mapping[str, Any]) -> LoadedModel:
     else:
         potential, card = load_model(source, device=device, dtype=dtype)
     potential = potential.eval().requires_grad_(False)
-    return LoadedModel(source, potential, card, CompiledPredictor(potential, parameters["compile"]))
+    return LoadedModel(source, potential, card, predictor_for(potential, parameters["compile"]))
 
 
 def record_of_model(source: Source) -> str:

@@ -335,7 +335,7 @@ class PhiCalculator(UncertainCalculator, ResponsiveCalculator):
         conditions = conditions_of(atoms, self.parameters, self.potential)
         prepared = prepare(self.potential, atoms, conditions, self._kept())
         self.voice(prepared.concerns)
-        return prepared.graph
+        return prepared.graph.to(self.potential.device)
 
     def _kept(self) -> Workspace:
         """Return what is kept from structure to structure, until a parameter changes."""

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from phicalc.progress import saying_how_long
@@ -43,10 +42,15 @@ def say_uncompiled(error: Exception) -> None:
     )
 
 
-def say_not_here(device: torch.device) -> None:
-    """Say that compiled functions are for the CPU."""
+def say_not_captured(error: Exception, fused: bool) -> None:
+    """Say why each operation of a step is launched by itself, or computed by itself if `fused`."""
+    reason = next(iter(str(error).strip().splitlines()), "")
     logger.warning(
-        "continuing uncompiled: models are compiled for the CPU, not for %s", device.type
+        "continuing without %s, several times slower: %s: %s (compile=%s avoids the attempt)",
+        "fused operations" if fused else "recorded steps",
+        type(error).__name__,
+        reason,
+        '"auto"' if fused else "False",
     )
 
 

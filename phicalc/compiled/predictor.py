@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Literal
 
 from phicalc.compiled.cache import cache_folder, key
-from phicalc.compiled.messages import say_not_here, say_uncompiled
+from phicalc.compiled.messages import say_uncompiled
 from phicalc.compiled.network import with_compiled_networks
 from phicalc.compiled.store import Store
+from phicalc.compiled.tracing import AGREEMENT
 from phicalc.compiled.whole import Kind, WholePrediction, compare, compile_whole, kind_of
 from phicalc.derivatives import Prediction, predict
 from phicalc.graph import AtomicGraph
@@ -26,8 +27,8 @@ class CompiledPredictor:
         In evaluation mode; its weights must not change any more.
     mode
         True compiles what is not on disk (a minute or two on an idle machine, once per model and
-        kind of machine), "auto" only uses what is there, False never compiles. On GPUs nothing is
-        compiled: True says so.
+        kind of machine), "auto" only uses what is there, False never compiles. Functions are for
+        the CPU: elsewhere nothing is compiled (`phicalc.captured` is for GPUs).
     folder
         Where compiled functions are kept; by default ``$PHICALC_CACHE``, or ``phicalc`` in the
         user's cache folder. Functions are loaded from a folder only if this user alone can write
@@ -35,11 +36,8 @@ class CompiledPredictor:
     """
 
     def __init__(self, potential: Potential, mode: Mode = "auto", folder: Path | None = None):
-        device = potential.device
-        if mode is True and device.type != "cpu":
-            say_not_here(device)
-        # Of torch 2.11, loading such a function for a GPU ends the process by a segmentation fault.
-        self.potential, self.mode = potential, mode if device.type == "cpu" else False
+        self.potential = potential
+        self.mode = mode if potential.device.type == "cpu" else False
         self.folder = cache_folder() if folder is None else folder
         self.functions: dict[Kind, Callable[[AtomicGraph], Prediction] | None] = {}
 
@@ -56,7 +54,7 @@ class CompiledPredictor:
     def __call__(self, graph: AtomicGraph, *, stress: bool = False) -> Prediction:
         """Return energies (eV), forces (eV/Å) and so on; see `phicalc.derivatives.predict`."""
         if not self.mode:
-            return predict(self.potential, graph, stress=stress)
+            return predict(self.potential, graph.to(self.potential.device), stress=stress)
         kind = kind_of(graph, stress, self.potential.head.dense_atoms)
         if kind is None:
             return predict(self._hybrid, graph, stress=stress)
@@ -86,7 +84,7 @@ class CompiledPredictor:
                 return None
             plain = predict(self.potential, graph, stress=kind.stress)
             function = WholePrediction(found[0], kind, plain)
-            compare(function(graph), plain, self.potential.dtype)
+            compare(function(graph), plain, AGREEMENT[self.potential.dtype])
         except Exception as error:  # compilers raise many kinds
             say_uncompiled(error)
             return None

@@ -43,6 +43,16 @@ def trace(
         return traced
 
 
+def fused(function: Function, inputs: Sequence[Shaped[Tensor, "..."]]) -> Function:
+    """Compile for these sizes and this process alone, with every operation recorded once."""
+    with _no_shape_checks():
+        traced = make_fx(function)(*inputs)
+    compiled = torch.compile(traced, dynamic=False, fullgraph=True)
+    with _quiet():
+        compiled(*inputs)
+    return compiled
+
+
 def compile_functions(
     functions: Mapping[
         Path, tuple[GraphModule, Sequence[Shaped[Tensor, "..."]], Sequence[Sequence[int]]]

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from phicalc.compiled.tracing import (
-    AGREEMENT,
     Function,
     compile_functions,
     specialized,
@@ -17,7 +16,7 @@ from phicalc.compiled.tracing import (
 )
 from phicalc.derivatives import Prediction, predict
 from phicalc.electrostatics.head import DENSE_ATOMS
-from phicalc.graph import AtomicGraph, CoulombPlan, DispersionPlan
+from phicalc.graph import AtomicGraph, flattened, unflattened
 from phicalc.potential import Potential
 
 #: Axes along which each input may have any size.
@@ -30,8 +29,6 @@ _OPEN_AXES: dict[str, tuple[int, ...]] = {
     "dispersion.measure": (1,), "dispersion.nodes_a": (1,), "dispersion.nodes_b": (1,),
     "dispersion.nodes_c": (1,),
 }  # fmt: skip
-#: Records within a graph, whose tensors have their names after a dot.
-_PLANS: dict[str, Any] = {"coulomb": CoulombPlan, "dispersion": DispersionPlan}
 #: Parts of a prediction that not every potential and structure has.
 _OPTIONAL = ("stress", "charges", "atomic_dipoles", "last_features")
 
@@ -109,7 +106,7 @@ def compile_whole(potential: Potential, kind: Kind, graph: AtomicGraph, path: Pa
 
     def run(*tensors: Shaped[Tensor, "..."]) -> Sequence[Float[Tensor, "..."]]:
         inputs = dict(zip(kind.present, tensors, strict=True))
-        result = predict(potential, _graph_of(inputs), stress=kind.stress)
+        result = predict(potential, unflattened(inputs), stress=kind.stress)
         terms = torch.stack(list(result.terms.values()))
         optional = [x for name in _OPTIONAL if (x := getattr(result, name)) is not None]
         return [result.energy, result.atomic_energies, result.forces, terms, *optional]
@@ -119,8 +116,10 @@ def compile_whole(potential: Potential, kind: Kind, graph: AtomicGraph, path: Pa
     compile_functions({path: (trace(run, inputs), inputs, axes)})
 
 
-def compare(compiled: Prediction, plain: Prediction, dtype: torch.dtype) -> None:
+def compare(compiled: Prediction, plain: Prediction, agreement: float) -> None:
     """Refuse a function whose results are not those of plain torch.
+
+    They agree if they differ by `agreement` times the largest number at most.
 
     Raises
     ------
@@ -141,7 +140,7 @@ def compare(compiled: Prediction, plain: Prediction, dtype: torch.dtype) -> None
             continue
         scale = scales.get(name, expected.abs().max()).clamp(min=1e-3)
         error = float((found - expected).abs().max() / scale)
-        if not error <= AGREEMENT[dtype]:
+        if not error <= agreement:
             raise ArithmeticError(f"compiled {name} differ by {error:.1e} from uncompiled ones")
 
 
@@ -153,21 +152,6 @@ def _largest(values: Float[Tensor, "..."] | None) -> Float[Tensor, ""]:
 
 def _inputs(graph: AtomicGraph) -> dict[str, Shaped[Tensor, "..."]]:
     """Tensors that a prediction depends on, by name."""
-    found = {name: value for name, value in graph._asdict().items() if isinstance(value, Tensor)}
+    found = flattened(graph)
     found.pop("charge_guess", None)  # for iterations only
-    for plan in _PLANS:
-        if getattr(graph, plan) is not None:
-            parts = getattr(graph, plan)._asdict().items()
-            found |= {f"{plan}.{name}": value for name, value in parts if value is not None}
     return found
-
-
-def _graph_of(inputs: dict[str, Shaped[Tensor, "..."]]) -> AtomicGraph:
-    """Inverse of `_inputs`."""
-    own: dict[str, Any] = {name: value for name, value in inputs.items() if "." not in name}
-    for plan, record in _PLANS.items():
-        start = f"{plan}."
-        parts = {n.removeprefix(start): x for n, x in inputs.items() if n.startswith(start)}
-        if parts:
-            own[plan] = record(**parts)
-    return AtomicGraph(**own)

@@ -51,11 +51,15 @@ class ChargeConstraints:
 
     def _sum(self, values: Float64[Tensor, " n_atoms"]) -> Float64[Tensor, "s f"]:
         """Sum over each fragment."""
+        if self.fixed.numel() == 1:
+            return values.sum().reshape(1, 1)
         sums = values.new_zeros(self.fixed.numel()).index_add(0, self.row, values)
         return sums.reshape(self.fixed.shape)
 
     def at_atoms(self, values: Float64[Tensor, "s f"]) -> Float64[Tensor, " n_atoms"]:
         """Give each atom the value of its fragment: Cᵀ of values that are zero where C is."""
+        if values.numel() == 1:
+            return values.reshape(1).expand(len(self.row))
         return values.reshape(-1)[self.row]
 
     def members(self) -> Float64[Tensor, "f n_atoms"]:

@@ -120,6 +120,9 @@ class Head(nn.Module, ABC):
     """Whether a missing total charge is spread over all atoms, unconnected ones included."""
     charges_differentiable: ClassVar[bool] = True
     """Whether charges have derivatives with respect to positions."""
+    works_unseen: ClassVar[bool] = False
+    """Whether charges can be found without looking at any number on the way, as what is recorded
+    for a GPU must (`iterations`)."""
     coulomb_products: ClassVar[int] = 0
     """Products with the Coulomb matrix that an evaluation of a large structure needs beside that of
     the energy."""
@@ -133,8 +136,13 @@ class Head(nn.Module, ABC):
     force_accuracy: float
     """Root mean square error in eV/Å that the Coulomb sums may leave in the forces."""
 
+    iterations: int | None
+    """Number of iterations that solvers do without looking at any number; None: as many as it
+    takes, or none at all. Charges that have not converged then are NaN."""
+
     def __init__(self) -> None:
         super().__init__()
+        self.iterations = None
         self.widths = None
         self.starting = None
         self.force_accuracy = 1e-4
@@ -207,6 +215,7 @@ class NoElectrostatics(Head):
 
     has_charges = False
     conserves_total_charge = False
+    works_unseen = True
 
     @property
     def is_stationary(self) -> bool:

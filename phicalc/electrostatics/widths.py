@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor, nn
 
+from phicalc.nn import Constants
+
 #: Trained widths stay between 1/`RANGE` and `RANGE` times what they start from.
 RANGE = 2.0
 
@@ -26,7 +28,7 @@ class GaussianWidths(nn.Module):
 
     def __init__(self, start: Sequence[float], trained: bool = False):
         super().__init__()
-        self.start = tuple(start)
+        self.start = Constants(start)
         self.register_parameter("raw", nn.Parameter(torch.zeros(len(start))) if trained else None)
 
     @property
@@ -48,8 +50,7 @@ class GaussianWidths(nn.Module):
         return start if self.raw is None else RANGE * start
 
     def _start_of(self, element: Int64[Tensor, " n_atoms"]) -> Float64[Tensor, " n_atoms"]:
-        start = torch.tensor(self.start, dtype=torch.float64, device=element.device)
-        return start[self._index(element)]
+        return self.start(self._index(element))
 
     def _index(self, element: Int64[Tensor, " n_atoms"]) -> Int64[Tensor, " n_atoms"]:
-        return element if len(self.start) > 1 else torch.zeros_like(element)
+        return element if len(self.start.values) > 1 else torch.zeros_like(element)

@@ -1,5 +1,7 @@
 """Vectors between atoms, and sums over the atoms of each structure."""
 
+import math
+
 import torch
 from ase.data import atomic_masses
 from jaxtyping import Float64, Int64, Shaped
@@ -27,12 +29,40 @@ def pair_vectors(
     return _vectors(graph.positions, index, offsets)
 
 
+def volumes(boxes: Float64[Tensor, "n 3 3"]) -> Float64[Tensor, " n"]:
+    """Volumes of boxes whose edges are rows; 0 where there is none, and never negative.
+
+    Written out, as `reciprocal_boxes` is: solvers of linear algebra wait for a GPU.
+    """
+    first, second, third = boxes.unbind(1)
+    return (first * torch.linalg.cross(second, third)).sum(1).abs()
+
+
+def reciprocal_boxes(boxes: Float64[Tensor, "n 3 3"]) -> Float64[Tensor, "n 3 3"]:
+    """Reciprocal vectors in 1/Å as rows, 2π included, of boxes whose edges in Å are rows."""
+    first, second, third = boxes.unbind(1)
+    ends = ((second, third), (third, first), (first, second))
+    normals = torch.stack([torch.linalg.cross(*each) for each in ends], dim=1)
+    return 2 * math.pi * normals / (first * normals[:, 0]).sum(1)[:, None, None]
+
+
 def sum_per_structure(
     per_atom: Float64[Tensor, "n_atoms ..."], graph: AtomicGraph
 ) -> Float64[Tensor, "n_structures ..."]:
     """Sum a per-atom quantity over the atoms of each structure."""
+    if graph.n_structures == 1:  # in an order that is the same on every device
+        return per_atom.sum(0, keepdim=True)
     empty = per_atom.new_zeros(graph.n_structures, *per_atom.shape[1:])
     return empty.index_add(0, graph.batch, per_atom)
+
+
+def of_structure(
+    values: Shaped[Tensor, "n_structures ..."], graph: AtomicGraph
+) -> Shaped[Tensor, "n_atoms ..."]:
+    """Give each atom the value of its structure."""
+    if graph.n_structures == 1:  # gradients are then plain sums
+        return values.expand(graph.n_atoms, *values.shape[1:])
+    return values[graph.batch]
 
 
 def mean_per_structure(

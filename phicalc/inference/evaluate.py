@@ -160,7 +160,7 @@ def prepare(
     *,
     stress: bool = False,
 ) -> Prepared:
-    """Check a structure and return the graph that the potential takes.
+    """Check a structure and return the graph that the predictors take, on the CPU.
 
     Iterations start from `charge_guess` (e), or from the charges that the structures before let
     expect. The other parameters, and errors, are those of `evaluate`.
@@ -178,7 +178,7 @@ def prepare(
             charge_guess = workspace.history.guess(atoms)
         if charge_guess is not None:
             graph = graph._replace(charge_guess=torch.from_numpy(charge_guess))
-        graph = potential.prepare(graph.to(potential.device), workspace.planner)
+        graph = workspace.planning.prepare(graph, workspace.planner)
     concerns = [
         *structure_concerns(atoms, conditions, workspace.domain, potential, stress),
         *distance_concerns(too_close, atoms),

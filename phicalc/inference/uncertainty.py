@@ -47,7 +47,9 @@ def uncertainties(
     """
     if potential.uncertainty is None or prediction.last_features is None:
         return [None] * graph.n_structures
-    element = potential.element_of_number[graph.atomic_numbers]
+    device = potential.device
+    element = potential.element_of_number[graph.atomic_numbers.to(device)]
+    graph = graph._replace(batch=graph.batch.to(device))
     with torch.no_grad():
         spread = potential.uncertainty(prediction.last_features, element, graph)
         per_atom = torch.stack([spread.energies, spread.forces, spread.distance]).cpu()

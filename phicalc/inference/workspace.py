@@ -1,14 +1,16 @@
 """What a calculator keeps from structure to structure."""
 
+from copy import deepcopy
+
 import numpy as np
 from jaxtyping import Int64
 
-from phicalc.compiled import CompiledPredictor
 from phicalc.domain import environments_of
 from phicalc.electrostatics import ChargeHistory, CoulombSettings
 from phicalc.graph import AtomicGraph, connected_parts
 from phicalc.inference.domain import ModelDomain, StrangeAtom
 from phicalc.inference.plausibility import PLAUSIBLE, LargestResults
+from phicalc.inference.predictors import Predictor, predictor_for
 from phicalc.potential import Potential
 from phicalc.skin import NeighborSearch
 
@@ -40,15 +42,18 @@ class Workspace:
         *,
         neighbors: str = "auto",
         settings: CoulombSettings | None = None,
-        predictor: CompiledPredictor | None = None,
+        predictor: Predictor | None = None,
         domain: ModelDomain | None = None,
         uncertainty: bool = True,
     ):
         self.planner = potential.coulomb_planner(settings)
         self.search = NeighborSearch(potential.cutoff, engine=neighbors)
         self.history = ChargeHistory()
-        self.predictor = predictor or CompiledPredictor(potential, False)
+        self.predictor = predictor or predictor_for(potential)
         self.potential = potential
+        # Plans are made of many small numbers, for which a GPU is far away.
+        at_home = potential.device.type == "cpu"
+        self.planning = potential if at_home else deepcopy(potential).cpu()
         self.domain = domain
         self.uncertainty = uncertainty
         self.limits = PLAUSIBLE if domain is None else domain.limits()

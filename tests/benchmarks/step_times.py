@@ -3,8 +3,10 @@
 ``python step_times.py NAME DTYPE STEPS FILE…`` reads one structure per file, moves its atoms a
 little before each step as dynamics does, asks for energy, forces, stress (where the structure is
 periodic) and charges (where the calculator has them), and prints one JSON object per structure.
-For this package ``--device cuda`` times a GPU, ``--plain`` what is not compiled, and ``--repeat 4``
-takes the structure four times along each axis.
+For this package ``--device cuda`` times a GPU, ``--plain`` what is not compiled, ``--fuse`` steps
+whose operations a compiler has fused on a GPU, ``--repeat 4`` takes the structure four times along
+each axis, and ``--head acks2`` another head, with random weights. ``water:333`` stands for a file
+with so many molecules at the density of water.
 
 NAME is ``mace``, ``nequip``, ``chgnet``, or for this package ``model:NAME_OR_FOLDER`` and
 ``random:NAME_OR_FOLDER`` (the same network with random weights for the elements of the structure).
@@ -82,7 +84,7 @@ def chgnet(atoms: Atoms, dtype: str) -> Any:
     return CHGNetCalculator(use_device="cpu")
 
 
-def phicalc(kind: str, model: str, atoms: Atoms, dtype: str, device: str, plain: bool) -> Any:
+def phicalc(kind: str, model: str, atoms: Atoms, given: argparse.Namespace) -> Any:
     """One of our models, or its network with random weights."""
     from phicalc import PhiCalculator
     from phicalc.checkpoint import load_model
@@ -93,16 +95,32 @@ def phicalc(kind: str, model: str, atoms: Atoms, dtype: str, device: str, plain:
         config = load_model(model)[0].config
         elements = tuple(sorted(set(atoms.get_chemical_symbols())))
         config = dataclasses.replace(config, elements=elements, reference_energies=())
+        if given.head:
+            settings = config.to_dict() | {"head": given.head}
+            config = type(config).from_dict(settings)
         source = build_potential(config, seed=0)
-    return PhiCalculator(source, device=device, dtype=dtype, compile=not plain)
+    recorded: Any = "auto" if given.device == "cuda" and not given.fuse else True
+    return PhiCalculator(
+        source, device=given.device, dtype=given.dtype, compile=not given.plain and recorded
+    )
 
 
-def make(name: str, atoms: Atoms, dtype: str, device: str, plain: bool) -> Any:
+def make(atoms: Atoms, given: argparse.Namespace) -> Any:
     """Make a calculator for one structure."""
-    kind, _, model = name.partition(":")
+    kind, _, model = given.name.partition(":")
     if model:
-        return phicalc(kind, model, atoms, dtype, device, plain)
-    return {"mace": mace64, "nequip": nequip, "chgnet": chgnet}[kind](atoms, dtype)
+        return phicalc(kind, model, atoms, given)
+    return {"mace": mace64, "nequip": nequip, "chgnet": chgnet}[kind](atoms, given.dtype)
+
+
+def read(file: str) -> Atoms:
+    """Read a structure, or make a box of water."""
+    kind, _, molecules = file.partition(":")
+    if kind != "water":
+        return ase.io.read(file)
+    from phicalc.structures import water_box
+
+    return water_box(int(molecules), seed=1)
 
 
 def one_step(atoms: Atoms, rng: np.random.Generator) -> float:
@@ -139,14 +157,16 @@ def main() -> None:
     parser.add_argument("files", nargs="+")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--plain", action="store_true")
+    parser.add_argument("--fuse", action="store_true")
+    parser.add_argument("--head")
     parser.add_argument("--repeat", type=int, nargs="+", default=[1])
     given = parser.parse_args()
     torch.set_num_threads(1)
     if given.device == "cpu":
         limit_memory()
     for file, repeat in itertools.product(given.files, given.repeat):
-        atoms = ase.io.read(file) * (repeat, repeat, repeat)
-        atoms.calc = make(given.name, atoms, given.dtype, given.device, given.plain)
+        atoms = read(file) * (repeat, repeat, repeat)
+        atoms.calc = make(atoms, given)
         rng = np.random.default_rng(0)
         first = one_step(atoms, rng)
         one_step(atoms, rng)

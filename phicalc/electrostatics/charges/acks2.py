@@ -87,6 +87,7 @@ class TransferredCharges(Head):
     widths: GaussianWidths
     starting: StartingCharges
     has_coulomb = True
+    works_unseen = True
     charges_flow = True
     shifts_charges = True
     has_formal_charges = True
@@ -146,7 +147,7 @@ class TransferredCharges(Head):
         network = self._network(node_features, graph, start.links)
         coulomb = CoulombSum(graph, self.widths(element))
         pull = chi if graph.fragments is None else chi - graph.fragments.potential
-        solver = choose_solver(coulomb, hardness, network, graph.charge_guess)
+        solver = choose_solver(coulomb, hardness, network, graph.charge_guess, self.iterations)
         exact = derivatives - 1 if self.is_stationary else derivatives
         q = transfer_charges(coulomb, pull, hardness, z, network, derivatives=exact, solver=solver)
         potential, energies = coulomb.atomic_energies(q)

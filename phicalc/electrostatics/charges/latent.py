@@ -59,6 +59,7 @@ class LatentCharges(Head):
 
     widths: GaussianWidths
     has_coulomb = True
+    works_unseen = True
     shifts_charges = True
 
     def __init__(self, n_features: int, n_elements: int, settings: Settings):

@@ -49,6 +49,7 @@ class LinkedLatentCharges(Head):
     widths: GaussianWidths
     starting: StartingCharges
     has_coulomb = True
+    works_unseen = True
     shifts_charges = True
     has_formal_charges = True
 

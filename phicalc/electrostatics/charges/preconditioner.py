@@ -29,12 +29,21 @@ class Preconditioner:
         The sum whose matrix A is meant.
     hardness
         J_i in eV/e².
+    with_waves
+        Without, M is D alone: nothing has to be looked at, and iterations take longer.
     """
 
-    def __init__(self, coulomb: CoulombSum, hardness: Float64[Tensor, " n_atoms"]):
+    def __init__(
+        self,
+        coulomb: CoulombSum,
+        hardness: Float64[Tensor, " n_atoms"],
+        with_waves: bool = True,
+    ):
         itself = kernels.self_interaction(coulomb.smearing, torch.zeros_like(hardness))
         self.inverse = 1 / (hardness + itself)
-        self.waves = []
+        self.waves: list[tuple[Tensor, Tensor, Tensor]] = []
+        if not with_waves:
+            return
         crystals = coulomb.graph.pbc.all(1) & (coulomb.plan.splitting > 0)
         for structure in crystals.nonzero()[:, 0].tolist():
             atoms = coulomb.atoms_of(structure)
@@ -69,7 +78,8 @@ class Projection:
         self.response = torch.stack([precondition(row) for row in members])  # M⁻¹Cᵀ, (f, n_atoms)
         matrix = torch.stack([constraints.total(row) for row in self.response], dim=2)
         nobody = (matrix.diagonal(dim1=1, dim2=2) == 0).to(matrix)
-        self.schur = torch.linalg.inv(matrix + torch.diag_embed(nobody))  # (C M⁻¹Cᵀ)⁻¹, (s, f, f)
+        schur = matrix + torch.diag_embed(nobody)  # C M⁻¹Cᵀ, (s, f, f)
+        self.schur = 1 / schur if schur.shape[1] == 1 else torch.linalg.inv(schur)
 
     def __call__(
         self, residual: Float64[Tensor, " n_atoms"]

@@ -85,11 +85,17 @@ def choose_solver(
     coulomb: CoulombSum,
     hardness: Float64[Tensor, " n_atoms"],
     guess: Float64[Tensor, " n_atoms"] | None = None,
+    iterations: int | None = None,
 ) -> Solver:
     """Return a solver for this interaction, `hardness` in eV/e² and a `guess` of the charges in e.
 
-    Structures of at most `DENSE_ATOMS` atoms get inverses, larger ones conjugate gradients.
+    Structures of at most `DENSE_ATOMS` atoms get inverses, larger ones conjugate gradients; with a
+    number of `iterations`, all of them do so many without looking at any number.
     """
+    if iterations is not None:
+        return ConjugateGradientSolver(
+            coulomb, hardness, guess=guess, max_iterations=iterations, unseen=True
+        )
     if coulomb.meshes or coulomb.n_slots > DENSE_ATOMS:
         return ConjugateGradientSolver(coulomb, hardness, guess=guess)
     return DenseSolver(coulomb, hardness)
@@ -147,6 +153,7 @@ class ChargeEquilibration(Head):
 
     widths: GaussianWidths
     has_coulomb = True
+    works_unseen = True
     charges_flow = True
     conducts = True
     coulomb_products = ITERATIONS
@@ -206,7 +213,7 @@ class ChargeEquilibration(Head):
         chi = self._electronegativity(node_features, element)
         hardness = self.hardness(node_features, element)
         coulomb = CoulombSum(graph, self.widths(element))
-        solver = choose_solver(coulomb, hardness, graph.charge_guess)
+        solver = choose_solver(coulomb, hardness, graph.charge_guess, self.iterations)
         pull = chi if graph.external_field is None else chi - field_coordinate(graph)
         pull = pull if graph.fragments is None else pull - graph.fragments.potential
         # A stationary energy forgives charges that lag one derivative behind.

@@ -20,7 +20,7 @@ from phicalc import linear
 from phicalc.electrostatics.charges.preconditioner import Preconditioner, Projection
 from phicalc.electrostatics.constraints import ChargeConstraints
 from phicalc.electrostatics.sums.coulomb import CoulombSum
-from phicalc.electrostatics.sums.frozen import frozen
+from phicalc.electrostatics.sums.frozen import frozen, without_looking
 
 Solver = Callable[
     [Float64[Tensor, " n_atoms"], Float64[Tensor, "s f"]],
@@ -108,6 +108,8 @@ class ConjugateGradientSolver:
         Charges in e from which the first solution starts.
     max_iterations
         Number of iterations after which to give up.
+    unseen
+        Whether to do all of them without looking at any number; see `linear.conjugate_gradients`.
     """
 
     def __init__(
@@ -117,16 +119,17 @@ class ConjugateGradientSolver:
         tolerance: float = 1e-6,
         guess: Float64[Tensor, " n_atoms"] | None = None,
         max_iterations: int = 500,
+        unseen: bool = False,
     ):
         self.batch = coulomb.graph.batch
         self.tolerance, self.max_iterations = tolerance, max_iterations
-        self.guess = guess
+        self.guess, self.unseen = guess, unseen
         self.iterations: list[int] = []
         with torch.no_grad():
             self.hardness = hardness.detach()
-            self.apply_coulomb = frozen(coulomb)
+            self.apply_coulomb = without_looking(coulomb) if unseen else frozen(coulomb)
             self.constraints = ChargeConstraints(coulomb.graph)
-            precondition = Preconditioner(coulomb, self.hardness)
+            precondition = Preconditioner(coulomb, self.hardness, with_waves=not unseen)
             self.projection = Projection(precondition, self.constraints)
         self.total = coulomb.total
 
@@ -175,8 +178,9 @@ class ConjugateGradientSolver:
         flowing = self.constraints.flowing
         try:
             charges, iterations = linear.conjugate_gradients(
-                system, right, start, self._converged, self.max_iterations, check_curvature=flowing
-            )
+                system, right, start, self._converged, self.max_iterations,
+                check_curvature=flowing, unseen=self.unseen,
+            )  # fmt: skip
         except linear.NotPositiveError as error:
             raise np.linalg.LinAlgError(_NO_MINIMUM) from error
         except np.linalg.LinAlgError as error:

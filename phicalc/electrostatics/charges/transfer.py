@@ -21,7 +21,7 @@ from phicalc import linear
 from phicalc.electrostatics.head import DENSE_ATOMS, Polarization
 from phicalc.electrostatics.laplacian import Laplacian
 from phicalc.electrostatics.sums.coulomb import CoulombSum
-from phicalc.electrostatics.sums.frozen import frozen
+from phicalc.electrostatics.sums.frozen import frozen, without_looking
 
 Solver = Callable[[Float64[Tensor, " n_atoms"]], Float64[Tensor, " n_atoms"]]
 """Takes right-hand sides in e, returns solutions q of ``(1 + LH) q = …`` in e; differentiable."""
@@ -122,8 +122,16 @@ def choose_solver(
     hardness: Float64[Tensor, " n_atoms"],
     network: Network,
     guess: Float64[Tensor, " n_atoms"] | None = None,
+    iterations: int | None = None,
 ) -> Solver:
-    """Return a solver for these links, `hardness` in eV/e² and a `guess` of the charges in e."""
+    """Return a solver for these links, `hardness` in eV/e² and a `guess` of the charges in e.
+
+    With a number of `iterations` it does all of them without looking at any number.
+    """
+    if iterations is not None:
+        return LinkSolver(
+            coulomb, hardness, network, guess=guess, max_iterations=iterations, unseen=True
+        )
     if coulomb.meshes or coulomb.n_slots > DENSE_ATOMS:
         return LinkSolver(coulomb, hardness, network, guess=guess)
     return DenseSolver(coulomb, hardness, network)
@@ -180,6 +188,8 @@ class LinkSolver:
         Charges in e from which the first solution starts.
     max_iterations
         Number of iterations after which to give up.
+    unseen
+        Whether to do all of them without looking at any number; see `linear.conjugate_gradients`.
     """
 
     def __init__(
@@ -190,18 +200,22 @@ class LinkSolver:
         tolerance: float = 1e-7,
         guess: Float64[Tensor, " n_atoms"] | None = None,
         max_iterations: int = 1000,
+        unseen: bool = False,
     ):
         self.n_structures = coulomb.graph.n_structures
         self.tolerance, self.max_iterations = tolerance, max_iterations
-        self.guess = guess
+        self.guess, self.unseen = guess, unseen
         self.iterations: list[int] = []
         with torch.no_grad():
             self.hardness = hardness.detach()
-            self.apply_coulomb = frozen(coulomb)
-            first, second = network.links.index
-            once = first < second  # what flows from an atom to its own images changes no charge
-            self.first, self.second = first[once], second[once]
-            self.root = network.links.weights.detach()[once].sqrt()
+            self.apply_coulomb = without_looking(coulomb) if unseen else frozen(coulomb)
+            index, weights = network.links.index, network.links.weights.detach()
+            self.first, self.second = index
+            self.root = (0.5 * weights).sqrt()
+            if not unseen:  # each link in one direction, and none to an atom's own images
+                once = self.first < self.second
+                self.first, self.second = index[:, once]
+                self.root = weights[once].sqrt()
             batch = coulomb.graph.batch
             self.structure, self.reservoir_root = batch[self.first], None  # of each unknown
             if network.reservoirs is not None:
@@ -241,7 +255,7 @@ class LinkSolver:
         system = linear.System(apply, lambda r: (r, r), self._total, self._spread)
         try:
             flows, iterations = linear.conjugate_gradients(
-                system, right, start, self._converged, self.max_iterations
+                system, right, start, self._converged, self.max_iterations, unseen=self.unseen
             )
         except np.linalg.LinAlgError as error:
             raise np.linalg.LinAlgError(

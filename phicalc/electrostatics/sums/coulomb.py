@@ -5,7 +5,6 @@ Pairs near each other are summed one by one, the smooth rest in Fourier space, w
 a mesh. The direct sum of open structures is the same code: the split at α = 0 leaves no rest.
 """
 
-import math
 from collections.abc import Iterator
 
 import torch
@@ -20,9 +19,12 @@ from phicalc.graph import (
     AtomicGraph,
     CoulombPlan,
     from_slots,
+    of_structure,
     pair_vectors,
+    reciprocal_boxes,
     sum_per_structure,
     to_slots,
+    volumes,
 )
 from phicalc.units import COULOMB_CONSTANT
 
@@ -55,9 +57,9 @@ class CoulombSum:
         self.plan: CoulombPlan = graph.coulomb
         self.smearing = smearing
         self.pair = self._pair_interaction()
-        self.diagonal = kernels.self_interaction(smearing, self.plan.splitting[graph.batch])
+        self.diagonal = kernels.self_interaction(smearing, of_structure(self.plan.splitting, graph))
         self.box = self._box()
-        volume = torch.linalg.det(self.box).abs()
+        volume = volumes(self.box)
         self.waves = self._waves(volume) if self.plan.kvectors.shape[1] else None
         self.background = self._background(volume)
         self.meshes = list(self._meshes()) if self.plan.mesh is not None else []
@@ -89,7 +91,7 @@ class CoulombSum:
 
     def _waves(self, volume: Float64[Tensor, " s"]) -> WaveSum:
         """Sum over the k vectors of the plan."""
-        reciprocal_box = 2 * math.pi * torch.linalg.inv(self.box).transpose(1, 2)
+        reciprocal_box = reciprocal_boxes(self.box)
         k = self.plan.kvectors.to(self.box) @ reciprocal_box  # (n_structures, n_k, 3)
         weight = kernels.reciprocal_interaction((k * k).sum(2), self.plan.splitting, volume)
         if self.plan.open_length is not None:
@@ -229,15 +231,15 @@ class CoulombSum:
         energy, potential = self.energy_and_potential(charges)
         values = 0.5 * charges.detach() * potential
         n_atoms = self.total(torch.ones_like(values)).clamp(min=1)
-        return potential, values + ((energy - energy.detach()) / n_atoms)[self.graph.batch]
+        return potential, values + of_structure((energy - energy.detach()) / n_atoms, self.graph)
 
     def _background_potential(
         self, charges: Float64[Tensor, " n_atoms"]
     ) -> Float64[Tensor, " n_atoms"]:
         """Potential in eV/e of the terms with k = 0."""
-        constant, per_square = (term[self.graph.batch] for term in self.background)
-        total = self.total(charges)[self.graph.batch]
-        spread = self.total(charges * self.smearing**2)[self.graph.batch]
+        constant, per_square = (of_structure(term, self.graph) for term in self.background)
+        total = of_structure(self.total(charges), self.graph)
+        spread = of_structure(self.total(charges * self.smearing**2), self.graph)
         return (constant - per_square * self.smearing**2) * total - per_square * spread
 
     def matrix(self) -> Float64[Tensor, "s m m"]:

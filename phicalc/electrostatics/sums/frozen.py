@@ -11,6 +11,9 @@ from torch import Tensor
 from phicalc.electrostatics.sums.coulomb import CoulombSum
 from phicalc.electrostatics.sums.mesh import MeshSum
 
+#: Largest structure whose matrix is formed, 32 MB of it.
+_MATRIX_ATOMS = 2000
+
 _Map = Callable[[Float64[Tensor, " n"]], Float64[Tensor, " n"]]
 
 
@@ -31,6 +34,19 @@ def frozen(
         return potential
 
     return apply
+
+
+def without_looking(
+    coulomb: CoulombSum,
+) -> Callable[[Float64[Tensor, " n_atoms"]], Float64[Tensor, " n_atoms"]]:
+    """Return the same function, made without looking at any number, for a sum without a mesh.
+
+    The matrix of one structure is formed if it is small: it is applied in one operation.
+    """
+    if coulomb.graph.n_structures > 1 or coulomb.n_slots > _MATRIX_ATOMS:
+        return coulomb.potential
+    (matrix,) = coulomb.matrix()
+    return lambda charges: matrix @ charges
 
 
 def _frozen_pairs(coulomb: CoulombSum) -> _Map:

@@ -19,8 +19,11 @@ from phicalc.graph import (
     AtomicGraph,
     DispersionPlan,
     from_slots,
+    of_structure,
+    reciprocal_boxes,
     sum_per_structure,
     to_slots,
+    volumes,
 )
 from phicalc.terms.dispersion import formulas
 
@@ -54,7 +57,7 @@ class DispersionSum:
         self.summed = graph.pbc.any(1)  # in Fourier space
         self.itself = formulas.self_interaction(self.a) * self.summed.double()
         self.box = self._box()
-        self.volume = torch.linalg.det(self.box).abs()
+        self.volume = volumes(self.box)
         self.uniform = self._uniform()
         self.waves = self._waves() if self.plan.places.shape[1] else None
         self.meshes = list(self._meshes()) if self.plan.mesh is not None else []
@@ -82,7 +85,7 @@ class DispersionSum:
     def _waves(self) -> WaveSum:
         """Sum over the k vectors of the plan, each of which stands for ±k."""
         plan = self.plan
-        reciprocal_box = 2 * math.pi * torch.linalg.inv(self.box).transpose(1, 2)
+        reciprocal_box = reciprocal_boxes(self.box)
         ranges = (plan.nodes_a, plan.nodes_b, plan.nodes_c)
         axes = zip(ranges, plan.places.unbind(2), strict=True)
         k = torch.stack([nodes.gather(1, place) for nodes, place in axes], dim=2) @ reciprocal_box
@@ -118,7 +121,7 @@ class DispersionSum:
         energy, felt = self._energy_and_field(root)
         values = -0.5 * root.detach() * felt
         n_atoms = sum_per_structure(torch.ones_like(values), self.graph).clamp(min=1)
-        return values + ((energy - energy.detach()) / n_atoms)[self.graph.batch]
+        return values + of_structure((energy - energy.detach()) / n_atoms, self.graph)
 
     def _energy_and_field(
         self, root: Float64[Tensor, " n"]
@@ -134,7 +137,8 @@ class DispersionSum:
         else:
             energy = energy.index_add(0, batch[first], pairs)
         with torch.no_grad():
-            felt = (self.uniform * total)[batch] - self.itself[batch] * root
+            felt = of_structure(self.uniform * total, self.graph)
+            felt = felt - of_structure(self.itself, self.graph) * root
             felt = felt.index_add(0, first, self.pair * root.index_select(0, second))
             felt = felt.index_add(0, second, self.pair * root.index_select(0, first))
         if self.waves is not None:

@@ -7,6 +7,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
 from phicalc.graph import AtomicGraph
+from phicalc.nn import Constants
 from phicalc.terms.dispersion.free_atoms import free_atom_coefficient
 from phicalc.terms.dispersion.lattice_sum import DispersionSum
 from phicalc.terms.dispersion.plan import plan_dispersion
@@ -40,7 +41,7 @@ class LearnedDispersion(nn.Module):
     def __init__(self, elements: tuple[str, ...], n_features: int, cutoff: float):
         super().__init__()
         self.cutoff = cutoff
-        self.free = tuple(free_atom_coefficient(symbol) for symbol in elements)
+        self.free = Constants([free_atom_coefficient(symbol) for symbol in elements])
         self.readout = nn.Linear(n_features, 1, bias=False)
         self.offset = nn.Parameter(torch.zeros(len(elements)))
         nn.init.zeros_(self.readout.weight)
@@ -53,12 +54,8 @@ class LearnedDispersion(nn.Module):
         mesh_above: int,
     ) -> AtomicGraph:
         """Return `graph` with the plan of its dispersion sums; see `plan_dispersion`."""
-        free = self._of_free_atoms(element)
+        free = self.free(element)
         return plan_dispersion(graph, self.cutoff, free, force_accuracy, mesh_above)
-
-    def _of_free_atoms(self, element: Int64[Tensor, " n_atoms"]) -> Float64[Tensor, " n_atoms"]:
-        """Dispersion coefficient C6 of each atom in eV Å⁶ if it were alone."""
-        return torch.tensor(self.free, dtype=torch.float64, device=element.device)[element]
 
     def coefficients(
         self, features: Float[Tensor, "n_atoms n_features"], element: Int64[Tensor, " n_atoms"]
@@ -67,7 +64,7 @@ class LearnedDispersion(nn.Module):
         raw = (self.readout(features).squeeze(1) + self.offset[element]).double()
         low, high = math.log(LEAST), math.log(MOST)
         share = torch.sigmoid(raw + math.log(-low / high))  # 0 is -low / (high - low) of the way
-        return self._of_free_atoms(element) * torch.exp(low + (high - low) * share)
+        return self.free(element) * torch.exp(low + (high - low) * share)
 
     def forward(
         self,

@@ -1,0 +1,32 @@
+"""What predicts for whom: compiled functions on a CPU, recorded steps on a GPU."""
+
+from typing import Protocol
+
+from phicalc.captured import CapturedPredictor
+from phicalc.compiled import CompiledPredictor, Mode
+from phicalc.derivatives import Prediction
+from phicalc.graph import AtomicGraph
+from phicalc.potential import Potential
+
+
+class Predictor(Protocol):
+    """`phicalc.derivatives.predict` for one potential."""
+
+    def __call__(self, graph: AtomicGraph, *, stress: bool = False) -> Prediction:
+        """Return energies (eV), forces (eV/Å) and so on of a batch prepared on the CPU."""
+
+
+def predictor_for(potential: Potential, mode: Mode = False) -> Predictor:
+    """Return what predicts fastest where a potential is.
+
+    Parameters
+    ----------
+    potential
+        In evaluation mode; its weights must not change any more.
+    mode
+        Whether to compile or record: True, "auto" or False, see `CompiledPredictor` and
+        `CapturedPredictor`.
+    """
+    if potential.device.type == "cuda":
+        return CapturedPredictor(potential, mode)
+    return CompiledPredictor(potential, mode)
