@@ -145,8 +145,8 @@ def npt(folder: Path) -> list[bytes]:
     atoms = water_box(64, seed=1)
     atoms.calc = PhiCalculator("water-small", device="cuda")
     settings = {"ensemble": "npt", "steps": 200, "timestep": 0.5, "temperature": 300.0, "seed": 1}
-    run_md(MDConfig(output=str(folder), **settings), atoms)
-    end = ase.io.read(folder / "trajectory.extxyz")
+    run_md(atoms, MDConfig(**settings), folder)
+    end = ase.io.read(folder / "final.extxyz")
     return [end.positions.tobytes(), end.cell.array.tobytes(), end.get_forces().tobytes()]
 
 

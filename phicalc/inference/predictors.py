@@ -1,6 +1,6 @@
 """What predicts for whom: compiled functions on a CPU, recorded steps on a GPU."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from phicalc.captured import CapturedPredictor
 from phicalc.compiled import CompiledPredictor, Mode
@@ -9,6 +9,7 @@ from phicalc.graph import AtomicGraph
 from phicalc.potential import Potential
 
 
+@runtime_checkable
 class Predictor(Protocol):
     """`phicalc.derivatives.predict` for one potential."""
 
