@@ -31,8 +31,7 @@ def models_for_work() -> dict[str, Path]:
 
 def _models(*patterns: str) -> dict[str, Path]:
     """Return the model folders that match patterns, by name; the first of a name counts."""
-    shipped = find_spec("phicalc.models")
-    roots = list(shipped.submodule_search_locations or ()) if shipped else []
+    roots = _shipped()
     roots += filter(None, os.environ.get(MODELS_VARIABLE, "").split(os.pathsep))
     found: dict[str, Path] = {}
     for root in roots:
@@ -40,6 +39,19 @@ def _models(*patterns: str) -> dict[str, Path]:
             for card in sorted(Path(root).expanduser().glob(f"{pattern}/{CARD_FILE}")):
                 found.setdefault(card.parent.name, card.parent)
     return found
+
+
+def _shipped() -> list[str]:
+    """Return the folders of the shipped models.
+
+    Who starts Python in a clone imports phicalc from there, whatever is installed: its models lie
+    beside it, and not in it.
+    """
+    installed = find_spec("phicalc.models")
+    if installed is not None:
+        return list(installed.submodule_search_locations or ())
+    beside = Path(__file__).parents[1] / "models"
+    return [str(beside)] if (beside / "__init__.py").is_file() else []
 
 
 def find_model(model: str | os.PathLike[str]) -> Path:

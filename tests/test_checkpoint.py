@@ -191,6 +191,12 @@ def test_models_that_compare_methods_are_found_and_not_listed(
     assert load_model("compared")[1].name == "tiny"
 
 
+def test_shipped_models_are_found_beside_a_clone_that_shadows_what_is_installed(monkeypatch):
+    installed = available_models()
+    monkeypatch.setattr("phicalc.registry.find_spec", lambda name: None)
+    assert available_models().keys() == installed.keys()
+
+
 def test_a_registered_name_goes_before_a_folder_of_that_name(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
