@@ -60,6 +60,7 @@ LINE = (
     "checkpoint",
     "suggest",
     "compiled",
+    "captured",
     "inference",
     "calculators",
     "analysis",

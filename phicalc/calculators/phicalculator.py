@@ -104,7 +104,7 @@ class PhiCalculator(UncertainCalculator, ResponsiveCalculator):
     compile
         Use compiled functions (`phicalc.compiled`): True compiles them where they are missing,
         which takes a minute or two once per model and machine; "auto" only takes what is there. On
-        the CPU only.
+        GPUs True records whole steps (`phicalc.captured`), and "auto" does nothing.
     strict
         Raise an error where a `DomainWarning` would come.
     uncertainty

@@ -28,6 +28,6 @@ def predictor_for(potential: Potential, mode: Mode = False) -> Predictor:
         Whether to compile or record: True, "auto" or False, see `CompiledPredictor` and
         `CapturedPredictor`.
     """
-    if potential.device.type == "cuda":
-        return CapturedPredictor(potential, mode)
+    if potential.device.type == "cuda":  # no recording unasked for, until many GPUs have tried it
+        return CapturedPredictor(potential, mode if mode is True else False)
     return CompiledPredictor(potential, mode)

@@ -38,7 +38,8 @@ def test_single_precision_keeps_every_bit() -> None:
 
 
 def test_room_holds_what_is_needed_and_no_more() -> None:
-    small, large = Room(10, 4, 0, 3, 0), Room(11, 4, 0, 3, 0)
+    small = Room(10, 4, 0, 3, 0, 0, 0, 0)
+    large = small._replace(edges=11)
     assert large.holds(small)
     assert large.holds(large)
     assert not small.holds(large)
