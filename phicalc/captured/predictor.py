@@ -132,33 +132,33 @@ class CapturedPredictor:
         return plain
 
     def _best(self, graph: AtomicGraph, room: Room, plain: Prediction) -> StaticStep | None:
-        """Return the fastest step that can be made, None if there is none."""
+        """Return the fastest step that predicts what plain torch does, None if there is none."""
         for fuse in (True, False) if self.mode is True else (False,):
             try:
-                return self._compared(graph, room, plain, fuse)
+                self._settle(graph, room, plain)
+                step = self._step(self.step, graph, room, plain, fuse)
+                compare(step(graph), plain, self._agreement())
             except Exception as error:  # compilers raise many kinds
                 say_not_captured(error, fuse)
+            else:
+                return step
         return None
 
-    def _compared(
-        self, graph: AtomicGraph, room: Room, plain: Prediction, fuse: bool
-    ) -> StaticStep:
-        """Return a step that predicts what plain torch does, with as many iterations as it takes.
-
-        Raises
-        ------
-        ArithmeticError
-            If it does not.
-        """
-        while True:
-            potential = specialized(self.potential) if fuse else copy.deepcopy(self.potential)
-            potential.head.iterations = self.iterations
-            step = self.step(potential, graph, room, plain, fuse)
-            found = step(graph)
-            if bool(found.energy.isfinite()) or self.iterations >= _MANY_ITERATIONS:
-                compare(found, plain, self._agreement())
-                return step
+    def _settle(self, graph: AtomicGraph, room: Room, plain: Prediction) -> None:
+        """Find out how many iterations this structure takes, operation by operation."""
+        while self.iterations < _MANY_ITERATIONS:
+            step = self._step(StaticStep, graph, room, plain, False)
+            if bool(step(graph).energy.isfinite()):
+                return
             self.iterations = min(2 * self.iterations, _MANY_ITERATIONS)
+
+    def _step(
+        self, kind: type[StaticStep], graph: AtomicGraph, room: Room, plain: Prediction, fuse: bool
+    ) -> StaticStep:
+        """Make a step with its own copy of the potential."""
+        potential = specialized(self.potential) if fuse else copy.deepcopy(self.potential)
+        potential.head.iterations = self.iterations
+        return kind(potential, graph, room, plain, fuse)
 
     def _agreement(self) -> float:
         """Largest difference from plain torch: iterations end sooner or later than there."""

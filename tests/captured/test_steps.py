@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from ase import Atoms
@@ -13,9 +14,14 @@ from phicalc.captured import CapturedPredictor
 from phicalc.captured.predictor import kind_of
 from phicalc.captured.room import filled_up, room_for
 from phicalc.captured.step import StaticStep, with_guess
+from phicalc.checkpoint import load_model
 from phicalc.compiled.tracing import specialized
 from phicalc.derivatives import Prediction, predict
 from phicalc.graph import AtomicGraph, collate, from_ase
+from phicalc.inference.domain import domain_of
+from phicalc.inference.evaluate import evaluate
+from phicalc.inference.workspace import Workspace
+from phicalc.structures import water_box
 
 from .cases import (
     HEADS,
@@ -207,3 +213,29 @@ def test_fused_operations_predict_the_same() -> None:
     graph, plain = prepared(potential, atoms), expected(potential, atoms)
     step = StaticStep(specialized(potential), graph, room_for(graph), plain, True)
     assert_same(step(graph), plain)
+
+
+def test_calculators_results_are_the_same(water_model) -> None:
+    potential, domain = water_model
+    workspaces = [
+        Workspace(potential, domain=domain),
+        Workspace(potential, domain=domain, predictor=ReplayedPredictor(potential, "auto")),
+    ]
+    for atoms in moves(water_box(8, seed=1), 3):
+        plain, replayed = (
+            evaluate(potential, atoms, stress=True, workspace=each) for each in workspaces
+        )
+        assert list(plain.results) == list(replayed.results)
+        for name, value in plain.results.items():
+            np.testing.assert_allclose(replayed.results[name], value, rtol=1e-9, atol=1e-9)
+        assert replayed.uncertainty is not None
+        np.testing.assert_allclose(
+            replayed.uncertainty.forces_std, plain.uncertainty.forces_std, rtol=1e-9
+        )
+    assert any(workspaces[1].predictor.steps.values())
+
+
+@pytest.fixture
+def water_model():
+    potential, card = load_model("water-small", dtype="float64")
+    return potential.eval().requires_grad_(False), domain_of(card)
