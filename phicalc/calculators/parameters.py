@@ -42,7 +42,7 @@ def checked(parameters: dict[str, Any]) -> dict[str, Any]:
         "electrode_potential": _number(parameters, "electrode_potential", "V"),
         "external_field": None if field is None else as_field(field, "external_field"),
         "force_accuracy": _accuracy(parameters["force_accuracy"]),
-        "compile": _switch(parameters, "compile", (True, False, "auto")),
+        "compile": _switch(parameters, "compile", (True, False, "auto", "background")),
         "strict": _switch(parameters, "strict", (True, False)),
         "uncertainty": _switch(parameters, "uncertainty", (True, False)),
     }
@@ -73,11 +73,9 @@ def _accuracy(value: Any) -> float | None:
 def _switch(parameters: dict[str, Any], name: str, choices: tuple[Mode, ...]) -> Mode:
     """Return one of the choices; numbers that equal True or False are none."""
     value = parameters[name]
-    if any(value is choice for choice in choices if choice != "auto"):
-        return value  # type: ignore[no-any-return]  # it is one of the choices
-    if isinstance(value, str) and value in choices:
-        return "auto"
-    words = ["'auto'" if choice == "auto" else str(choice) for choice in choices]
+    if isinstance(value, str | bool) and value in choices:
+        return value  # type: ignore[return-value]  # it is one of the choices
+    words = [repr(choice) for choice in choices]
     listed = f"{', '.join(words[:-1])} or {words[-1]}"
     raise InputError(f"PhiCalculator: {name} must be {listed}, got {value!r}")
 

@@ -103,8 +103,10 @@ class PhiCalculator(UncertainCalculator, ResponsiveCalculator):
         ``atoms.info["electrode_potential"]``.
     compile
         Use compiled functions (`phicalc.compiled`): True compiles them where they are missing,
-        which takes a minute or two once per model and machine; "auto" only takes what is there. On
-        GPUs True records whole steps (`phicalc.captured`), and "auto" does nothing.
+        which takes a minute or two once per model and machine; "background" compiles in another
+        process and goes on uncompiled meanwhile, so that runs cannot be repeated bit for bit;
+        "auto" only takes what is there. On GPUs True records whole steps (`phicalc.captured`), and
+        the others do nothing.
     strict
         Raise an error where a `DomainWarning` would come.
     uncertainty

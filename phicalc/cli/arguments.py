@@ -9,7 +9,9 @@ from phicalc.calculators.phicalculator import PhiCalculator
 from phicalc.compiled import Mode
 from phicalc.schema import parse_yaml
 
-COMPILE_MODES: dict[str, Mode] = {"auto": "auto", "yes": True, "no": False}
+COMPILE_MODES: dict[str, Mode] = {
+    "auto": "auto", "background": "background", "yes": True, "no": False,
+}  # fmt: skip
 
 
 def as_setting(text: str) -> Any:
@@ -46,7 +48,8 @@ def add_structure(verb: argparse.ArgumentParser, index: str) -> None:
         "--compile",
         default="auto",
         choices=tuple(COMPILE_MODES),
-        help="yes: compile the model (CPU only; a minute or two, once); auto: use what there is",
+        help="yes: compile the model (a minute or two, once); auto: use what there is; background: "
+        "compile meanwhile, so that runs cannot be repeated bit for bit",
     )
 
 

@@ -6,7 +6,8 @@ electrostatic part is plain torch around it. Functions are compiled ahead of tim
 symbols for all sizes, and loaded in a moment by every later process.
 """
 
+from phicalc.compiled.background import BackgroundPredictor
 from phicalc.compiled.cache import cache_folder
 from phicalc.compiled.predictor import CompiledPredictor, Mode
 
-__all__ = ["CompiledPredictor", "Mode", "cache_folder"]
+__all__ = ["BackgroundPredictor", "CompiledPredictor", "Mode", "cache_folder"]

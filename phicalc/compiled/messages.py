@@ -32,6 +32,22 @@ def compiling(what: str, folder: Path | None) -> Iterator[None]:
         yield
 
 
+def say_background(folder: Path | None) -> None:
+    """Say that compiling goes on elsewhere."""
+    logger.warning(
+        "compiling in the background for %s; going on uncompiled until it is done, in some minutes",
+        folder or "this process",
+    )
+
+
+def say_background_ended(reason: str | None) -> None:
+    """Say that it has ended, and why it failed if it did."""
+    if reason is None:
+        logger.warning("compiled in the background: compiled functions are used from here on")
+    else:
+        logger.warning("compiling in the background failed, going on uncompiled: %s", reason)
+
+
 def say_uncompiled(error: Exception) -> None:
     """Say why predictions will be slower."""
     reason = next(iter(str(error).strip().splitlines()), "")

@@ -7,7 +7,7 @@ from typing import Literal
 
 from phicalc.compiled.cache import cache_folder, key
 from phicalc.compiled.messages import say_uncompiled
-from phicalc.compiled.network import with_compiled_networks
+from phicalc.compiled.network import CompiledNetwork, with_compiled_networks
 from phicalc.compiled.store import Store
 from phicalc.compiled.tracing import AGREEMENT
 from phicalc.compiled.whole import Kind, WholePrediction, compare, compile_whole, kind_of
@@ -15,7 +15,7 @@ from phicalc.derivatives import Prediction, predict
 from phicalc.graph import AtomicGraph
 from phicalc.potential import Potential
 
-Mode = Literal["auto"] | bool
+Mode = Literal["auto", "background"] | bool
 
 
 class CompiledPredictor:
@@ -50,6 +50,19 @@ class CompiledPredictor:
     def _hybrid(self) -> Potential:
         """The potential with compiled networks."""
         return with_compiled_networks(self.potential, self.folder, self.mode is True)
+
+    def missing(self, graph: AtomicGraph, stress: bool) -> Kind | str | None:
+        """Return what there is no function for, after a prediction for this structure."""
+        kind = kind_of(graph, stress, self.potential.head.dense_atoms)
+        if kind is not None:
+            return kind if self.functions.get(kind) is None else None
+        networks = [x for x in self._hybrid.modules() if isinstance(x, CompiledNetwork)]
+        return None if all(all(x.halves.values()) for x in networks) else "network"
+
+    def forget(self) -> None:
+        """Look for functions anew."""
+        self.functions.clear()
+        self.__dict__.pop("_hybrid", None)
 
     def __call__(self, graph: AtomicGraph, *, stress: bool = False) -> Prediction:
         """Return energies (eV), forces (eV/Å) and so on; see `phicalc.derivatives.predict`."""

@@ -3,7 +3,7 @@
 from typing import Protocol, runtime_checkable
 
 from phicalc.captured import CapturedPredictor
-from phicalc.compiled import CompiledPredictor, Mode
+from phicalc.compiled import BackgroundPredictor, CompiledPredictor, Mode
 from phicalc.derivatives import Prediction
 from phicalc.graph import AtomicGraph
 from phicalc.potential import Potential
@@ -25,9 +25,11 @@ def predictor_for(potential: Potential, mode: Mode = False) -> Predictor:
     potential
         In evaluation mode; its weights must not change any more.
     mode
-        Whether to compile or record: True, "auto" or False, see `CompiledPredictor` and
-        `CapturedPredictor`.
+        Whether to compile or record: True, "auto", "background" or False, see `CompiledPredictor`,
+        `BackgroundPredictor` and `CapturedPredictor`.
     """
     if potential.device.type == "cuda":  # no recording unasked for, until many GPUs have tried it
         return CapturedPredictor(potential, mode if mode is True else False)
+    if mode == "background" and potential.device.type == "cpu":
+        return BackgroundPredictor(potential)
     return CompiledPredictor(potential, mode)
