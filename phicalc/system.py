@@ -5,6 +5,7 @@ run starts, and a user who does not want that simply does not start one.
 """
 
 import ctypes
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,6 +14,8 @@ import torch
 #: Parameters of glibc's ``mallopt`` (``malloc.h``).
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGEST_INT, _NEVER = 2**31 - 1, -1
+#: So many programs for each core that want to run are a crowd.
+_CROWD = 1.25
 
 
 def keep_freed_memory() -> bool:
@@ -53,3 +56,17 @@ def thread_count(threads: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def advice_on_threads() -> str | None:
+    """Return what to do where other programs want the cores, so that our threads would wait."""
+    threads, cores = torch.get_num_threads(), os.cpu_count()
+    if threads == 1 or cores is None or not hasattr(os, "getloadavg"):  # not on Windows
+        return None
+    load = os.getloadavg()[0]
+    if load <= _CROWD * cores:
+        return None
+    return (
+        f"{load:.0f} programs want to run on {cores} cores, and {threads} threads of ours will wait"
+        " for one another: --threads 1 or OMP_NUM_THREADS=1 may be many times faster"
+    )

@@ -378,6 +378,14 @@ def test_debug_shows_where_an_error_comes_from(tmp_path):
         run("predict", str(tmp_path / "nothing.xyz"), "--debug")
 
 
+@pytest.mark.parametrize(("verb", "advised"), [("predict", True), ("info", False)])
+def test_verbs_that_compute_warn_of_busy_cores(verb, advised, box, model, capsys, monkeypatch):
+    monkeypatch.setattr("phicalc.cli.running.advice_on_threads", lambda: "cores are busy")
+    files = [str(box)] if verb == "predict" else []
+    assert cli.main([verb, *files, *(["--model"] * bool(files)), str(model)]) == 0
+    assert ("phicalc: cores are busy" in capsys.readouterr().err) == advised
+
+
 def test_interruption_is_no_error_message(monkeypatch, capsys):
     def interrupt(*_):
         raise KeyboardInterrupt

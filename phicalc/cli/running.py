@@ -6,10 +6,12 @@ import signal
 import sys
 import warnings
 
-from phicalc.system import keep_freed_memory, thread_count
+from phicalc.system import advice_on_threads, keep_freed_memory, thread_count
 
 #: Errors that tell the user what to change; anything else is a defect and shows its traceback.
 USER_ERRORS = (ValueError, OSError, RuntimeError, ImportError)
+#: Verbs that compute next to nothing.
+QUICK = ("analyse", "data", "info", "models", "view")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -18,6 +20,8 @@ def run(options: argparse.Namespace) -> int:
     usual, warnings.formatwarning = warnings.formatwarning, _as_one_line
     try:
         with thread_count(options.threads):
+            if options.verb not in QUICK and (advice := advice_on_threads()):
+                print(f"phicalc: {advice}", file=sys.stderr)
             code: int = options.run(options) or 0
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of `phicalc models | head` has seen enough
