@@ -25,10 +25,11 @@ from phicalc.compiled import (
     store,
 )
 from phicalc.compiled.cache import key
-from phicalc.compiled.whole import kind_of
+from phicalc.compiled.tracing import trace
+from phicalc.compiled.whole import _inputs, kind_of
 from phicalc.derivatives import Prediction, predict
 from phicalc.electrostatics import CoulombSettings
-from phicalc.graph import AtomicGraph, collate, edge_vectors, from_ase, slots
+from phicalc.graph import AtomicGraph, collate, edge_vectors, from_ase, slots, unflattened
 from phicalc.inference.conditions import conditions_of
 from phicalc.potential import Potential, build_potential
 from phicalc.uncertainty import LastLayerUncertainty
@@ -344,6 +345,22 @@ def test_failure_is_said_once_and_survived(potential, tmp_path, monkeypatch, cap
     assert sum("continuing uncompiled" in message for message in messages) == 1
     assert "RuntimeError: no compiler" in messages[-1]
     assert "long story" not in messages[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", ["latent+links", "acks2"])
+def test_what_is_traced_serves_all_sizes(head):
+    potential = make_potential(head=head, l_max=0)
+    first, other = (prepared(potential, cluster(n)) for n in (3, 5))
+    names = list(_inputs(first))
+
+    def forces(*tensors):
+        graph = unflattened(dict(zip(names, tensors, strict=True)))
+        return [predict(potential, graph).forces]
+
+    traced = trace(forces, list(_inputs(first).values()))
+    (found,) = traced(*_inputs(other).values())
+    torch.testing.assert_close(found, predict(potential, other).forces, rtol=0, atol=1e-10)
 
 
 def test_nothing_is_compiled_for_other_devices(potential, tmp_path, caplog):

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from phicalc.progress import saying_how_long
@@ -55,6 +56,13 @@ def say_uncompiled(error: Exception) -> None:
         "continuing uncompiled, several times slower: %s: %s (compile=False avoids the attempt)",
         type(error).__name__,
         reason,
+    )
+
+
+def say_not_here(device: torch.device) -> None:
+    """Say that compiled functions are for the CPU."""
+    logger.warning(
+        "continuing uncompiled: models are compiled for the CPU, not for %s", device.type
     )
 
 

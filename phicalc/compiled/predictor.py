@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from phicalc.compiled.cache import cache_folder, key
-from phicalc.compiled.messages import say_uncompiled
+from phicalc.compiled.messages import say_not_here, say_uncompiled
 from phicalc.compiled.network import CompiledNetwork, with_compiled_networks
 from phicalc.compiled.store import Store
 from phicalc.compiled.tracing import AGREEMENT
@@ -28,7 +28,7 @@ class CompiledPredictor:
     mode
         True compiles what is not on disk (a minute or two on an idle machine, once per model and
         kind of machine), "auto" only uses what is there, False never compiles. Functions are for
-        the CPU: elsewhere nothing is compiled (`phicalc.captured` is for GPUs).
+        the CPU: elsewhere nothing is compiled, and True says so (`phicalc.captured` is for GPUs).
     folder
         Where compiled functions are kept; by default ``$PHICALC_CACHE``, or ``phicalc`` in the
         user's cache folder. Functions are loaded from a folder only if this user alone can write
@@ -36,8 +36,10 @@ class CompiledPredictor:
     """
 
     def __init__(self, potential: Potential, mode: Mode = "auto", folder: Path | None = None):
-        self.potential = potential
-        self.mode = mode if potential.device.type == "cpu" else False
+        device = potential.device
+        if mode is True and device.type != "cpu":
+            say_not_here(device)
+        self.potential, self.mode = potential, mode if device.type == "cpu" else False
         self.folder = cache_folder() if folder is None else folder
         self.functions: dict[Kind, Callable[[AtomicGraph], Prediction] | None] = {}
 

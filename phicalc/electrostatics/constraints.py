@@ -59,7 +59,7 @@ class ChargeConstraints:
     def at_atoms(self, values: Float64[Tensor, "s f"]) -> Float64[Tensor, " n_atoms"]:
         """Give each atom the value of its fragment: Cᵀ of values that are zero where C is."""
         if values.numel() == 1:
-            return values.reshape(1).expand(len(self.row))
+            return values.reshape(1).expand(self.row.shape[0])  # `len` is a constant when compiled
         return values.reshape(-1)[self.row]
 
     def members(self) -> Float64[Tensor, "f n_atoms"]:

@@ -58,7 +58,7 @@ def solver(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
     """Which solver finds the charges."""
     if request.param == "iterative":
 
-        def choose(coulomb, hardness, network, guess=None):
+        def choose(coulomb, hardness, network, guess=None, iterations=None):
             return transfer.LinkSolver(coulomb, hardness, network, tolerance=1e-12)
 
         monkeypatch.setattr("phicalc.electrostatics.charges.acks2.choose_solver", choose)

@@ -36,7 +36,7 @@ class BondedHydrogens(nn.Module):
     ) -> Float64[Tensor, " n_atoms"]:
         """Return the sum over those bonds for each atom; 0 for all that are not hydrogen."""
         bonds = self.bonds(element, links)
-        return bonds.new_zeros(len(element)).index_add(0, links.atoms[0], bonds)
+        return bonds.new_zeros(element.shape[0]).index_add(0, links.atoms[0], bonds)
 
     def united(
         self,
