@@ -31,8 +31,8 @@ for name, value in atoms.calc.energy_terms.items():
 print(f"sum of charges {atoms.get_charges().sum():.1e} e")
 
 # %% [markdown]
-# Nobody labelled these charges: the model learned them from energies and forces alone. They are
-# what makes distant molecules feel each other; compare dipoles with care.
+# Nobody labelled these charges: the model learned them from energies, forces and the dipoles of
+# molecules and clusters. They are what makes distant molecules feel each other.
 #
 # ## What the model is for
 #

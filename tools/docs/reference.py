@@ -34,6 +34,8 @@ MODULES = {
     "phicalc.electrostatics": "Electrostatics",
     "phicalc.integrations.ipi": "i-PI",
     "phicalc.integrations.lammps": "LAMMPS",
+    "phicalc.integrations.openmm": "OpenMM",
+    "phicalc.integrations.torch_sim": "torch-sim",
     "phicalc.testing": "Tests of calculators",
 }
 
