@@ -18,7 +18,7 @@ from phicalc.pages import page
 from phicalc.registry import BENCHMARKS
 from phicalc.view import view_part
 
-from .markdown import ROOT, embedded, table
+from .markdown import REPOSITORY, ROOT, embedded, first_table, table
 
 MODELS = ROOT / "models"
 #: Where models for work lie in it, and those made to compare methods.
@@ -29,11 +29,8 @@ HEADER = ("model", "elements", "for", "level of theory", "trained on", "NPT", "c
 HIDDEN = ("folder", "limit", "data split", "data files", "metric")
 #: How the table of certificates writes the outcome of a check.
 MARKS = {"passed": "✓", "failed": "✗", "not applicable": "", "not run": "?"}
-#: Where `tests/benchmarks/RESULTS.md` has the time of a step: first cell of the row, column.
-SPEED = {
-    "water": ("water 192", "water"),
-    "organics": ("water", "organics (ms)", "150"),
-}
+#: Where `tests/benchmarks/RESULTS.md` has the time of a step of each model.
+STEP_HEADING = "## A step with each shipped model"
 
 
 def folders() -> dict[str, Path]:
@@ -142,19 +139,11 @@ def _error(card: ModelCard) -> str:
 
 def _speed(name: str) -> str:
     """Return the time of a step, if RESULTS has one."""
-    if name not in SPEED:
-        return "–"
-    first, column, *more = SPEED[name]
-    lines = (ROOT / "tests/benchmarks/RESULTS.md").read_text(encoding="utf-8").splitlines()
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line[:1] == "|"]
-    header: list[str] = []
-    for row in rows:
-        if column in row:
-            header = row
-        elif header and [row[0], *row[1 : 1 + len(more)]] == [first, *more]:
-            atoms = more[0] if more else first.split()[-1]
-            return f"{row[header.index(column)].split()[0]} ms / {atoms}"
-    return "–"
+    results = (ROOT / REPOSITORY["results.md"]).read_text(encoding="utf-8")
+    lines = first_table(results, STEP_HEADING).splitlines()[2:]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    steps = {model: f"{step} ms / {atoms}" for model, _, atoms, step, _ in rows}
+    return steps.get(name, "–")
 
 
 def _overview() -> str:
