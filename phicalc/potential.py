@@ -24,9 +24,6 @@ from phicalc.nn import MLP, Constants, Linear
 from phicalc.terms import LearnedDispersion, ScreenedRepulsion
 from phicalc.uncertainty import LastLayerUncertainty
 
-#: Largest structure whose waves are summed without a mesh on a GPU: a few gigabytes.
-_GPU_MESH_ABOVE = 20_000
-
 
 class PotentialOutput(NamedTuple):
     """Energies of a batch, before any derivative is taken."""
@@ -141,17 +138,17 @@ class Potential(nn.Module):
         """Precision of the weights."""
         return self.embedding.dtype
 
-    @property
-    def mesh_above(self) -> int:
-        """Number of atoms above which sums use a mesh: GPUs like products of matrices better."""
-        return DENSE_ATOMS if self.device.type == "cpu" else _GPU_MESH_ABOVE
+    def coulomb_planner(
+        self, settings: CoulombSettings | None = None, mesh_above: int = DENSE_ATOMS
+    ) -> CoulombPlanner:
+        """Make a planner of electrostatic sums for this potential (see `prepare`).
 
-    def coulomb_planner(self, settings: CoulombSettings | None = None) -> CoulombPlanner:
-        """Make a planner of electrostatic sums for this potential, where it is (see `prepare`)."""
+        Structures of at most `mesh_above` atoms are summed without a mesh.
+        """
         widths = self.head.widths
         return CoulombPlanner(
             settings or CoulombSettings(self.head.force_accuracy),
-            mesh_above=self.mesh_above,
+            mesh_above=mesh_above,
             applications=self.head.coulomb_products,
             narrower=self.training and widths is not None and widths.trained,
         )
@@ -175,7 +172,7 @@ class Potential(nn.Module):
         element = self.element_of_number[graph.atomic_numbers]
         if self.dispersion is not None:
             wanted = self.head if planner is None else planner.settings
-            above = self.mesh_above if planner is None else planner.mesh_above
+            above = DENSE_ATOMS if planner is None else planner.mesh_above
             graph = self.dispersion.prepare(graph, element, wanted.force_accuracy, above)
         graph = self.head.prepare(graph, element)
         if not self.head.has_coulomb:

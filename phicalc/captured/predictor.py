@@ -13,11 +13,14 @@ from phicalc.compiled.messages import say_not_captured
 from phicalc.compiled.tracing import AGREEMENT, specialized
 from phicalc.compiled.whole import compare
 from phicalc.derivatives import Prediction, predict
+from phicalc.electrostatics.head import DENSE_ATOMS
 from phicalc.graph import AtomicGraph, flattened
 from phicalc.potential import Potential
 
 #: Recordings that are kept: each holds the memory of one step.
 _MOST = 8
+#: Largest structure, whose waves take a few gigabytes.
+_LARGEST = 20_000
 #: Iterations of charges to begin with, and the most that are worth while.
 _FEW_ITERATIONS, _MANY_ITERATIONS = 12, 100
 #: Largest difference, relative to the largest number, that iterated charges may make.
@@ -86,6 +89,11 @@ class CapturedPredictor:
         self.steps: OrderedDict[Kind, StaticStep | None] = OrderedDict()
         self.seen: set[Kind] = set()
         self.iterations = _FEW_ITERATIONS
+
+    @property
+    def mesh_above(self) -> int:
+        """Number of atoms above which sums use a mesh, which cannot be recorded."""
+        return _LARGEST if self.mode else DENSE_ATOMS
 
     def __getstate__(self) -> dict[str, object]:
         """Leave out what is recorded: a copy records it again."""

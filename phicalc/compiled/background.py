@@ -50,6 +50,9 @@ class BackgroundPredictor:
         As for `CompiledPredictor`.
     """
 
+    #: Number of atoms of the largest structure to plan without a mesh.
+    mesh_above = CompiledPredictor.mesh_above
+
     def __init__(self, potential: Potential, folder: Path | None = None):
         self.inner = CompiledPredictor(potential, "auto", folder)
         self.asked: set[object] = set()

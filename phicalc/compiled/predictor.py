@@ -12,6 +12,7 @@ from phicalc.compiled.store import Store
 from phicalc.compiled.tracing import AGREEMENT
 from phicalc.compiled.whole import Kind, WholePrediction, compare, compile_whole, kind_of
 from phicalc.derivatives import Prediction, predict
+from phicalc.electrostatics.head import DENSE_ATOMS
 from phicalc.graph import AtomicGraph
 from phicalc.potential import Potential
 
@@ -34,6 +35,9 @@ class CompiledPredictor:
         user's cache folder. Functions are loaded from a folder only if this user alone can write
         there; where that is not so, or nothing can be written, they last as long as the process.
     """
+
+    #: Number of atoms of the largest structure to plan without a mesh.
+    mesh_above = DENSE_ATOMS
 
     def __init__(self, potential: Potential, mode: Mode = "auto", folder: Path | None = None):
         device = potential.device

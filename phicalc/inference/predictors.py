@@ -13,6 +13,10 @@ from phicalc.potential import Potential
 class Predictor(Protocol):
     """`phicalc.derivatives.predict` for one potential."""
 
+    @property
+    def mesh_above(self) -> int:
+        """Number of atoms of the largest structure to plan without a mesh."""
+
     def __call__(self, graph: AtomicGraph, *, stress: bool = False) -> Prediction:
         """Return energies (eV), forces (eV/Å) and so on of a batch prepared on the CPU."""
 

@@ -46,10 +46,10 @@ class Workspace:
         domain: ModelDomain | None = None,
         uncertainty: bool = True,
     ):
-        self.planner = potential.coulomb_planner(settings)
         self.search = NeighborSearch(potential.cutoff, engine=neighbors)
         self.history = ChargeHistory()
         self.predictor = predictor or predictor_for(potential)
+        self.planner = potential.coulomb_planner(settings, self.predictor.mesh_above)
         self.potential = potential
         # Plans are made of many small numbers, for which a GPU is far away.
         at_home = potential.device.type == "cpu"
