@@ -302,6 +302,8 @@ def _end_with_parent() -> None:
 
     def wait_for_its_end() -> None:
         parent.join()
+        if os.getpgrp() == os.getpid():  # the leader of a group: see `_serve`
+            os.killpg(0, signal.SIGKILL)
         os._exit(1)
 
     Thread(target=wait_for_its_end, daemon=True).start()

@@ -62,7 +62,9 @@ def plot_parity(
 
 
 def plot_deviations(
-    compared: Mapping[str, tuple[Float64[np.ndarray, " _"], Float64[np.ndarray, " _"]]], path: Path
+    compared: Mapping[str, tuple[Float64[np.ndarray, " _"], Float64[np.ndarray, " _"]]],
+    path: Path,
+    columns: int | None = None,
 ) -> Path:
     """Draw errors against standard deviations, one panel for each quantity, as a PNG file.
 
@@ -72,8 +74,10 @@ def plot_deviations(
         Sizes of errors and standard deviations by title, both in the unit that the title names.
     path
         The file.
+    columns
+        Panels in a row; by default all of them.
     """
-    figure, axes = _figure(max(1, len(compared)), 4.2)
+    figure, axes = _figure(max(1, len(compared)), 4.2, columns)
     for axis, (title, (errors, deviations)) in zip(axes, compared.items(), strict=False):
         stride = max(1, len(errors) // _POINTS_DRAWN)
         axis.loglog(deviations[::stride], errors[::stride], ".", markersize=2, alpha=0.4)
@@ -129,11 +133,13 @@ def _curve(axis: Axes, history: Sequence[dict[str, Any]], key: str) -> None:
     axis.legend(fontsize=8)
 
 
-def _figure(n_panels: int, width: float) -> tuple[Figure, list[Axes]]:
-    """Make a figure with panels in a row, drawn without any display."""
-    figure = Figure(figsize=(width * n_panels, 3.8), layout="constrained")
+def _figure(n_panels: int, width: float, columns: int | None = None) -> tuple[Figure, list[Axes]]:
+    """Make a figure with panels in one row, or in as many as it takes, drawn without a display."""
+    columns = columns or n_panels
+    rows = -(-n_panels // columns)
+    figure = Figure(figsize=(width * columns, 3.8 * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, list(figure.subplots(1, n_panels, squeeze=False)[0])
+    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
 def _save(figure: Figure, path: Path) -> Path:

@@ -26,17 +26,13 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from phicalc.checkpoint import read_card
-from phicalc.data.config import DataConfig, KeysConfig
+from phicalc.data.config import KeysConfig
 from phicalc.data.files import read_frames
 from phicalc.data.frames import LabelledAtoms
-from phicalc.registry import available_models, find_model
-from phicalc.schema import build
-from phicalc.training.dataset import load_splits
-from phicalc.training.objective import LossConfig
+from phicalc.registry import available_models
 
 from ..test_inside_outside import INSIDE, OUTSIDE, UNTOLD, Judgement, judge
-from .test_uncertainty import BENDINGS, BENT, separation
+from .test_uncertainty import BENDINGS, BENT, separation, splits_of
 
 FRAMES = int(os.environ.get("PHICALC_BENCH_FRAMES", "0"))
 NAMES = sorted(available_models())
@@ -48,13 +44,10 @@ ORGANICS = Path(__file__).parents[1] / "data" / "xtb_organics_test.xyz.gz"
 @cache
 def held_out(name: str) -> list[LabelledAtoms]:
     """Return the frames of a model's data that it was not trained on, with their charges."""
-    card = read_card(name)
     if name == "organics":  # its data are too large for the repository
         frames = list(read_frames(ORGANICS, KeysConfig()))
     else:
-        config = card.training["config"]
-        data = build(DataConfig, config["data"], "data")
-        splits = load_splits(data, build(LossConfig, config["loss"], "loss"), find_model(name))
+        splits = splits_of(name)
         frames = [*splits.valid, *splits.test]
     frames = frames[:: max(1, len(frames) // FRAMES)] if FRAMES else frames
     for frame in frames:

@@ -178,16 +178,16 @@ def _flat(values: dict[str, Any]) -> list[str]:
 @pytest.mark.thorough
 def test_models_that_exist_are_improved(monkeypatch) -> None:
     run("first")
-    model = "first/model"
-    result, _ = run("passed", model=model)
+    mend = {"model": "first/model", "train": {k: v for k, v in TRAIN.items() if k != "model"}}
+    result, _ = run("passed", **mend)
     assert (result.passed, result.calls) == (True, 0)
     assert "there is no new model" in result.line
     never(monkeypatch)
-    result, _ = run("second", model=model, data=["first/round_00/train.extxyz"], round_labels=10)
+    result, _ = run("second", data=["first/round_00/train.extxyz"], round_labels=10, **mend)
     assert result.records[0].calls == 10
     assert {"md"} <= set(result.records[0].found_by)
     card = read_card("second/model")
-    assert card.training["parent"]["sha256"] == read_card(model).sha256
+    assert card.training["parent"]["sha256"] == read_card("first/model").sha256
     assert card.data["counts"]["train"] == 5 + result.records[0].train
 
 
@@ -226,31 +226,33 @@ def test_killed_runs_come_to_the_same_end(whole, monkeypatch) -> None:
     assert products(Path("torn")) == products(whole[0] / "whole")
 
 
-def _start(output: str) -> None:
-    config = config_of(settings(output, workers=1, budget={"max_labels": 14}))
+def _start(output: str, timeout: float | None) -> None:
+    config = config_of(settings(output, timeout=timeout, budget={"max_labels": 14}))
     improve(config, lambda _: None)
 
 
 @pytest.mark.thorough
-def test_kill_9_at_twenty_random_moments(monkeypatch) -> None:
+@pytest.mark.parametrize("timeout", [None, 60.0])
+def test_kill_9_at_twenty_random_moments(timeout, monkeypatch) -> None:
+    """With a limit of time, labels come from processes that outlive the kill for a moment."""
     never(monkeypatch)
     begin = time.perf_counter()
-    in_a_child("whole", None)
+    in_a_child("whole", timeout)
     length, rng, kills = time.perf_counter() - begin, random.Random(7), 0
     for _ in range(100):
         output = f"parts{kills // 5}"  # a few kills for each of several runs
-        kills += in_a_child(output, rng.uniform(0.05, 0.4) * length)
+        kills += in_a_child(output, timeout, rng.uniform(0.05, 0.4) * length)
         if kills == 20:
             break
     assert kills == 20
     for number in range(4):
-        in_a_child(f"parts{number}", None)
+        in_a_child(f"parts{number}", timeout)
         assert products(Path(f"parts{number}")) == products(Path("whole"))
 
 
-def in_a_child(output: str, kill_after: float | None) -> bool:
+def in_a_child(output: str, timeout: float | None, kill_after: float | None = None) -> bool:
     """Run in a process of its own, and kill it; whether it was still at work."""
-    child = multiprocessing.get_context("fork").Process(target=_start, args=(output,))
+    child = multiprocessing.get_context("fork").Process(target=_start, args=(output, timeout))
     child.start()
     child.join(kill_after)
     if child.is_alive():
@@ -281,6 +283,17 @@ def test_calculators_that_never_work_end_the_run() -> None:
     result, _ = run("other", calculator=spec, check_reference=False)
     assert "round 0 gave no labelled frame" in result.line
     assert result.model is None
+
+
+def test_wrong_units_are_named_before_labels_or_on_the_page() -> None:
+    spec = {"name": "tests.improvement.references:Springs"}
+    with pytest.raises(ValueError, match="energies in Hartree beside forces in eV/Å"):
+        run(calculator={**spec, "arguments": {"energy_unit": 27.2114}})
+    assert not list(Path("run").glob("round_*"))
+    both = {**spec, "arguments": {"energy_unit": 27.2114, "force_unit": 27.2114}}
+    _, lines = run(calculator=both, budget={"max_labels": 6})
+    assert any("may both be in Hartree" in line for line in lines)
+    assert "may both be in Hartree" in Path("run/history.html").read_text()
 
 
 @pytest.mark.parametrize("select", ["uncertainty", "random"])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +86,29 @@ def test_processes_are_ended_with_what_they_started(tmp_path: Path) -> None:
             future.result()
         assert team.executor.submit(pow, 2, 5).result() == 32
     assert not running("sleep 30; touch")
+
+
+def _wait_for_a_program() -> None:
+    with workers_of(1, limit=60.0) as team:
+        team.executor.submit(os.system, "sleep 40; true left behind").result()
+
+
+def test_programs_end_with_a_run_that_is_killed() -> None:
+    """Else they would go on writing into the folder that the next run uses."""
+    child = get_context("fork").Process(target=_wait_for_a_program)
+    child.start()
+    wait_until(lambda: running("sleep 40; true"))
+    child.kill()
+    child.join()
+    wait_until(lambda: not running("sleep 40; true"))
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for half a minute at most."""
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 def running(words: str) -> bool:
