@@ -29,9 +29,10 @@ from ase import Atoms
 from phicalc.data.config import KeysConfig
 from phicalc.data.files import read_frames
 from phicalc.data.frames import LabelledAtoms
+from phicalc.graph import connected_parts, from_ase
 from phicalc.registry import available_models
 
-from ..test_inside_outside import INSIDE, OUTSIDE, UNTOLD, Judgement, judge
+from ..test_inside_outside import INSIDE, OUTSIDE, UNTOLD, Judgement, calculator, judge
 from .test_uncertainty import BENDINGS, BENT, separation, splits_of
 
 FRAMES = int(os.environ.get("PHICALC_BENCH_FRAMES", "0"))
@@ -72,6 +73,24 @@ def error_of(found: Judgement, frame: LabelledAtoms) -> float:
     return 1000 * float(np.sqrt(np.mean((found.forces - frame.labels.forces.numpy()) ** 2)))
 
 
+def fraction_of(name: str, frame: LabelledAtoms) -> float:
+    """Return how far labels put the charges of fragments beyond the cutoff from integers, in e."""
+    parts = connected_parts(from_ase(frame.atoms, calculator(name).potential.cutoff)).numpy()
+    net = np.bincount(np.unique(parts, return_inverse=True)[1], frame.labels.charges.numpy())
+    return float(np.abs(net - np.round(net)).max())
+
+
+def print_leaks(name: str) -> None:
+    """Print errors where charge flows between distant fragments, and what the labels say there."""
+    pairs = list(zip(judged(name), held_out(name), strict=True))
+    leaks = [(found, frame) for found, frame in pairs if LEAK in found.kinds]
+    if leaks:
+        whole = sum(fraction_of(name, frame) < 0.05 for _, frame in leaks)
+        error, every = (np.median([error_of(*each) for each in some]) for some in (leaks, pairs))
+        print(f"  charge leaks in {len(leaks)}; labels have whole charges in {whole} of them")
+        print(f"  median error of forces there: {error:.0f} meV/Å, everywhere: {every:.0f}")
+
+
 def ionized(atoms: Atoms, _: np.random.Generator) -> None:
     """Take an electron away."""
     atoms.info["charge"] += 1
@@ -108,6 +127,7 @@ def test_held_out_frames_are_told_from_bent_ones(
     silent, warned = np.median(errors[~strange]), np.median(errors[strange]) if strange.any() else 0
     print(f"  {strange.mean():.1%} are called strange; median errors of forces: {warned:.0f} meV/Å")
     print(f"  where called so, {silent:.0f} meV/Å elsewhere")
+    print_leaks(name)
     record(f"separation, {name}, held-out frames called strange", strange.mean())
     for kind, bend in {**BENDINGS, "an electron taken": ionized}.items():
         if others := bent(name, bend):
