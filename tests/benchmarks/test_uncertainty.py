@@ -246,6 +246,7 @@ def stopwatch(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.mark.parametrize("what", COSTS)
 @pytest.mark.usefixtures("kept_functions")
+@pytest.mark.filterwarnings("ignore::phicalc.inference.concerns.DomainWarning")
 def test_checks_cost_little(
     what: str, monkeypatch: pytest.MonkeyPatch, record: Callable[[str, float], None]
 ) -> None:
