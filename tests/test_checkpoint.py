@@ -192,8 +192,9 @@ def test_models_that_compare_methods_are_found_and_not_listed(
 
 
 def test_shipped_models_are_found_beside_a_clone_that_shadows_what_is_installed(monkeypatch):
-    installed = available_models()
+    installed, clone = available_models(), Path(__file__).parents[1]
     monkeypatch.setattr("phicalc.registry.find_spec", lambda name: None)
+    monkeypatch.setattr("phicalc.registry.__file__", str(clone / "phicalc" / "registry.py"))
     assert available_models().keys() == installed.keys()
 
 
