@@ -1,9 +1,21 @@
 """Device and precision of a network, from the names that users give."""
 
+from copy import deepcopy
+
 import torch
+
+from phicalc.potential import Potential
 
 #: Precisions a network can have.
 DTYPES = ("float32", "float64")
+
+
+def on_cpu(potential: Potential) -> Potential:
+    """Return a potential itself if it is on the CPU, else a copy there, for its plans.
+
+    They are made of many small numbers, for which a GPU is far away.
+    """
+    return potential if potential.device.type == "cpu" else deepcopy(potential).cpu()
 
 
 def resolve_dtype(dtype: str | torch.dtype) -> torch.dtype:

@@ -2,6 +2,7 @@
 
 import copy
 from collections import OrderedDict
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from phicalc.compiled.whole import compare
 from phicalc.derivatives import Prediction, predict
 from phicalc.electrostatics.head import DENSE_ATOMS
 from phicalc.graph import AtomicGraph, flattened
+from phicalc.placement import on_cpu
 from phicalc.potential import Potential
 
 #: Recordings that are kept: each holds the memory of one step.
@@ -94,6 +96,11 @@ class CapturedPredictor:
     def mesh_above(self) -> int:
         """Number of atoms above which sums use a mesh, which cannot be recorded."""
         return _LARGEST if self.mode else DENSE_ATOMS
+
+    @cached_property
+    def planning(self) -> Potential:
+        """The potential on the CPU, which prepares structures."""
+        return on_cpu(self.potential)
 
     def __getstate__(self) -> dict[str, object]:
         """Leave out what is recorded: a copy records it again."""

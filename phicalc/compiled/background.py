@@ -58,6 +58,11 @@ class BackgroundPredictor:
         self.asked: set[object] = set()
         self._child: Child | None = None
 
+    @property
+    def planning(self) -> Potential:
+        """The potential, which prepares structures."""
+        return self.inner.planning
+
     def __getstate__(self) -> dict[str, object]:
         """Leave the other process out: a copy starts its own."""
         return {**self.__dict__, "asked": set(), "_child": None}

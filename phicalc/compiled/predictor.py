@@ -14,6 +14,7 @@ from phicalc.compiled.whole import Kind, WholePrediction, compare, compile_whole
 from phicalc.derivatives import Prediction, predict
 from phicalc.electrostatics.head import DENSE_ATOMS
 from phicalc.graph import AtomicGraph
+from phicalc.placement import on_cpu
 from phicalc.potential import Potential
 
 Mode = Literal["auto", "background"] | bool
@@ -46,6 +47,11 @@ class CompiledPredictor:
         self.potential, self.mode = potential, mode if device.type == "cpu" else False
         self.folder = cache_folder() if folder is None else folder
         self.functions: dict[Kind, Callable[[AtomicGraph], Prediction] | None] = {}
+
+    @cached_property
+    def planning(self) -> Potential:
+        """The potential on the CPU, which prepares structures."""
+        return on_cpu(self.potential)
 
     def __getstate__(self) -> dict[str, object]:
         """Leave out what is loaded: a copy loads it again."""

@@ -178,7 +178,7 @@ def prepare(
             charge_guess = workspace.history.guess(atoms)
         if charge_guess is not None:
             graph = graph._replace(charge_guess=torch.from_numpy(charge_guess))
-        graph = workspace.planning.prepare(graph, workspace.planner)
+        graph = workspace.predictor.planning.prepare(graph, workspace.planner)
     concerns = [
         *structure_concerns(atoms, conditions, workspace.domain, potential, stress),
         *distance_concerns(too_close, atoms),

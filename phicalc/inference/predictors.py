@@ -17,6 +17,10 @@ class Predictor(Protocol):
     def mesh_above(self) -> int:
         """Number of atoms of the largest structure to plan without a mesh."""
 
+    @property
+    def planning(self) -> Potential:
+        """The potential on the CPU, which prepares structures."""
+
     def __call__(self, graph: AtomicGraph, *, stress: bool = False) -> Prediction:
         """Return energies (eV), forces (eV/Å) and so on of a batch prepared on the CPU."""
 

@@ -1,7 +1,5 @@
 """What a calculator keeps from structure to structure."""
 
-from copy import deepcopy
-
 import numpy as np
 from jaxtyping import Int64
 
@@ -51,9 +49,6 @@ class Workspace:
         self.predictor = predictor or predictor_for(potential)
         self.planner = potential.coulomb_planner(settings, self.predictor.mesh_above)
         self.potential = potential
-        # Plans are made of many small numbers, for which a GPU is far away.
-        at_home = potential.device.type == "cpu"
-        self.planning = potential if at_home else deepcopy(potential).cpu()
         self.domain = domain
         self.uncertainty = uncertainty
         self.limits = PLAUSIBLE if domain is None else domain.limits()

@@ -1,6 +1,5 @@
 """Training, validation and test sets: splitting frames, graphs made once, batches."""
 
-import copy
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from phicalc.data.labels import LABELS
 from phicalc.data.names import warn_of_keys
 from phicalc.data.splitting import split_indices
 from phicalc.graph import AtomicGraph, collate, edge_vectors, from_ase
+from phicalc.placement import on_cpu
 from phicalc.potential import Potential
 from phicalc.structures import COINCIDENCE_DISTANCE
 from phicalc.training.objective import LossConfig
@@ -255,7 +255,7 @@ def prepare_samples(samples: Sequence[Sample], potential: Potential) -> list[Sam
     Samples stay on the CPU, where lists of pairs are made and batches put together; a batch goes to
     the potential's device as a whole (hundreds of small copies would take longer than a step).
     """
-    at_home = copy.deepcopy(potential).cpu()
+    at_home = on_cpu(potential)
     return [Sample(at_home.prepare(graph), labels) for graph, labels in samples]
 
 
