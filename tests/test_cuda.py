@@ -143,7 +143,8 @@ def test_fused_operations_predict_the_same(head):
 def npt(folder: Path) -> list[bytes]:
     """Run 200 steps; return what they end in."""
     atoms = water_box(64, seed=1)
-    atoms.calc = PhiCalculator("water-small", device="cuda")
+    atoms.calc = PhiCalculator("water-small", device="cuda", compile=True)
+    atoms.calc.model.predictor.mode = "auto"  # which records steps as they are
     settings = {"ensemble": "npt", "steps": 200, "timestep": 0.5, "temperature": 300.0, "seed": 1}
     run_md(atoms, MDConfig(**settings), folder)
     end = ase.io.read(folder / "final.extxyz")

@@ -12,7 +12,7 @@ from phicalc.captured.step import CapturedStep, StaticStep, with_guess
 from phicalc.compiled import Mode
 from phicalc.compiled.messages import say_not_captured
 from phicalc.compiled.tracing import AGREEMENT, specialized
-from phicalc.compiled.whole import compare
+from phicalc.compiled.whole import compare, is_traceable
 from phicalc.derivatives import Prediction, predict
 from phicalc.electrostatics.head import DENSE_ATOMS
 from phicalc.graph import AtomicGraph, flattened
@@ -47,17 +47,9 @@ class Kind(NamedTuple):
 def kind_of(graph: AtomicGraph, stress: bool) -> Kind | None:
     """Kind of recording that predicts a prepared structure; None if there cannot be any.
 
-    There cannot for several structures at once, fragments, sums on a mesh or along open axes beside
-    periodic ones.
+    There cannot where `is_traceable` says no, and for stress where there is no volume.
     """
-    plans = (graph.coulomb, graph.dispersion)
-    if graph.n_structures != 1 or graph.fragments is not None or graph.n_atoms == 0:
-        return None
-    if any(plan is not None and plan.mesh is not None for plan in plans):
-        return None
-    if graph.coulomb is not None and graph.coulomb.open_length is not None:
-        return None
-    if graph.dispersion is not None and graph.dispersion.open_axes is not None:
+    if not is_traceable(graph) or graph.n_atoms == 0:
         return None
     periodic = tuple(graph.pbc[0].tolist())
     if stress and not all(periodic):

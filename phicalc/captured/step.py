@@ -45,7 +45,7 @@ class StaticStep:
         self, potential: Potential, graph: AtomicGraph, room: Room, like: Prediction, fuse: bool
     ):
         self.room, self.like = room, like._replace(formal=None, residual=None)
-        filled = flattened(with_guess(filled_up(graph, room)))
+        filled = self._filled(graph)
         self.places = Places(filled, potential.device)
         self.places.fill(filled)
         names, stress = list(filled), like.stress is not None
@@ -58,8 +58,12 @@ class StaticStep:
 
     def __call__(self, graph: AtomicGraph) -> Prediction:
         """Predict a structure, prepared and on the CPU; the results are on the CPU, too."""
-        self.places.fill(flattened(with_guess(filled_up(graph, self.room))))
+        self.places.fill(self._filled(graph))
         return unpacked(self.results(), self.like)
+
+    def _filled(self, graph: AtomicGraph) -> dict[str, Shaped[Tensor, "..."]]:
+        """All inputs, as large as their places."""
+        return flattened(with_guess(filled_up(graph, self.room)))
 
     def tensors(self) -> list[Shaped[Tensor, "..."]]:
         """Return the inputs in their places."""

@@ -74,14 +74,19 @@ class BackgroundPredictor:
             self._child = None
             self.inner.forget()
         found = self.inner(graph, stress=stress)
-        missing = self.inner.missing(graph, stress)
-        if missing is not None and missing not in self.asked and self._child is None:
-            self.asked.add(missing)
-            threads = torch.get_num_threads()
-            task = Task(self.inner.potential, graph, stress, self.inner.folder, threads)
-            self._child = Child(task)
-            say_background(self.inner.folder)
+        if self._child is None:
+            self._ask_for_what_is_missing(graph, stress)
         return found
+
+    def _ask_for_what_is_missing(self, graph: AtomicGraph, stress: bool) -> None:
+        """Start another process if it has not been tried for this kind of structure."""
+        missing = self.inner.missing(graph, stress)
+        if missing is None or missing in self.asked:
+            return
+        self.asked.add(missing)
+        threads = torch.get_num_threads()
+        self._child = Child(Task(self.inner.potential, graph, stress, self.inner.folder, threads))
+        say_background(self.inner.folder)
 
 
 class Child:

@@ -51,11 +51,9 @@ def say_background_ended(reason: str | None) -> None:
 
 def say_uncompiled(error: Exception) -> None:
     """Say why predictions will be slower."""
-    reason = next(iter(str(error).strip().splitlines()), "")
     logger.warning(
-        "continuing uncompiled, several times slower: %s: %s (compile=False avoids the attempt)",
-        type(error).__name__,
-        reason,
+        "continuing uncompiled, several times slower: %s (compile=False avoids the attempt)",
+        _in_a_line(error),
     )
 
 
@@ -68,12 +66,10 @@ def say_not_here(device: torch.device) -> None:
 
 def say_not_captured(error: Exception, fused: bool) -> None:
     """Say why each operation of a step is launched by itself, or computed by itself if `fused`."""
-    reason = next(iter(str(error).strip().splitlines()), "")
     logger.warning(
-        "continuing without %s, several times slower: %s: %s (compile=%s avoids the attempt)",
+        "continuing without %s, several times slower: %s (compile=%s avoids the attempt)",
         "fused operations" if fused else "recorded steps",
-        type(error).__name__,
-        reason,
+        _in_a_line(error),
         '"auto"' if fused else "False",
     )
 
@@ -86,3 +82,8 @@ def say_not_from_edges(name: str, network: nn.Module) -> None:
         name,
         type(network).__name__,
     )
+
+
+def _in_a_line(error: Exception) -> str:
+    """Return the kind of an error and the first line of what it says."""
+    return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"

@@ -46,19 +46,10 @@ class Kind(NamedTuple):
 def kind_of(graph: AtomicGraph, stress: bool, largest: int = DENSE_ATOMS) -> Kind | None:
     """Kind of function that predicts this structure as a whole; None if that cannot be.
 
-    It cannot for several structures at once, with open and periodic axes, sums on a mesh, or
-    fragments. Those of more than `largest` atoms gain nothing from it, and need more memory.
+    It cannot where `is_traceable` says no. Structures of more than `largest` atoms gain nothing
+    from it, and need more memory.
     """
-    if graph.n_structures != 1 or graph.fragments is not None:
-        return None
-    if graph.coulomb is not None and graph.coulomb.open_length is not None:
-        return None
-    plans = (graph.coulomb, graph.dispersion)
-    if any(plan is not None and plan.mesh is not None for plan in plans):
-        return None
-    if graph.dispersion is not None and graph.dispersion.open_axes is not None:
-        return None
-    if graph.n_atoms > largest:
+    if not is_traceable(graph) or graph.n_atoms > largest:
         return None
     inputs = _inputs(graph)
     sizes = {
@@ -70,6 +61,22 @@ def kind_of(graph: AtomicGraph, stress: bool, largest: int = DENSE_ATOMS) -> Kin
         return None
     empty = tuple(name for name, each in sizes.items() if 0 in each)
     return Kind(tuple(inputs), empty, stress)
+
+
+def is_traceable(graph: AtomicGraph) -> bool:
+    """Whether a prediction is the same list of operations for all structures like this one.
+
+    It is not for several structures at once, with open and periodic axes, sums on a mesh, or
+    fragments.
+    """
+    coulomb, dispersion = graph.coulomb, graph.dispersion
+    if graph.n_structures != 1 or graph.fragments is not None:
+        return False
+    if any(plan is not None and plan.mesh is not None for plan in (coulomb, dispersion)):
+        return False
+    if coulomb is not None and coulomb.open_length is not None:
+        return False
+    return dispersion is None or dispersion.open_axes is None
 
 
 class WholePrediction:

@@ -99,10 +99,11 @@ def phicalc(kind: str, model: str, atoms: Atoms, given: argparse.Namespace) -> A
             settings = config.to_dict() | {"head": given.head}
             config = type(config).from_dict(settings)
         source = build_potential(config, seed=0)
-    recorded: Any = "auto" if given.device == "cuda" and not given.fuse else True
-    return PhiCalculator(
-        source, device=given.device, dtype=given.dtype, compile=not given.plain and recorded
-    )
+    compiled = not given.plain
+    calculator = PhiCalculator(source, device=given.device, dtype=given.dtype, compile=compiled)
+    if compiled and given.device == "cuda" and not given.fuse:
+        calculator.model.predictor.mode = "auto"  # which records steps as they are
+    return calculator
 
 
 def make(atoms: Atoms, given: argparse.Namespace) -> Any:
