@@ -41,6 +41,9 @@ class Prediction(NamedTuple):
     """What is left of Poisson's equation in e, if the head solves it on the graph."""
     formal: Formal | None = None
     """Formal charges, if the head has them."""
+    missing: Float64[Tensor, " n_atoms"] | None = None
+    """What the charges lacked of the total charge in e (`Head.reads_charges`); None in evaluation
+    mode."""
     polarizability: Float64[Tensor, "n_structures 3 3"] | None = None
     """``∂μ_α/∂E_β`` in e Å²/V, if asked for."""
     born_charges: Float64[Tensor, "n_atoms 3 3"] | None = None
@@ -115,6 +118,7 @@ def predict(
         terms=output.terms,
         residual=output.residual,
         formal=output.formal,
+        missing=output.missing,
         last_features=output.last_features,
         **found,
     )

@@ -46,6 +46,9 @@ class PotentialOutput(NamedTuple):
     """Dipole moment along any axis, if the head has one."""
     formal: Formal | None = None
     """Formal charges, if the head has them."""
+    missing: Float64[Tensor, " n_atoms"] | None = None
+    """What the charges lacked of the total charge in e (`Head.reads_charges`); None in evaluation
+    mode."""
     last_features: Float[Tensor, "n_atoms n_last"] | None = None
     """Features that the short-range energy is linear in, constants; None in training mode."""
 
@@ -225,6 +228,7 @@ class Potential(nn.Module):
             residual=found.residual,
             polarization=found.polarization,
             formal=found.formal,
+            missing=found.missing,
             last_features=last_features,
         )
 

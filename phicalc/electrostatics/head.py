@@ -70,6 +70,9 @@ class Electrostatics(NamedTuple):
     """For heads whose charge flows along links; else the charges where they are."""
     formal: Formal | None = None
     """For heads whose charges start from formal ones."""
+    missing: Float64[Tensor, " n_atoms"] | None = None
+    """What the charges of the structure or fragment of each atom lacked of its total charge in e,
+    before it was shared out; in training mode, for heads with `Head.reads_charges`."""
 
 
 class Surroundings(NamedTuple):
@@ -118,6 +121,8 @@ class Head(nn.Module, ABC):
     """Whether there is a `Polarization`, so that fields may point along periodic axes."""
     shifts_charges: ClassVar[bool] = False
     """Whether a missing total charge is spread over all atoms, unconnected ones included."""
+    reads_charges: ClassVar[bool] = False
+    """Whether the charges are read from the features, which may know the charge of a molecule."""
     charges_differentiable: ClassVar[bool] = True
     """Whether charges have derivatives with respect to positions."""
     works_unseen: ClassVar[bool] = False

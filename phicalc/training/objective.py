@@ -166,6 +166,9 @@ class PenaltyConfig:
     """Weight of the mean ``|Σρ − Q|``, zero by construction for heads that conserve charge."""
     charges: Annotated[float, AtLeast(0)] = 0.0
     """Weight of the mean square charge."""
+    missing_charge: Annotated[float, AtLeast(0)] = 0.0
+    """Weight of the mean charge that molecules lack of their own before it is shared out (head
+    ``latent``): where it is small, distant molecules keep their charges."""
     integer_fragments: Annotated[float, AtLeast(0)] = 0.0
     """Weight of how far formal charges are from whole ones of each molecule (heads with formal
     charges; `phicalc.training.integer_charges.charge_defects`). They are fitted to these before
@@ -181,8 +184,8 @@ class PenaltyConfig:
         Raises
         ------
         ValueError
-            For penalties on charges without charges, on Poisson's equation without it, or on
-            formal charges without these.
+            For penalties on charges without charges, on Poisson's equation without it, on formal
+            charges without these, or on what is shared out by heads that share nothing.
         """
         if not head.implementation.has_charges and (self.net_charge or self.charges):
             raise ValueError(
@@ -193,6 +196,11 @@ class PenaltyConfig:
             raise ValueError(
                 f"penalties.residual needs a head with Poisson's equation on the graph, got "
                 f"model.head={head.name!r}"
+            )
+        if self.missing_charge and not head.implementation.reads_charges:
+            raise ValueError(
+                "penalties.missing_charge needs charges that are read from the features "
+                f"('latent'), got model.head={head.name!r}"
             )
         if self.integer_fragments and not head.implementation.has_formal_charges:
             raise ValueError(

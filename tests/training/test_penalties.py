@@ -5,6 +5,7 @@ import pytest
 import torch
 from ase.build import molecule
 
+from phicalc import PhiCalculator
 from phicalc.data.config import KeysConfig
 from phicalc.data.files import read_frames
 from phicalc.derivatives import predict
@@ -97,6 +98,47 @@ def test_penalties_are_weighted_and_added(samples):
     torch.testing.assert_close(value.total, plain.total + 3.0 * sum(each) / 4)
 
 
+def test_missing_charge_is_what_the_features_lack_of_the_charge_of_each_structure(samples):
+    potential = potential_of("latent")
+    graph = batch_of(samples, potential)
+    assert predict(potential.eval(), graph).missing is None
+    potential.train()
+    prediction = predict(potential, potential.prepare(graph), create_graph=True)
+    nothing = LossValue(torch.zeros((), dtype=torch.float64), {})
+    value = penalized(nothing, prediction, graph, PenaltyConfig(missing_charge=2.0), 4)
+    with torch.no_grad():  # one electron more on each atom is as much less that is missing
+        potential.head.offset += 1.0
+    more = predict(potential, potential.prepare(graph), create_graph=True)
+    sizes = torch.bincount(graph.batch)
+    shift = (prediction.missing - more.missing) - sizes[graph.batch]
+    assert shift.abs().max() < 1e-9
+    torch.testing.assert_close(more.charges, prediction.charges)  # it is shared out all the same
+    first = prediction.missing[torch.cumsum(sizes, 0) - 1]
+    torch.testing.assert_close(value.total, 2.0 * first.abs().mean())
+
+
+@pytest.mark.filterwarnings("ignore::phicalc.inference.concerns.DomainWarning")
+def test_molecules_that_know_their_charge_keep_it_when_they_part(
+    make_config, settings, tmp_path, carbon_chain
+):
+    frames = [frame.atoms for frame in read_frames(carbon_chain, KeysConfig())]
+    chain, ion = (next(a for a in frames if a.info["charge"] == charge) for charge in (0, 1))
+    apart = chain + ion
+    apart.positions[len(chain) :] += 50.0
+    apart.info["charge"] = 1
+    lost = []
+    for weight in (0.0, 10.0):
+        config = make_config(
+            output=str(tmp_path / f"run{weight}"),
+            max_epochs=10,
+            model={**settings["model"], "head": "latent"},
+            penalties={"missing_charge": weight},
+        )
+        apart.calc = PhiCalculator(train(config, report=lambda _: None).model)
+        lost.append(abs(apart.get_charges()[: len(chain)].sum()))
+    assert lost[1] < 0.2 * lost[0]
+
+
 def test_penalised_charges_become_smaller(make_config, settings, tmp_path):
     spread = []
     for weight in (0.0, 100.0):
@@ -120,6 +162,7 @@ def test_penalised_charges_become_smaller(make_config, settings, tmp_path):
         ({"residual": 1.0}, "qeq", "residual.*'qeq'"),
         ({"residual": 1.0}, "none", "residual.*'none'"),
         ({"charges": 1.0}, "none", "need charges"),
+        ({"missing_charge": 1.0}, "qeq", "missing_charge.*'qeq'"),
         ({"integer_fragments": 1.0}, "qeq", "integer_fragments.*'qeq'"),
         ({"net_charge": -1.0}, "solve", "net_charge.*≥ 0"),
         ({"residues": 1.0}, "solve", "residues"),

@@ -61,6 +61,7 @@ class LatentCharges(Head):
     has_coulomb = True
     works_unseen = True
     shifts_charges = True
+    reads_charges = True
 
     def __init__(self, n_features: int, n_elements: int, settings: Settings):
         super().__init__()
@@ -92,7 +93,8 @@ class LatentCharges(Head):
             raw = bounded(raw, self.largest_charge)
         constraints = ChargeConstraints(graph)
         n_atoms = constraints.total(torch.ones_like(raw)).clamp(min=1)
-        excess = (constraints.total(raw) - constraints.net_charge) / n_atoms
-        q = raw - constraints.at_atoms(excess)
+        missing = constraints.net_charge - constraints.total(raw)
+        q = raw + constraints.at_atoms(missing / n_atoms)
         coulomb = CoulombSum(graph, self.widths(element))
-        return Electrostatics(q, *coulomb.atomic_energies(q))
+        lacking = constraints.at_atoms(missing) if self.training else None
+        return Electrostatics(q, *coulomb.atomic_energies(q), missing=lacking)
