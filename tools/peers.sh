@@ -16,7 +16,8 @@ make_environment() {
     "$folder/$name/bin/python" -m pip install --quiet "$@" "$torch"
 }
 
-make_environment mace mace-torch==0.3.16 --editable "$root"
+make_environment mace mace-torch==0.3.16 symmetrix-xl==0.1.1 --editable "$root"
+make_environment calorine calorine==4.1
 make_environment nequip nequip==0.19.1
 make_environment chgnet chgnet==0.4.2
 make_environment schnet torch_geometric==2.8.1 --editable "$root"

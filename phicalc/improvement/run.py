@@ -76,11 +76,11 @@ def improve(config: ImprovementConfig, report: Callable[[str], None] = say) -> I
     RuntimeError
         If another process improves in that folder, or a training diverges.
     """
+    structures = [a for name in config.structures for a in read_structures(name)]
+    check_beforehand(config, structures)
     folder = Path(config.output)
     folder.mkdir(parents=True, exist_ok=True)
     with file_lock(folder / ".lock", folder):
-        structures = [a for name in config.structures for a in read_structures(name)]
-        check_beforehand(config, structures)
         _keep_settings(config, folder)
         verdict = _examined(config, structures, folder, report)
         return _Run(config, structures, folder, verdict, report).complete()
