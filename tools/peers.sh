@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Environments of other potentials, which the benchmarks time beside ours: tools/peers.sh [FOLDER]
-# One for each, because they want different versions of the same libraries; 2 GB in all. Those of
+# One for each, because they want different versions of the same libraries; 7 GB in all. Those of
 # mace and schnet hold this package too: benchmarks put its Φ-Module behind their networks.
 set -euo pipefail
 folder=${1:-${PHICALC_PEERS:-.peers}}
