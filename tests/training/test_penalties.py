@@ -32,6 +32,22 @@ def no_pictures(monkeypatch):
         monkeypatch.setattr(run_module, name, lambda *_: None)
 
 
+@pytest.fixture
+def trained(make_config, settings, tmp_path):
+    """Give the result of a short training of a head with penalties."""
+
+    def result(head: str, epochs: int, **penalties: float):
+        config = make_config(
+            output=str(tmp_path / "_".join(map(str, (head, *penalties.values())))),
+            max_epochs=epochs,
+            model={**settings["model"], "head": head},
+            penalties=penalties,
+        )
+        return train(config, report=lambda _: None)
+
+    return result
+
+
 def potential_of(head: str):
     config = flat_config(
         elements=("H", "C"), cutoff=3.0, layers=1, channels=4, l_max=1, correlation=1,
@@ -118,9 +134,7 @@ def test_missing_charge_is_what_the_features_lack_of_the_charge_of_each_structur
 
 
 @pytest.mark.filterwarnings("ignore::phicalc.inference.concerns.DomainWarning")
-def test_molecules_that_know_their_charge_keep_it_when_they_part(
-    make_config, settings, tmp_path, carbon_chain
-):
+def test_molecules_that_know_their_charge_keep_it_when_they_part(trained, carbon_chain):
     frames = [frame.atoms for frame in read_frames(carbon_chain, KeysConfig())]
     chain, ion = (next(a for a in frames if a.info["charge"] == charge) for charge in (0, 1))
     apart = chain + ion
@@ -128,27 +142,15 @@ def test_molecules_that_know_their_charge_keep_it_when_they_part(
     apart.info["charge"] = 1
     lost = []
     for weight in (0.0, 10.0):
-        config = make_config(
-            output=str(tmp_path / f"run{weight}"),
-            max_epochs=10,
-            model={**settings["model"], "head": "latent"},
-            penalties={"missing_charge": weight},
-        )
-        apart.calc = PhiCalculator(train(config, report=lambda _: None).model)
+        apart.calc = PhiCalculator(trained("latent", 10, missing_charge=weight).model)
         lost.append(abs(apart.get_charges()[: len(chain)].sum()))
     assert lost[1] < 0.2 * lost[0]
 
 
-def test_penalised_charges_become_smaller(make_config, settings, tmp_path):
+def test_penalised_charges_become_smaller(trained):
     spread = []
     for weight in (0.0, 100.0):
-        config = make_config(
-            output=str(tmp_path / f"run{weight}"),
-            max_epochs=5,
-            model={**settings["model"], "head": "solve"},
-            penalties={"charges": weight},
-        )
-        metrics = train(config, report=lambda _: None).metrics
+        metrics = trained("solve", 5, charges=weight).metrics
         carbon = metrics["train"]["charges_by_element"]["C"]
         spread.append(carbon["std"] ** 2 + carbon["mean"] ** 2)
         assert metrics["train"]["metrics"]["residual_rmse"] < 1e-6  # me: reported as diagnostics

@@ -9,7 +9,6 @@ commands.
 """
 
 import argparse
-import hashlib
 from collections.abc import Callable
 from itertools import combinations_with_replacement
 from pathlib import Path
@@ -19,6 +18,7 @@ from ase import Atoms
 from ase.data import atomic_numbers, covalent_radii
 from ase.io import read, write
 from rdkit import Chem, RDLogger
+from smiles import split_of
 
 ELEMENTS = ("H", "C", "N", "O", "F", "Na", "P", "S", "Cl")
 MOLECULES = ("small", "drug", "zwitterion")
@@ -96,11 +96,13 @@ def stiff(structures: list[Atoms], rng: np.random.Generator) -> list[Atoms]:
 
 def encounters(structures: list[Atoms], number: int, rng: np.random.Generator) -> list[Atoms]:
     """Place pairs of small molecules beside each other, turned at random."""
-    known = {a.info["molecule"]: a for a in reversed(structures) if is_small(a)}
-    names = list(dict.fromkeys(a.info["molecule"] for a in structures if is_small(a)))
+    first: dict[str, Atoms] = {}
+    for atoms in filter(is_small, structures):
+        first.setdefault(atoms.info["molecule"], atoms)
+    known = list(first.values())
     found = []
     for _ in range(number):
-        pair = [known[names[rng.integers(len(names))]].copy() for _ in range(2)]
+        pair = [known[rng.integers(len(known))].copy() for _ in range(2)]
         for atoms in pair:
             atoms.positions -= atoms.get_center_of_mass()
             atoms.rotate(rng.uniform(0, 180), rng.normal(size=3))
@@ -132,12 +134,6 @@ def diatomics() -> list[Atoms]:
     return found
 
 
-def part(name: str) -> str:
-    """Draw a part of the data by the digest of a name: 7 % test, 5 % valid."""
-    digest = int(hashlib.sha256(name.encode()).hexdigest(), 16) % 100
-    return "test" if digest < 7 else "valid" if digest < 12 else "train"
-
-
 def from_spice(structures: list[Atoms], rng: np.random.Generator) -> list[Atoms]:
     """Choose geometries of elements that SO3LR knows, held out by composition."""
     found = []
@@ -149,7 +145,7 @@ def from_spice(structures: list[Atoms], rng: np.random.Generator) -> list[Atoms]
         if rng.random() > (1 if "P" in atoms.symbols else SPICE[kind]):
             continue
         chosen = Atoms(atoms.symbols, atoms.positions)
-        names = {"config_type": kind.replace("-", "_"), "molecule": name, "split": part(name)}
+        names = {"config_type": kind.replace("-", "_"), "molecule": name, "split": split_of(name)}
         chosen.info = {"charge": int(atoms.info["charge"]), **names}
         found.append(chosen)
     return found

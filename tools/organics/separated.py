@@ -13,9 +13,10 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
-from ase.units import Bohr, Hartree
 
-#: Distances of centers in Å: beyond all networks, and half of the pairs where charges still feel.
+from phicalc.units import COULOMB_CONSTANT
+
+#: Distances of the centers in Å, beyond the reach of any network: only charges act there.
 NEAR, FAR = 25.0, 60.0
 #: Total charges of pairs in e, and atoms of each molecule.
 LARGEST_CHARGE, LARGEST_MOLECULE = 2, 24
@@ -53,10 +54,10 @@ def pair(first: Atoms, second: Atoms, distance: float, rng: np.random.Generator)
 def coulomb(
     first: np.ndarray, second: np.ndarray, q: np.ndarray, p: np.ndarray
 ) -> tuple[float, tuple[np.ndarray, np.ndarray]]:
-    """Energy in eV of point charges (e) with others, and the forces in eV/Å on both."""
+    """Return the energy in eV of point charges (e) with others, and the forces in eV/Å on both."""
     apart = first[:, None] - second
     lengths = np.linalg.norm(apart, axis=2)
-    energies = Hartree * Bohr * q[:, None] * p / lengths
+    energies = COULOMB_CONSTANT * q[:, None] * p / lengths
     forces = (energies / lengths**2)[:, :, None] * apart
     return float(energies.sum()), (forces.sum(1), -forces.sum(0))
 

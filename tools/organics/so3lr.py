@@ -20,7 +20,8 @@ from ase.calculators.calculator import CalculationFailed, Calculator, all_change
 from ase.neighborlist import build_neighbor_list, natural_cutoffs
 from scipy.sparse.csgraph import connected_components
 from so3krates_torch.calculator.so3 import SO3LRCalculator
-from tblite.ase import TBLite
+
+from phicalc.labelling import CalculatorSpec
 
 ELEMENTS = frozenset({"H", "C", "N", "O", "F", "P", "S", "Cl"})
 #: An energy, forces, charges, a dipole: sums and differences of them are taken one by one.
@@ -52,7 +53,7 @@ def by_so3lr(atoms: Atoms, cutoff: float) -> Labels:
 
 def by_xtb(atoms: Atoms) -> Labels:
     """Labels of GFN2-xTB for the total charge ``info["charge"]``."""
-    inner = TBLite(method="GFN2-xTB", verbosity=0, charge=atoms.info.get("charge", 0))
+    inner = CalculatorSpec("gfn2-xtb").make(atoms)
     inner.calculate(atoms, ["energy", "forces", "charges", "dipole"])
     return {key: inner.results[key] for key in ("energy", "forces", "charges", "dipole")}
 
