@@ -43,6 +43,9 @@ class NeighborSearch:
     ----------
     uses, searches
         How often a list was asked for, and how often it was searched.
+    filtered
+        The pairs of which the last list is a part, and their squared lengths in Å²; None if it was
+        searched.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class NeighborSearch:
         self.cutoff, self.engine, self.half, self.skin = cutoff, engine, half, skin
         self.uses = self.searches = 0
         self._last: _Reference | None = None
+        self.filtered: tuple[NeighborList, Float64[Tensor, " n_pairs"]] | None = None
 
     def find(
         self,
@@ -69,7 +73,10 @@ class NeighborSearch:
             if last is None or not last.skin - approach >= 1e-6:
                 skin = self.skin if approach < self.skin else 0.0
                 self._last = last = self._search(positions, cell, pbc, skin)
-        return last.pairs if last.skin == 0 else self._filter(last, positions, cell)
+        if last.skin == 0:
+            self.filtered = None
+            return last.pairs
+        return self._filter(last, positions, cell)
 
     def _search(
         self,
@@ -95,7 +102,9 @@ class NeighborSearch:
         index, shifts = last.pairs
         offsets = last.offsets if torch.equal(cell, last.cell) else shifts.to(cell) @ cell
         x, y, z = pair_vectors(positions, index, offsets).unbind(1)
-        inside = (x * x + y * y + z * z < self.cutoff**2).nonzero().squeeze(1)
+        squares = x * x + y * y + z * z
+        self.filtered = last.pairs, squares
+        inside = (squares < self.cutoff**2).nonzero().squeeze(1)
         return NeighborList(index.index_select(1, inside), shifts.index_select(0, inside))
 
     def _approach(

@@ -18,35 +18,13 @@ References
 Bigi, Chong, Ceriotti, Grasselli, Mach. Learn.: Sci. Technol. 5, 045018 (2024).
 """
 
-from typing import NamedTuple
-
 import torch
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Float, Float64
 from torch import Tensor, nn
-
-from phicalc.graph import AtomicGraph, sum_per_structure
-
-
-class Spread(NamedTuple):
-    """Standard deviations for a batch, and how far its atoms are from the training data."""
-
-    energy: Float64[Tensor, " n_structures"]
-    """Of the energy of each structure, in eV."""
-    energies: Float64[Tensor, " n_atoms"]
-    """Of the energy of each atom, in eV."""
-    forces: Float64[Tensor, " n_atoms"]
-    """Of the force on each atom in eV/Å: √ of the sum over components."""
-    distance: Float64[Tensor, " n_atoms"]
-    """Distance s of each atom over the largest of its element in the training data, a number."""
-
-    @property
-    def outside(self) -> Bool[Tensor, " n_atoms"]:
-        """Whether each atom is unlike all training data."""
-        return self.distance > 1
 
 
 class LastLayerUncertainty(nn.Module):
-    """Standard deviations of energies and forces from the last features of the atoms.
+    """What standard deviations are made of, kept beside the weights; see `phicalc.inference`.
 
     Parameters
     ----------
@@ -74,36 +52,3 @@ class LastLayerUncertainty(nn.Module):
     ) -> Float64[Tensor, "n_atoms n_last"]:
         """Return the last features in the coordinates where K is the identity."""
         return (features @ self.whitening).double()
-
-    def forward(
-        self,
-        features: Float[Tensor, "n_atoms n_last"],
-        element: Int64[Tensor, " n_atoms"],
-        graph: AtomicGraph,
-    ) -> Spread:
-        """Return the standard deviations of energies (eV) and forces (eV/Å).
-
-        Parameters
-        ----------
-        features
-            Last features of the atoms, `phicalc.derivatives.Prediction.last_features`.
-        element
-            Their elements, counted from 0 as the potential does.
-        graph
-            The batch that they belong to.
-        """
-        white = self.whitened(features)
-        alone = torch.linalg.vector_norm(white, dim=1)
-        together = torch.linalg.vector_norm(sum_per_structure(white, graph), dim=1)
-        scale = _or_nan(self.energy_scale)
-        return Spread(
-            energy=scale * together,
-            energies=scale * alone,
-            forces=_or_nan(self.force_scales)[element] * alone,
-            distance=alone / self.bounds.double()[element],
-        )
-
-
-def _or_nan(scale: Float[Tensor, "*n"]) -> Float64[Tensor, "*n"]:
-    """Return factors in double precision; NaN where no error was known to find one by."""
-    return torch.where(scale > 0, scale.double(), torch.nan)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 
 import numpy as np
@@ -16,10 +15,11 @@ from phicalc import CommitteeCalculator, PhiCalculator, available_models
 from phicalc.checkpoint import ModelCard, load_model, save_model
 from phicalc.derivatives import predict
 from phicalc.graph import connected_parts, from_ase
+from phicalc.inference.closeness import PLAUSIBLE, PairWatch, closest
 from phicalc.inference.concerns import DomainError, DomainWarning, ImplausibleResultError
 from phicalc.inference.domain import domain_of
-from phicalc.inference.plausibility import PLAUSIBLE, closest
 from phicalc.potential import build_potential
+from phicalc.skin import NeighborSearch
 from phicalc.structures import water_box
 
 from .tiny import flat_config
@@ -314,24 +314,18 @@ def test_domain_of_a_card() -> None:
     assert nothing.record.periodic is None
 
 
-def test_asking_costs_little() -> None:
-    """Less than 3 % of a step of 192 atoms, so that nobody wants to switch it off."""
-    atoms = water_box(64, seed=1)
-    calc = PhiCalculator("water-small", device="cpu")
-    calc.get_forces(atoms)
-    graph = from_ase(atoms, calc.potential.cutoff)
-    workspace = calc._kept()
-
-    def best(task, n: int) -> float:
-        times = []
-        for _ in range(n):
-            start = time.perf_counter()
-            task()
-            times.append(time.perf_counter() - start)
-        return min(times)
-
-    def step() -> None:
-        calc.results.clear()
-        calc.calculate(atoms, ["forces"])
-
-    assert best(lambda: closest(graph, workspace.limits), 20) < 0.03 * best(step, 5)
+def test_watching_a_structure_that_moves_finds_what_looking_once_does() -> None:
+    search, watch = NeighborSearch(3.0), PairWatch(PLAUSIBLE)
+    atoms, found = Atoms("NaClOH", [[0, 0, 0], [0, 0, 3.0], [2.2, 0, 0], [2.2, 0, 1.2]]), []
+    for step in range(40):
+        atoms.positions[1, 2] = 3.0 - 0.04 * step  # comes too near, while pairs are only filtered
+        graph = from_ase(atoms, 3.0, search=search)
+        found.append(watch.closest(graph, search))
+        assert found[-1] == closest(from_ase(atoms, 3.0), PLAUSIBLE)
+    assert found[20] is None
+    assert found[-1] is not None
+    assert search.searches < 10
+    atoms.positions[1, 2] = 2.4
+    atoms.symbols[2:] = "Na"  # the same places, larger atoms
+    graph = from_ase(atoms, 3.0, search=search)
+    assert watch.closest(graph, search) == closest(from_ase(atoms, 3.0), PLAUSIBLE) is not None

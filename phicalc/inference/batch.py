@@ -16,7 +16,6 @@ from phicalc.inference.evaluate import (
     evaluate,
     evaluation_of,
     prepare,
-    spreads,
 )
 from phicalc.inference.failures import ase_errors
 from phicalc.inference.workspace import Workspace
@@ -89,13 +88,12 @@ def _evaluate_group(
     with ase_errors():
         together = collate(graphs)
         prediction = workspaces[0].predictor(together, stress=stress)
-        spread = spreads(workspaces[0], prediction, together)
-    parts = zip(_split(prediction, graphs), spread, strict=True)
-    for each, workspace, ready, (part, own) in zip(group, workspaces, prepared, parts, strict=True):
+    parts = _split(prediction, graphs)
+    for each, workspace, ready, part in zip(group, workspaces, prepared, parts, strict=True):
         if charges_exceed_plan(workspace, part):
             yield evaluate(potential, *each, stress=stress, workspace=make_workspace())
         else:
-            yield evaluation_of(part, each[0], ready, workspace, own)
+            yield evaluation_of(part, each[0], ready, workspace)
 
 
 def _groups(structures: Sequence[Atoms], stress: bool, max_atoms: int) -> Iterator[list[int]]:

@@ -15,8 +15,9 @@ from phicalc.domain.environments import bonded_to
 from phicalc.domain.frames import density_of
 from phicalc.elements import symbols_of_pair
 from phicalc.graph import Conditions
+from phicalc.inference.closeness import PLAUSIBLE
 from phicalc.inference.concerns import Concern
-from phicalc.inference.plausibility import PLAUSIBLE, LargestResults
+from phicalc.inference.plausibility import LargestResults
 from phicalc.potential import Potential
 
 #: Part of the smallest distance in the training data below which a pair is reported.

@@ -17,18 +17,16 @@ from torch import Tensor
 from phicalc.derivatives import Prediction
 from phicalc.graph import AtomicGraph, Conditions, edge_vectors, from_ase
 from phicalc.graph.conditions import VACUUM
+from phicalc.inference.closeness import Closeness, distance_concerns
 from phicalc.inference.concerns import Concern
 from phicalc.inference.domain import environment_concerns, structure_concerns
 from phicalc.inference.failures import ase_errors
 from phicalc.inference.plausibility import (
-    Closeness,
-    closest,
-    distance_concerns,
     fragment_concerns,
     refuse_implausible,
     result_concerns,
 )
-from phicalc.inference.uncertainty import Uncertainty, uncertainties, uncertainty_concerns
+from phicalc.inference.uncertainty import Uncertainty, uncertainty_concerns
 from phicalc.inference.workspace import Workspace
 from phicalc.potential import Potential
 from phicalc.structures import COINCIDENCE_DISTANCE, center_of_mass
@@ -102,8 +100,7 @@ def evaluate(
             guess = _array(prediction.charges)
             prepared = prepare(potential, atoms, conditions, workspace, guess, stress=stress)
             prediction = workspace.predictor(prepared.graph, stress=stress)
-        (spread,) = spreads(workspace, prediction, prepared.graph)
-    evaluation = evaluation_of(prediction, atoms, prepared, workspace, spread)
+    evaluation = evaluation_of(prediction, atoms, prepared, workspace)
     if "charges" in evaluation.results:
         workspace.history.add(atoms, evaluation.results["charges"])
     return evaluation
@@ -116,23 +113,10 @@ def charges_exceed_plan(workspace: Workspace, prediction: Prediction) -> bool:
     return workspace.planner.underrated(prediction.charges)
 
 
-def spreads(
-    workspace: Workspace, prediction: Prediction, graph: AtomicGraph
-) -> list[Uncertainty | None]:
-    """Return the uncertainty of each structure of a batch; None where it is not wanted."""
-    if not workspace.uncertainty:
-        return [None] * graph.n_structures
-    return uncertainties(workspace.potential, prediction, graph)
-
-
 def evaluation_of(
-    prediction: Prediction,
-    atoms: Atoms,
-    prepared: Prepared,
-    workspace: Workspace,
-    uncertainty: Uncertainty | None = None,
+    prediction: Prediction, atoms: Atoms, prepared: Prepared, workspace: Workspace
 ) -> Evaluation:
-    """Return the results of a prediction for one structure, with their `uncertainty`.
+    """Return the results of a prediction for one structure.
 
     Raises
     ------
@@ -141,6 +125,7 @@ def evaluation_of(
     """
     results = _results(prediction, atoms)
     terms = {name: float(term.sum()) for name, term in prediction.terms.items()}
+    uncertainty = workspace.error_bars_of(prediction, atoms)
     concerns = [*prepared.concerns, *uncertainty_concerns(uncertainty, atoms)]
     refuse_implausible(results, terms["reference"], atoms, prepared.too_close, concerns)
     if workspace.domain is not None:  # a potential in memory may be untrained
@@ -169,7 +154,7 @@ def prepare(
     with ase_errors():
         graph = from_ase(atoms, potential.cutoff, conditions=conditions, search=workspace.search)
         _check_atoms(potential, atoms, conditions.total_charge)
-        too_close = closest(graph, workspace.limits)
+        too_close = workspace.watch.closest(graph, workspace.search)
         if too_close is not None:
             _refuse_coincidence(graph)
         strange = workspace.strange_atom(graph)

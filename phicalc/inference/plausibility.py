@@ -1,22 +1,16 @@
-"""Atoms that are too close, fragments with fractions of a charge, results that cannot be."""
+"""Fragments with fractions of a charge, and results that cannot be."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from ase import Atoms
-from ase.data import covalent_radii
 from jaxtyping import Float64, Int64
-from torch import Tensor
 
 from phicalc.electrostatics.head import Head
-from phicalc.graph import AtomicGraph, edge_vectors
+from phicalc.inference.closeness import Closeness
 from phicalc.inference.concerns import Concern, ImplausibleResultError
 
-#: Atoms closer than this part of the sum of their covalent radii are in no training data: the
-#: closest pairs in nature, H₂ and the hydrogen bond's O–H, are at 1.2 and 1.0 times that sum.
-PLAUSIBLE_DISTANCE = 0.6
 #: Charges beyond this (e), or beyond the charge of the nucleus, are not those of ions in matter.
 PLAUSIBLE_CHARGE = 4.0
 #: Largest force (eV/Å) without a warning: ten times the force that breaks a bond.
@@ -35,69 +29,6 @@ LARGEST_STRESS = 1e2
 
 #: Net charges of fragments may differ from integers by this much (e) before a warning.
 _FRACTION = 0.02
-
-
-def _plausible() -> Float64[Tensor, "119 119"]:
-    """Return the smallest plausible distance in Å of each pair of elements."""
-    radii = torch.from_numpy(np.asarray(covalent_radii[:119], dtype=np.float64))
-    return PLAUSIBLE_DISTANCE * (radii[:, None] + radii)
-
-
-#: Smallest plausible distance in Å of each pair of elements, whatever the model.
-PLAUSIBLE = _plausible()
-
-
-class Closeness(NamedTuple):
-    """The pair of atoms that is closest, measured by what is plausible for its elements."""
-
-    distance: float
-    """In Å."""
-    limit: float
-    """Distance in Å below which a pair of these elements is too close."""
-    first: int
-    second: int
-    image: bool
-    """Whether the second atom is a periodic image."""
-
-    def text(self, atoms: Atoms) -> str:
-        """Say how far which atoms are apart."""
-        (i, one), (j, other) = ((i, atoms.symbols[i]) for i in (self.first, self.second))
-        image = " (a periodic image)" if self.image else ""
-        return f"atoms {i} ({one}) and {j} ({other}){image} are {self.distance:.3g} Å apart"
-
-
-def closest(graph: AtomicGraph, limits: Float64[Tensor, "119 119"]) -> Closeness | None:
-    """Return the pair that is too close by most; None if none is.
-
-    Parameters
-    ----------
-    graph
-        One structure.
-    limits
-        Smallest distance in Å of each pair of elements.
-    """
-    lengths = edge_vectors(graph).norm(dim=1)
-    elements = torch.unique(graph.atomic_numbers)
-    if not len(lengths) or lengths.min() >= limits[elements[:, None], elements].max():
-        return None
-    pairs = graph.atomic_numbers[graph.edge_index]
-    allowed = limits[pairs[0], pairs[1]]
-    edge = int((lengths / allowed).argmin())
-    if lengths[edge] >= allowed[edge]:
-        return None
-    first, second = sorted(graph.edge_index[:, edge].tolist())
-    image = bool(graph.edge_shifts[edge].any())
-    return Closeness(float(lengths[edge]), float(allowed[edge]), first, second, image)
-
-
-def distance_concerns(pair: Closeness | None, atoms: Atoms) -> Iterator[Concern]:
-    """Yield the pair of atoms that is too close."""
-    if pair is not None:
-        yield Concern(
-            "distance",
-            f"{pair.text(atoms)}, closer than {pair.limit:.3g} Å, where the model has no data; "
-            "check for overlapping molecules, wrong cells and duplicates",
-        )
 
 
 class LargestResults(NamedTuple):
@@ -186,8 +117,8 @@ def refuse_implausible(
     ImplausibleResultError
         Naming the result, and what to check.
     """
-    bad = sorted(name for name, value in results.items() if not np.all(np.isfinite(value)))
-    large = [each for each in _sizes(results, reference, atoms) if each[1] > each[2]]
+    large = [each for each in _sizes(results, reference) if not each.size <= each.limit]
+    bad = sorted(name for name, value in results.items() if not np.isfinite(value).all())
     if not bad and not large:
         return
     hint = "Check the positions, the cell and the unit of length (Å)"
@@ -201,32 +132,43 @@ def refuse_implausible(
         raise ImplausibleResultError(
             f"{', '.join(bad)} of {formula} not finite. {hint}; {uncovered}"
         )
-    what, size, limit, unit = large[0]
+    what, atom, size, limit, unit = large[0]
+    if atom is not None:
+        what = f"{what} on atom {atom} ({atoms.symbols[atom]})"
     raise ImplausibleResultError(
         f"{what} of {formula} is {size:.3g} {unit}, beyond {limit:g} {unit}, which no "
         f"structure has: no result is given. {hint}; {uncovered}"
     )
 
 
-def _sizes(
-    results: Mapping[str, Any], reference: float, atoms: Atoms
-) -> Iterator[tuple[str, float, float, str]]:
-    """Yield name, size, limit and unit of each result that has a limit."""
-    if not len(atoms):
+class _Size(NamedTuple):
+    """The largest of the results of one kind, and what no structure exceeds."""
+
+    what: str
+    atom: int | None
+    size: float
+    limit: float
+    unit: str
+
+
+def _sizes(results: Mapping[str, Any], reference: float) -> Iterator[_Size]:
+    """Yield the size of each kind of results that has a limit."""
+    n_atoms = len(results["forces"])
+    if not n_atoms:
         return
-    energy = abs(results["energy"] - reference) / len(atoms)
-    yield "the energy per atom, relative to its elements,", energy, LARGEST_ENERGY, "eV"
+    energy = abs(results["energy"] - reference) / n_atoms
+    what = "the energy per atom, relative to its elements,"
+    yield _Size(what, None, energy, LARGEST_ENERGY, "eV")
     forces = np.linalg.norm(results["forces"], axis=1)
     atom = int(forces.argmax())
-    name = f"the force on atom {atom} ({atoms.symbols[atom]})"
-    yield name, float(forces[atom]), LARGEST_FORCE, "eV/Å"
+    yield _Size("the force", atom, float(forces[atom]), LARGEST_FORCE, "eV/Å")
     if "charges" in results:
-        atom = int(np.abs(results["charges"]).argmax())
-        name = f"the charge of atom {atom} ({atoms.symbols[atom]})"
-        yield name, float(abs(results["charges"][atom])), LARGEST_CHARGE, "e"
+        charges = np.abs(results["charges"])
+        atom = int(charges.argmax())
+        yield _Size("the charge", atom, float(charges[atom]), LARGEST_CHARGE, "e")
     if "stress" in results:
         stress = float(np.abs(results["stress"]).max())
-        yield "the stress", stress, LARGEST_STRESS, "eV/Å³"
+        yield _Size("the stress", None, stress, LARGEST_STRESS, "eV/Å³")
 
 
 def fragment_concerns(
@@ -248,9 +190,9 @@ def fragment_concerns(
     head
         That of the model.
     """
-    names, member = np.unique(parts, return_inverse=True)
-    if len(names) < 2:
+    if (parts == parts[:1]).all():
         return
+    _, member = np.unique(parts, return_inverse=True)
     net = np.bincount(member, charges)
     excess = np.abs(net - np.round(net))
     worst = int(excess.argmax())

@@ -1,14 +1,18 @@
 """What a calculator keeps from structure to structure."""
 
 import numpy as np
+from ase import Atoms
 from jaxtyping import Int64
 
+from phicalc.derivatives import Prediction
 from phicalc.domain import environments_of
 from phicalc.electrostatics import ChargeHistory, CoulombSettings
 from phicalc.graph import AtomicGraph, connected_parts
+from phicalc.inference.closeness import PLAUSIBLE, PairWatch
 from phicalc.inference.domain import ModelDomain, StrangeAtom
-from phicalc.inference.plausibility import PLAUSIBLE, LargestResults
+from phicalc.inference.plausibility import LargestResults
 from phicalc.inference.predictors import Predictor, predictor_for
+from phicalc.inference.uncertainty import ErrorBars, Uncertainty
 from phicalc.potential import Potential
 from phicalc.skin import NeighborSearch
 
@@ -50,13 +54,21 @@ class Workspace:
         self.planner = potential.coulomb_planner(settings, self.predictor.mesh_above)
         self.potential = potential
         self.domain = domain
-        self.uncertainty = uncertainty
-        self.limits = PLAUSIBLE if domain is None else domain.limits()
+        self.error_bars = (
+            ErrorBars(potential) if uncertainty and potential.uncertainty is not None else None
+        )
+        self.watch = PairWatch(PLAUSIBLE if domain is None else domain.limits())
         self.largest = (
             LargestResults("", None, None) if domain is None else domain.largest_results()
         )
         self._strange: tuple[int, StrangeAtom | None] | None = None
         self._parts: tuple[int, Int64[np.ndarray, " n_atoms"]] | None = None
+
+    def error_bars_of(self, prediction: Prediction, atoms: Atoms) -> Uncertainty | None:
+        """Return the uncertainty of results for one structure, if there is one and it is wanted."""
+        if self.error_bars is None or prediction.last_features is None:
+            return None
+        return self.error_bars(prediction.last_features, atoms.numbers)
 
     def strange_atom(self, graph: AtomicGraph) -> StrangeAtom | None:
         """Return the first atom that is bonded as no atom of the training data is, if there is one.

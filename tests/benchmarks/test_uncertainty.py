@@ -32,6 +32,7 @@ from phicalc.checkpoint import load_model, read_card
 from phicalc.data.config import DataConfig
 from phicalc.data.frames import LabelledAtoms
 from phicalc.inference import evaluate as evaluating
+from phicalc.inference.closeness import PairWatch
 from phicalc.inference.workspace import Workspace
 from phicalc.potential import Potential
 from phicalc.registry import find_model
@@ -216,10 +217,11 @@ def test_uncertainty_costs_little(what: str, record: Callable[[str, float], None
 #: Checks by the modules that call them.
 CHECKS: dict[Any, tuple[str, ...]] = {
     evaluating: (
-        "_check_atoms", "closest", "structure_concerns", "distance_concerns",
+        "_check_atoms", "structure_concerns", "distance_concerns",
         "environment_concerns", "uncertainty_concerns", "refuse_implausible", "result_concerns",
         "fragment_concerns",
     ),
+    PairWatch: ("closest",),
     Workspace: ("strange_atom", "parts"),
 }  # fmt: skip
 

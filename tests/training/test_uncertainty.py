@@ -17,11 +17,12 @@ from phicalc.compiled.cache import key
 from phicalc.data.config import KeysConfig
 from phicalc.data.files import read_frames
 from phicalc.derivatives import predict
+from phicalc.inference.uncertainty import ErrorBars
 from phicalc.potential import build_potential
 from phicalc.schema import dump_yaml
 from phicalc.training import add_uncertainty, config_from_dict, train
 from phicalc.training import run as run_module
-from phicalc.training.dataset import join, make_samples, prepare_samples
+from phicalc.training.dataset import make_samples, prepare_samples
 from phicalc.training.uncertainty import (
     RIDGE,
     Reach,
@@ -87,20 +88,17 @@ def test_deviations_are_those_of_a_linear_fit(fitted, samples):
     own = features_of(potential, [samples[2][0]])
     module = potential.uncertainty
     element = potential.element_of_number[graph.atomic_numbers]
-    spread = module(own, element, graph)
+    found = ErrorBars(potential)(own, graph.atomic_numbers.numpy())
 
     def distance(vectors):
         return (vectors * torch.linalg.solve(matrix, vectors.T).T).sum(1).sqrt()
 
-    torch.testing.assert_close(
-        spread.energies, module.energy_scale * distance(own), rtol=1e-6, atol=0
-    )
-    total = own.sum(0, keepdim=True)
-    torch.testing.assert_close(
-        spread.energy, module.energy_scale * distance(total), rtol=1e-6, atol=0
-    )
-    forces = module.force_scales[element] * distance(own)
-    torch.testing.assert_close(spread.forces, forces, rtol=1e-6, atol=0)
+    def close(one, other):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+
+    close(found.energies_std, module.energy_scale * distance(own))
+    close(found.energy_std, module.energy_scale * distance(own.sum(0, keepdim=True)).squeeze())
+    close(found.forces_std, module.force_scales[element] * distance(own))
 
 
 def test_errors_have_the_size_that_deviations_let_expect(fitted, samples):
@@ -162,12 +160,12 @@ def test_without_labels_there_is_no_number(samples):
     found = fit_uncertainty(potential, samples[0], nan)
     assert "energy_within_1std" not in found.metrics()
     graph = samples[2][0].graph
-    features = features_of(potential, [samples[2][0]])
-    spread = potential.uncertainty(
-        features, potential.element_of_number[graph.atomic_numbers], graph
+    found = ErrorBars(potential)(
+        features_of(potential, [samples[2][0]]), graph.atomic_numbers.numpy()
     )
-    assert spread.energy.isnan().all()
-    assert spread.forces.isfinite().all()
+    assert np.isnan(found.energy_std)
+    assert np.isnan(found.energies_std).all()
+    assert np.isfinite(found.forces_std).all()
 
 
 def test_batches_do_not_matter(fitted, samples):
@@ -175,12 +173,14 @@ def test_batches_do_not_matter(fitted, samples):
     whole = calibration(potential, samples[1], 6)
     for one, other in zip(whole, calibration(potential, samples[1], 1), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6)
-    graph = join(samples[1]).graph
-    element = potential.element_of_number[graph.atomic_numbers]
-    features = predict(potential.eval(), graph).last_features
-    spread = potential.uncertainty(features, element, graph)
-    np.testing.assert_allclose(spread.energy, whole.energy_std, rtol=1e-6)
-    np.testing.assert_allclose(spread.forces, whole.force_std, rtol=1e-6)
+    bars = ErrorBars(potential.eval())
+    found = [
+        bars(predict(potential, sample.graph).last_features, sample.graph.atomic_numbers.numpy())
+        for sample in samples[1]
+    ]
+    np.testing.assert_allclose([one.energy_std for one in found], whole.energy_std, rtol=1e-6)
+    forces = np.concatenate([one.forces_std for one in found])
+    np.testing.assert_allclose(forces, whole.force_std, rtol=1e-6)
 
 
 def test_nothing_to_fit_is_refused(fitted):
