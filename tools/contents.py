@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 #: Bytes that a wheel may have.
-LARGEST_WHEEL = 5_000_000
+LARGEST_WHEEL = 6_000_000
 #: Endings of files that only training and tests need.
 DATA = (".xyz", ".extxyz", ".gz", ".npz", ".traj", ".db", ".h5")
 #: What git tracks and no source distribution needs.

@@ -31,6 +31,13 @@ def water() -> Atoms:
     return water_box(64)
 
 
+def brine() -> Atoms:
+    atoms = water_box(64)
+    atoms.symbols[0], atoms.symbols[96] = "Na", "Cl"
+    del atoms[[1, 2, 97, 98]]
+    return atoms
+
+
 def largest(name: str) -> Callable[[], Atoms]:
     """Return what reads the largest of the structures that `phicalc doctor` compares."""
     return lambda: max(reference_structures(find_model(name)), key=len)
@@ -40,6 +47,7 @@ STRUCTURES: dict[str, Callable[[], Atoms]] = {
     "dipeptides": largest("dipeptides"),
     "organics": lambda: droplet(50),
     "rocksalts": rock_salt,
+    "salt-water": brine,
     "tio2-water": largest("tio2-water"),
     "water": water,
     "water-small": water,

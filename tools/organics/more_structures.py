@@ -18,7 +18,7 @@ from ase import Atoms
 from ase.data import atomic_numbers, covalent_radii
 from ase.io import read, write
 from rdkit import Chem, RDLogger
-from smiles import split_of
+from smiles import is_tiny, split_of
 
 ELEMENTS = ("H", "C", "N", "O", "F", "Na", "P", "S", "Cl")
 MOLECULES = ("small", "drug", "zwitterion")
@@ -119,6 +119,30 @@ def is_small(atoms: Atoms) -> bool:
     return atoms.info["config_type"] == "small" and len(atoms) <= 7 and atoms.info["charge"] == 0
 
 
+def tiny(structures: list[Atoms]) -> list[Atoms]:
+    """Take every molecule and ion of few heavy atoms, held out or not: they are like no other."""
+    found: dict[str, Atoms] = {}
+    for atoms in structures:
+        name, kind = str(atoms.info["molecule"]), atoms.info["config_type"]
+        if is_tiny(atoms) and kind in (*MOLECULES, "cation", "anion"):
+            copy = atoms.copy()
+            copy.info["split"] = "train"
+            found.setdefault(f"{name} {atoms.info['charge']}", copy)
+    return list(found.values())
+
+
+def bare() -> list[Atoms]:
+    """Ions of one atom, with nothing around them."""
+    found = []
+    for symbol, charge in (("Na", 1), ("F", -1), ("Cl", -1)):
+        atoms = Atoms(symbol, positions=np.zeros((1, 3)))
+        name = f"[{symbol}{'+' if charge > 0 else '-'}]"
+        kind = "cation" if charge > 0 else "anion"
+        atoms.info = {"charge": charge, "config_type": kind, "molecule": name, "split": "train"}
+        found.append(atoms)
+    return found
+
+
 def diatomics() -> list[Atoms]:
     """Two atoms of all elements at all distances, with an even number of electrons."""
     found = []
@@ -160,14 +184,15 @@ def main() -> None:
     arguments = parser.parse_args()
     RDLogger.DisableLog("rdApp.*")
     structures = [a for file in arguments.optimized for a in read(file, ":")]
+    smallest = tiny(structures)
     structures = [a for a in structures if a.info["split"] == "train"]
     rng = np.random.default_rng(7)
-    files = scans(structures, rng)
+    files = {"tiny": smallest, **scans(structures, rng)}
     files["spice"] = from_spice(read(arguments.spice, ":"), rng)
     rng = np.random.default_rng(11)
     files["stiff"] = stiff(structures, rng)
     files["encounters"] = encounters(structures, 160, rng)
-    files["diatomics"] = diatomics()
+    files["diatomics"], files["bare"] = diatomics(), bare()
     arguments.output.mkdir(parents=True, exist_ok=True)
     for name, found in files.items():
         write(arguments.output / f"{name}.xyz", found, format="extxyz")

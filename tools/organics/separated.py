@@ -1,6 +1,6 @@
 """Pairs of labelled molecules far apart, with the labels that they must have.
 
-    python tools/organics/separated.py labelled.xyz separated.xyz --number 600
+    python tools/organics/separated.py given.xyz tiny.xyz bare.xyz separated.xyz --number 2000
 
 A teacher may let charge leak over any distance; the sum of two labelled molecules and of Coulomb's
 law between their charges does not.
@@ -13,11 +13,14 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
+from smiles import is_tiny
 
 from phicalc.units import COULOMB_CONSTANT
 
 #: Distances of the centers in Å, beyond the reach of any network: only charges act there.
 NEAR, FAR = 25.0, 60.0
+#: How much more often bare ions are drawn than others.
+BARE = 40
 #: Total charges of pairs in e, and atoms of each molecule.
 LARGEST_CHARGE, LARGEST_MOLECULE = 2, 24
 
@@ -63,12 +66,15 @@ def coulomb(
 
 
 def separated(frames: list[Atoms], number: int, rng: np.random.Generator) -> list[Atoms]:
-    """Draw pairs within each part of the data; half of them have an ion."""
+    """Draw pairs within each part of the data; half have an ion, half a tiny molecule."""
     single = ("small", "cation", "anion", "drug", "zwitterion")
     known = [a for a in frames if a.info["config_type"] in single and len(a) <= LARGEST_MOLECULE]
+    known += BARE * [a for a in known if len(a) == 1]
+    smallest = [a for a in known if is_tiny(a)]
     found: list[Atoms] = []
     while len(found) < number:
-        first = known[rng.integers(len(known))]
+        drawn = known if len(found) % 4 < 2 else smallest
+        first = drawn[rng.integers(len(drawn))]
         others = [a for a in known if a.info["split"] == first.info["split"]]
         if len(found) % 2:
             others = [a for a in others if a.info["charge"] != 0]
@@ -81,13 +87,15 @@ def separated(frames: list[Atoms], number: int, rng: np.random.Generator) -> lis
 def main() -> None:
     """Read labelled molecules and write pairs of them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("input", type=Path, help="labelled molecules, extended XYZ")
+    parser.add_argument("inputs", type=Path, nargs="+", help="labelled molecules, extended XYZ")
     parser.add_argument("output", type=Path)
-    parser.add_argument("--number", type=int, default=600)
+    parser.add_argument("--number", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     rng = np.random.default_rng(arguments.seed)
-    frames = read(arguments.input, ":")
+    frames = [atoms for file in arguments.inputs for atoms in read(file, ":")]
+    for atoms in filter(is_tiny, frames):
+        atoms.info["split"] = "train"
     write(arguments.output, separated(frames, arguments.number, rng), format="extxyz")
 
 

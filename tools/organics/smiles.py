@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from ase import Atoms
 from rdkit import Chem
 from rdkit.Chem import BRICS
 from rdkit.Chem.Scaffolds import MurckoScaffold
@@ -64,6 +65,11 @@ def split_of(name: str) -> str:
     """Draw a part by the digest of a name: 5 % valid, 7 % test."""
     draw = int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 16**8
     return "valid" if draw < 0.05 else "test" if draw < 0.12 else "train"
+
+
+def is_tiny(atoms: Atoms) -> bool:
+    """Whether a structure has up to three heavy atoms: nothing else teaches what it is like."""
+    return int((atoms.numbers > 1).sum()) <= 3
 
 
 def parse(smiles: str, heaviest: int = 24) -> Chem.Mol | None:
