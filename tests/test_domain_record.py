@@ -208,8 +208,8 @@ def test_words() -> None:
     assert describe_domain(known) == {
         "trained on": "360 frames of H O; periodic structures; density 0.85 to 1.15 g/cm³; "
         "250 to 420 K; total charge 0 e; closed shells",
-        "not trained on": "ions, radicals, isolated molecules and clusters, stress (pressure, "
-        "cells)",
+        "not trained on": "structures with a total charge, radicals, isolated molecules and "
+        "clusters, stress (pressure, cells)",
         "nearest pairs": "H–O 0.89, O–O 2.35 Å",
         "environments": "H(O), O(HH)",
         "largest labels": "force 6.03 eV/Å, charge of an atom 0.40 e",

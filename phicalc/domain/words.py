@@ -57,7 +57,7 @@ def _kinds(domain: Domain) -> str:
 def _missing(domain: Domain) -> Iterator[str]:
     """Yield kinds of structures and quantities without training data."""
     if domain.charges == (0.0, 0.0):
-        yield "ions"
+        yield "structures with a total charge"
     if domain.closed_shell:
         yield "radicals"
     if domain.periodic is False:
