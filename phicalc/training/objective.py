@@ -168,7 +168,8 @@ class PenaltyConfig:
     """Weight of the mean square charge."""
     missing_charge: Annotated[float, AtLeast(0)] = 0.0
     """Weight of the mean charge that molecules lack of their own before it is shared out (head
-    ``latent``): where it is small, distant molecules keep their charges."""
+    ``latent``): where it is small, distant molecules keep their charges. A sum over the structure:
+    in cells of hundreds of atoms, 0.1 is too much."""
     integer_fragments: Annotated[float, AtLeast(0)] = 0.0
     """Weight of how far formal charges are from whole ones of each molecule (heads with formal
     charges; `phicalc.training.integer_charges.charge_defects`). They are fitted to these before

@@ -126,7 +126,8 @@ def run(atoms: Atoms, name: str, length: float, **settings) -> Path:
         temperature=TEMPERATURE, timestep=TIMESTEP, steps=round(1000 * length / TIMESTEP), seed=5,
         velocities="keep", log_interval=40, **settings,
     )  # fmt: skip
-    run_md(atoms, config, folder, restart=(folder / "checkpoint.safetensors").exists())
+    if not (folder / "final.extxyz").exists():
+        run_md(atoms, config, folder, restart=(folder / "checkpoint.safetensors").exists())
     return folder
 
 
