@@ -209,11 +209,10 @@ for ion in CHARGES:
     print(f"{ion}: {box.get_charges()[atom]:+.2f} e; oxygen at", *(f"{r:.2f}" for r in near), "Å")
 
 # %% [markdown]
-# Six molecules are near sodium, and as many near chloride, a good deal farther away. The charges are
-# not ±1: the model chose them such that energies and forces of neutral cells are right, where the electrons of
-# water screen ions as they screen each other (by √ε∞, so that ±0.75 e would do). But they stay what they
-# are at any distance. Longer runs, and how ions of a pair part in water: [the page of the
-# model](../models/salt-water.md).
+# Five or six molecules are near sodium, as many near chloride, a good deal farther away. The charges are
+# not ±1: the model chose them such that energies and forces of neutral cells are right, in a medium whose
+# electrons screen ions (charges of ±1/√ε∞ = ±0.75 e attract each other as they do there). Longer runs,
+# and how the ions of a pair part in water: [the page of the model](../models/salt-water.md).
 #
 # Other salts, or a density that pressure decides, need a model of yours. Labels: periodic frames, with
 # ions together and apart, of a method that you trust with liquids, and with stress. The walls:
