@@ -448,7 +448,9 @@ def test_the_error_for_an_unknown_element_names_models_that_know_it(box, capsys)
     assert run("predict", "salt.xyz", "--model", "water-small") == 2
     error = capsys.readouterr().err
     assert "unknown elements Na" in error
-    assert error.rstrip().endswith("Models with all elements of this structure: organics")
+    assert error.rstrip().endswith(
+        "Models with all elements of this structure: organics, salt-water"
+    )
     ase.io.write("gold.xyz", Atoms("Au"))
     assert run("predict", "gold.xyz", "--model", "water-small") == 2
     assert "No shipped or registered model knows all elements" in capsys.readouterr().err
