@@ -50,7 +50,7 @@ def test_a_good_wheel_has_no_faults():
     ("more", "total", "fault"),
     [
         ({"phicalc/models/water/data.xyz.gz": 10}, 1000, "data.xyz.gz: data have no place"),
-        ({}, 5_000_001, "5.00 MB are more than 5"),
+        ({}, 6_000_001, "6.00 MB are more than 6"),
         ({"tests/test_x.py": 10}, 1000, "tests/test_x.py would be installed beside"),
     ],
 )
