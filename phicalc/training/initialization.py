@@ -21,6 +21,7 @@ from phicalc.training.references import (
     with_nearest_distances,
     with_reference_energies,
     with_scales,
+    with_shorter_distances,
 )
 from phicalc.training.states import doubts_of_states, fit_states
 
@@ -96,9 +97,10 @@ def inherited_potential(
 ) -> tuple[Potential, list[str]]:
     """Make a potential that starts from the weights of a trained one (fine-tuning).
 
-    Weights, energy scale and mean number of neighbours are the parent's; its reference energies are
-    corrected by a fit to its errors in the training energies, which may come from another level of
-    theory. Elements that are absent from the data keep their reference energies.
+    Weights, energy scale and mean number of neighbours are the parent's; its nearest distances, too,
+    where the data have no shorter ones. Its reference energies are corrected by a fit to its errors
+    in the training energies, which may come from another level of theory. Elements that are absent
+    from the data keep their reference energies.
 
     Parameters
     ----------
@@ -135,6 +137,7 @@ def inherited_potential(
             "values (a model cannot learn new elements), or train from the start"
         )
     potential.uncertainty = None  # that of the parent's weights
+    potential = _rebuilt(potential, with_shorter_distances(potential.config, samples))
     notes = [f"starting from the weights of {card.name} (SHA-256 {card.sha256[:12]}…)"]
     if given_references is not None:
         potential.config = with_reference_energies(potential.config, given_references)
@@ -147,6 +150,13 @@ def inherited_potential(
         notes += [f"added to those of the parent: {note}" for note in more]
     notes += doubts_of_states(potential, samples)
     return potential.train(), notes
+
+
+def _rebuilt(potential: Potential, config: PotentialConfig) -> Potential:
+    """Return the same weights in a potential with other settings that no weight depends on."""
+    new = build_potential(config).to(device=potential.embedding.device, dtype=potential.dtype)
+    new.load_state_dict(potential.state_dict())
+    return new
 
 
 def _foreign_names(potential: Mapping[str, Any]) -> set[str]:

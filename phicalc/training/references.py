@@ -1,5 +1,6 @@
 """What a configuration takes from the training data: energy scale, neighbours, references."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -83,9 +84,26 @@ def with_nearest_distances(config: PotentialConfig, samples: Sequence[Sample]) -
     found = config.backbone.settings
     if not getattr(found, "inner_envelope", False) or found.nearest_distances is not None:
         return config
-    nearest = nearest_distances(sample.graph for sample in samples)
-    backbone = replace(config.backbone, settings=replace(found, nearest_distances=nearest))
-    return replace(config, backbone=backbone)
+    return _with_nearest(config, nearest_distances(sample.graph for sample in samples))
+
+
+def with_shorter_distances(config: PotentialConfig, samples: Sequence[Sample]) -> PotentialConfig:
+    """Let a backbone with nearest distances see those of the data that are shorter.
+
+    Without this a model that is trained further could not tell lengths below the nearest ones of
+    its first training from each other.
+    """
+    known = getattr(config.backbone.settings, "nearest_distances", None)
+    if known is None:
+        return config
+    found = nearest_distances(sample.graph for sample in samples)
+    shorter = {pair: d for pair, d in found.items() if d < known.get(pair, math.inf)}
+    return _with_nearest(config, {**known, **shorter}) if shorter else config
+
+
+def _with_nearest(config: PotentialConfig, nearest: dict[str, float]) -> PotentialConfig:
+    settings = replace(config.backbone.settings, nearest_distances=nearest)
+    return replace(config, backbone=replace(config.backbone, settings=settings))
 
 
 def _energies(potential: Potential, samples: Sequence[Sample]) -> Float64[Tensor, " n_samples"]:

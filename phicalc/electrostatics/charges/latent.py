@@ -8,12 +8,18 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from phicalc.electrostatics.charges.bounded import bounded
+from phicalc.electrostatics.charges.elements import electronegativity
 from phicalc.electrostatics.constraints import ChargeConstraints
 from phicalc.electrostatics.head import Electrostatics, Head, Surroundings
 from phicalc.electrostatics.sums.coulomb import CoulombSum
 from phicalc.electrostatics.widths import GaussianWidths
 from phicalc.graph import AtomicGraph
 from phicalc.schema import Positive, checked, settings
+
+#: Charge in e that an atom has at the start of a training for each eV by which it is less
+#: electronegative than others. Energies and forces are the same with all signs reversed, and what
+#: begins with the sign of nature keeps it.
+_STARTING_CHARGE = 0.05
 
 
 class LatentCharges(Head):
@@ -28,8 +34,8 @@ class LatentCharges(Head):
     ----------
     n_features
         Width of the node features.
-    n_elements
-        Elements of the model.
+    elements
+        Chemical symbols of the model.
     settings
         See `Settings`.
 
@@ -63,18 +69,19 @@ class LatentCharges(Head):
     shifts_charges = True
     reads_charges = True
 
-    def __init__(self, n_features: int, n_elements: int, settings: Settings):
+    def __init__(self, n_features: int, elements: tuple[str, ...], settings: Settings):
         super().__init__()
         self.readout = nn.Linear(n_features, 1, bias=False)
-        self.offset = nn.Parameter(torch.zeros(n_elements))
+        scale = torch.tensor([electronegativity(symbol) for symbol in elements])
+        self.offset = nn.Parameter(_STARTING_CHARGE * (scale.mean() - scale))
         self.widths = GaussianWidths([settings.smearing], settings.trained_smearing)
         self.force_accuracy = settings.force_accuracy
         self.largest_charge = settings.largest_charge
 
     @classmethod
     def from_settings(cls, settings: Settings, surroundings: Surroundings) -> Head:
-        """Return a head whose charges start near zero."""
-        return cls(surroundings.n_features, len(surroundings.elements), settings)
+        """Return a head whose charges start small, with the signs of electronegativities."""
+        return cls(surroundings.n_features, surroundings.elements, settings)
 
     def readouts(self) -> tuple[nn.Linear, ...]:
         """Return the map to charges."""
