@@ -226,7 +226,7 @@ def test_table_of_speed_is_that_of_the_results():
 
     results = (ROOT / REPOSITORY["results.md"]).read_text(encoding="utf-8")
     made = first_table(results, PEERS_HEADING)
-    assert made.splitlines()[0].startswith("| float32 | `water-small` | `water` | NEP4 |")
+    assert made.splitlines()[0].startswith("| float32 | `water-small` | `water-pbe0` | NEP4 |")
     assert [line.split("|")[1].strip() for line in made.splitlines()[2:]][0] == "water 192"
     assert "<!-- table of peers -->" in (ROOT / "docs/use/speed.md").read_text(encoding="utf-8")
     assert first_table("# A\nx\n| a |\n| b |\n\n| c |\n", "# A") == "| a |\n| b |\n"

@@ -121,8 +121,8 @@ def test_models_are_listed(monkeypatch, model, capsys):
     assert lines["name"].split() == [
         "name", "elements", "made", "for", "periodic", "charges", "energy", "forces", "certificate",
     ]  # fmt: skip
-    for text in ("H O", "13.4 meV/Å", "0.184 meV/atom", "0 e", "Liquid water"):
-        assert text in lines["water"]
+    for text in ("H O Na Cl", "11.2 meV/Å", "0.207 meV/atom", "0 e", "Sodium chloride in"):
+        assert text in lines["salt-water"]
     assert {"water-small", "tiny", "organics"} <= set(lines)
     assert len(lines) < len(available_models()) + 8  # one line each
     assert cli.main(["info", "water"]) == 0

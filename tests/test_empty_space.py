@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 @pytest.fixture(scope="module")
 def water_model():
-    return PhiCalculator("water", compile=False)
+    return PhiCalculator("water-pbe0", compile=False)
 
 
 @pytest.mark.parametrize("length", [150.0, 500.0, 1e4, 1e8])

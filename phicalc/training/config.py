@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from phicalc.backbone.sizes import with_size
 from phicalc.checkpoint import read_card
 from phicalc.data.config import DataConfig
 from phicalc.potential import PotentialConfig
@@ -189,8 +190,8 @@ class TrainingConfig:
 def config_from_dict(settings: dict[str, Any]) -> TrainingConfig:
     """Make the configuration from plain settings, checking every key and type.
 
-    A run that starts from a model (``init``) takes those settings of ``model`` that are not given
-    from this parent.
+    ``model.backbone`` may name a size (`phicalc.backbone.sizes`). A run that starts from a model
+    (``init``) takes those settings of ``model`` that are not given from this parent.
 
     Raises
     ------
@@ -203,6 +204,8 @@ def config_from_dict(settings: dict[str, Any]) -> TrainingConfig:
     if not isinstance(model, dict):
         return build(TrainingConfig, settings)  # which refuses it
     refuse_flat_settings(model)
+    if "backbone" in model:
+        model = {**model, "backbone": with_size(model["backbone"])}
     fitted = [name for name in FITTED if name in model]
     if fitted:
         raise ValueError(

@@ -97,10 +97,10 @@ def inherited_potential(
 ) -> tuple[Potential, list[str]]:
     """Make a potential that starts from the weights of a trained one (fine-tuning).
 
-    Weights, energy scale and mean number of neighbours are the parent's; its nearest distances, too,
-    where the data have no shorter ones. Its reference energies are corrected by a fit to its errors
-    in the training energies, which may come from another level of theory. Elements that are absent
-    from the data keep their reference energies.
+    Weights, energy scale and mean number of neighbours are the parent's, and so are its nearest
+    distances where the data have no shorter ones. Its reference energies are corrected by a fit to
+    its errors in the training energies, which may come from another level of theory. Elements that
+    are absent from the data keep their reference energies.
 
     Parameters
     ----------

@@ -60,7 +60,7 @@ def scaled(volume: float) -> Atoms:
 @cache
 def features() -> tuple[Potential, list[tuple[AtomicGraph, Tensor, Tensor]]]:
     """Potential; graph, node features and elements at each volume: the network runs only once."""
-    potential = PhiCalculator("water", device="cpu", dtype="float64").potential
+    potential = PhiCalculator("water-pbe0", device="cpu", dtype="float64").potential
     found = []
     for volume in VOLUMES:
         graph = from_ase(scaled(volume), potential.cutoff)
@@ -148,7 +148,7 @@ def drift_of(totals: np.ndarray, n_atoms: int) -> tuple[float, float]:
 def dynamics(start: Atoms) -> tuple[np.ndarray, np.ndarray, float]:
     """Potential and total energies of an NVE run, and ms per step."""
     atoms = start.copy()
-    atoms.calc = PhiCalculator("water", device="cpu", dtype="float64")
+    atoms.calc = PhiCalculator("water-pbe0", device="cpu", dtype="float64")
     integrator = VelocityVerlet(atoms, TIMESTEP * units.fs)
     potential, total = [], []
     begin = time.perf_counter()
@@ -164,7 +164,7 @@ def test_coulomb_dynamics_nve(
 ) -> None:
     keep_freed_memory()
     atoms = water_box(32)
-    atoms.calc = PhiCalculator("water", device="cpu", dtype="float64")
+    atoms.calc = PhiCalculator("water-pbe0", device="cpu", dtype="float64")
     relax(atoms, fmax=0.5, steps=20)
     initialise_velocities(atoms, 450.0, np.random.default_rng(1))
     config = MDConfig(

@@ -1,8 +1,8 @@
 """Many structures on two workers of dask beside one process: `make bench ARGS="-k dask"`.
 
-Boxes of 64 waters with `water`, one thread for each process. The numbers must be the same to the
-last bit. Once with workers that are running and have the model, as in a long campaign; once with
-starting them, as ``phicalc predict --workers 2`` does.
+Boxes of 64 waters with `water-pbe0`, one thread for each process. The numbers must be the same to
+the last bit. Once with workers that are running and have the model, as in a long campaign; once
+with starting them, as ``phicalc predict --workers 2`` does.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def test_dask(record) -> None:
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     keep_freed_memory()  # as the workers do
     frames = [water_box(64, seed=seed) for seed in range(BOXES)]
-    calculator = PhiCalculator("water", device="cpu", compile=False)
+    calculator = PhiCalculator("water-pbe0", device="cpu", compile=False)
 
     def serial() -> list[Atoms]:
         return map_structures(evaluate, frames, calculator)

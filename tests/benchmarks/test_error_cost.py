@@ -1,13 +1,11 @@
 """Error against cost of networks: `make bench ARGS="-k error_cost"` (hours; needs $PHICALC_DATA).
 
 Every network is trained for the same number of epochs (20 on water, 15 on dipeptides), one seed,
-with charge equilibration, as `models/water/train.yaml` and `error_cost/dipeptides.yaml` say. Such
-short runs compare networks, they do not show what any of them can reach. The cost is that of the
-compiled network (energy and forces, no lists, no electrostatics), one thread, float32: for 192
-atoms of water and a molecule of 51.
-
-Runs are kept in PHICALC_BENCH_FOLDER (``runs/error_cost`` by default) and continued from there;
-PHICALC_BENCH_CACHE is a folder that keeps what is compiled.
+with charge equilibration, as `models/benchmarks/water-pbe0/train.yaml` and
+`error_cost/dipeptides.yaml` say. Such short runs compare networks,
+they do not show what any of them can reach. The cost is that of the compiled network (energy and
+forces, no lists, no electrostatics), one thread, float32: for 192 atoms of water and a molecule
+of 51.
 """
 
 from __future__ import annotations
@@ -34,7 +32,7 @@ from phicalc.training import train_from_yaml
 HERE = Path(__file__).resolve().parent
 FOLDER = Path(os.environ.get("PHICALC_BENCH_FOLDER", "runs/error_cost"))
 RECIPES = {
-    "water": (HERE.parents[1] / "models" / "water" / "train.yaml", 20, "test"),
+    "water": (HERE.parents[1] / "models" / "benchmarks" / "water-pbe0" / "train.yaml", 20, "test"),
     "dipeptides": (HERE / "error_cost" / "dipeptides.yaml", 15, "valid"),
 }
 #: Channels, channels on edges, highest degree, cutoff in Å.

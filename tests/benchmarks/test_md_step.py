@@ -43,7 +43,7 @@ def milliseconds(work: Callable[[], object], repeats: int = REPEATS) -> float:
 def test_md_step(dtype: str) -> None:
     keep_freed_memory()
     atoms = water_box(64)
-    atoms.calc = PhiCalculator("water", device="cpu", dtype=dtype, compile=False)
+    atoms.calc = PhiCalculator("water-pbe0", device="cpu", dtype=dtype, compile=False)
     potential = atoms.calc.potential
     graph = from_ase(atoms, potential.cutoff)
     prepared = potential.prepare(graph)
@@ -90,7 +90,7 @@ def test_md_step_compiled(
     forces, steps = [], []
     for name, mode in (("plain", False), ("compiled", True), ("compiled before", "auto")):
         atoms = start.copy()
-        atoms.calc = PhiCalculator("water", device="cpu", dtype=dtype, compile=mode)
+        atoms.calc = PhiCalculator("water-pbe0", device="cpu", dtype=dtype, compile=mode)
         begin = time.perf_counter()
         forces.append(atoms.get_forces())
         first = time.perf_counter() - begin

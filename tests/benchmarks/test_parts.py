@@ -38,7 +38,7 @@ from phicalc.skin import NeighborSearch
 from phicalc.structures import water_box
 from phicalc.system import keep_freed_memory
 
-MODELS = os.environ.get("PHICALC_BENCH_MODELS", "water-small,water").split(",")
+MODELS = os.environ.get("PHICALC_BENCH_MODELS", "water-small,water-pbe0").split(",")
 MOLECULES = [int(n) for n in os.environ.get(
     "PHICALC_BENCH_MOLECULES", "64,216,512,1728,5832,16384").split(",")]  # fmt: skip
 #: Boxes that larger ones are made of: molecules, and repeats along the axes.

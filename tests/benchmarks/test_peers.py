@@ -31,7 +31,7 @@ from phicalc.structures import water_box
 
 HERE = Path(__file__).resolve().parent
 PEERS = Path(os.environ.get("PHICALC_PEERS", HERE.parents[1] / ".peers"))
-MODELS = os.environ.get("PHICALC_BENCH_MODELS", "water-small,water").split(",")
+MODELS = os.environ.get("PHICALC_BENCH_MODELS", "water-small,water-pbe0").split(",")
 #: Calculators (see `step_times.py`) by the environment that has them.
 OTHERS = {
     "calorine": ("nep:nep4", "nep:qnep"),

@@ -6,10 +6,10 @@ how heads do that learn charges, too, and let the network see them: `-k charge_f
 water with and without electrostatics: `-k phi_oxide`.
 
 Every head is trained with the same backbone, recipe, data and seeds, on energies and forces only
-(`phi_errors/*.yaml`, `error_cost/dipeptides.yaml`, `models/water/train.yaml` with 32 channels);
-errors are those on the validation frames (water: test frames) after the last epoch. The controls
-are ``none`` (no electrostatics) and ``random`` (a random graph in place of the structure, as many
-weights as ``solve``).
+(`phi_errors/*.yaml`, `error_cost/dipeptides.yaml`, `models/benchmarks/water-pbe0/train.yaml` with
+32 channels); errors are those on the validation frames (water: test frames) after the last epoch.
+The controls are ``none`` (no electrostatics) and ``random`` (a random graph in place of the
+structure, as many weights as ``solve``).
 
 Parts can be chosen by PHICALC_BENCH_SETS, PHICALC_BENCH_HEADS, PHICALC_BENCH_DEGREES and
 PHICALC_BENCH_SEEDS (names or numbers with commas between them). Runs are kept in
@@ -40,7 +40,7 @@ SETS: dict[str, tuple[Path, int, str]] = {
     "nacl_clusters": (HERE / "phi_errors" / "nacl_clusters.yaml", 4, "valid"),
     "ag3": (HERE / "phi_errors" / "ag3.yaml", 8, "valid"),
     "rocksalts": (HERE / "phi_errors" / "rocksalts.yaml", 6, "valid"),
-    "water": (HERE.parents[1] / "models" / "water" / "train.yaml", 3, "test"),
+    "water": (HERE.parents[1] / "models" / "benchmarks" / "water-pbe0" / "train.yaml", 3, "test"),
 }
 #: Water on and beside an oxide; too slow for all heads.
 OXIDE = (HERE / "phi_errors" / "tio2.yaml", 3, "test")

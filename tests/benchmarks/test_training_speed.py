@@ -77,7 +77,7 @@ def measure(model: str, stress: bool) -> dict[str, float]:
 
 
 @pytest.mark.parametrize(
-    ("model", "stress"), [("water-small", False), ("water", False), ("water-small", True)]
+    ("model", "stress"), [("water-small", False), ("water-pbe0", False), ("water-small", True)]
 )
 def test_training_speed(model: str, stress: bool, record: Callable[[str, float], None]) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -161,8 +161,8 @@ def test_uncertainty_is_calibrated(
 
 
 COSTS = {
-    "64 waters": ("water", lambda: water_box(64)),
-    "192 waters": ("water", lambda: water_box(192)),
+    "64 waters": ("water-pbe0", lambda: water_box(64)),
+    "192 waters": ("water-pbe0", lambda: water_box(192)),
     "51 atoms (17 waters)": ("organics", lambda: seventeen_waters()),
 }
 

@@ -21,7 +21,7 @@ STEPS = 20
 
 
 @pytest.mark.filterwarnings("ignore::phicalc.inference.concerns.DomainWarning")
-@pytest.mark.parametrize("model", ["water", "water-small"])
+@pytest.mark.parametrize("model", ["water-pbe0", "water-small"])
 def test_vacuum(model: str, record: Callable[[str, float], None]) -> None:
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)

@@ -14,7 +14,7 @@ from phicalc.relax import relax
 from phicalc.structures import water_box
 
 #: Name of a model, or its folder.
-MODEL = os.environ.get("PHICALC_MODEL", "water")
+MODEL = os.environ.get("PHICALC_MODEL", "water-pbe0")
 #: Logs, trajectories and pictures stay here.
 RUNS = Path("runs")
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from phicalc.backbone.sizes import SIZES
 from phicalc.potential import PotentialConfig
 from phicalc.schema import apply_override, dump_yaml, parse_yaml
 from phicalc.training.config import (
@@ -266,3 +267,25 @@ def test_overrides_reach_options_of_sections_that_are_names(tmp_path):
     config = load_config(path, overrides)
     assert config.model.backbone.settings.layers == 3
     assert config.model.head.settings.hardness == "environment"
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_sizes_of_the_network_are_written_out(size, tmp_path):
+    path = tmp_path / "train.yaml"
+    path.write_text(f"{MINIMAL}  backbone: {size}\n")
+    for overrides, changed in (([], {}), (["model.backbone.l_max=1"], {"l_max": 1})):
+        config = load_config(path, overrides)
+        wanted = {**SIZES[size], **changed}
+        assert config.model.backbone.name == "nequip"
+        assert {key: getattr(config.model.backbone.settings, key) for key in wanted} == wanted
+        assert config_from_dict(parse_yaml(dump_yaml(config.to_dict()))) == config
+    given = {"backbone": {"name": size, "channels": 5}, "elements": ["H"]}
+    config = config_from_dict({"data": {"train": ["a.xyz"]}, "model": given})
+    assert config.model.backbone.settings.channels == 5
+
+
+def test_no_other_name_is_a_size():
+    with pytest.raises(ValueError, match="'huge'"):
+        config_from_dict(
+            {"data": {"train": ["a.xyz"]}, "model": {"backbone": "huge", "elements": ["H"]}}
+        )
