@@ -17,8 +17,8 @@ from phicalc.graph import AtomicGraph
 from phicalc.schema import Positive, checked, settings
 
 #: Charge in e that an atom has at the start of a training for each eV by which it is less
-#: electronegative than others. Energies and forces are the same with all signs reversed, and what
-#: begins with the sign of nature keeps it.
+#: electronegative than others. Energies and forces are the same with all signs reversed, so that
+#: a training without charges or dipoles finds the sign of nature only if it begins there.
 _STARTING_CHARGE = 0.05
 
 
