@@ -137,7 +137,9 @@ def inherited_potential(
             "values (a model cannot learn new elements), or train from the start"
         )
     potential.uncertainty = None  # that of the parent's weights
-    potential = _rebuilt(potential, with_shorter_distances(potential.config, samples))
+    nearer = with_shorter_distances(potential.config, samples)
+    if nearer != potential.config:
+        potential = _rebuilt(potential, nearer)
     notes = [f"starting from the weights of {card.name} (SHA-256 {card.sha256[:12]}…)"]
     if given_references is not None:
         potential.config = with_reference_energies(potential.config, given_references)

@@ -2,10 +2,12 @@
 
 Every network is trained for the same number of epochs (20 on water, 15 on dipeptides), one seed,
 with charge equilibration, as `models/benchmarks/water-pbe0/train.yaml` and
-`error_cost/dipeptides.yaml` say. Such short runs compare networks,
-they do not show what any of them can reach. The cost is that of the compiled network (energy and
-forces, no lists, no electrostatics), one thread, float32: for 192 atoms of water and a molecule
-of 51.
+`error_cost/dipeptides.yaml` say. Such short runs compare networks, they do not show what any of
+them can reach. The cost is that of the compiled network (energy and forces, no lists, no
+electrostatics), one thread, float32: for 192 atoms of water and a molecule of 51.
+
+Runs are kept in PHICALC_BENCH_FOLDER (``runs/error_cost`` by default) and continued from there;
+PHICALC_BENCH_CACHE is a folder that keeps what is compiled.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from phicalc.data.config import KeysConfig
 from phicalc.data.files import read_frames
 from phicalc.data.frames import LabelledAtoms, label_atoms
 from phicalc.derivatives import predict
-from phicalc.potential import PotentialConfig
-from phicalc.training.dataset import make_samples, prepare_samples
+from phicalc.potential import Potential, PotentialConfig
+from phicalc.training.dataset import Sample, make_samples, prepare_samples
 from phicalc.training.initialization import inherited_potential, initial_potential
 
 from ..tiny import flat_config
@@ -33,35 +33,34 @@ FRAMES = {
 }
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-@pytest.mark.parametrize("head", ["none", "qeq", "acks2", "latent", "solve+coulomb+links"])
-@pytest.mark.parametrize("kind", FRAMES)
-def test_first_forces_are_of_the_size_of_the_labels(kind, head, seed):
+def started(kind: str, head: str, seed: int) -> tuple[Potential, list[Sample]]:
+    """Return a potential before its first step, and the samples that it was made for."""
     frames, force = FRAMES[kind]
-    frames = [labelled(atoms.copy(), force) for atoms in frames]
     config = flat_config(
         elements=("H", "C", "O") if kind == "molecules" else ("Na", "Cl"),
         cutoff=4.5, layers=2, channels=16, l_max=2, correlation=3, head=head,
     )  # fmt: skip
-    samples = make_samples(frames, config.cutoff)
+    samples = make_samples([labelled(atoms.copy(), force) for atoms in frames], config.cutoff)
     potential = initial_potential(config, samples, seed=seed, dtype=torch.float64)[0]
-    found = [predict(potential, s.graph).forces for s in prepare_samples(samples, potential)]
+    return potential, prepare_samples(samples, potential)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("head", ["none", "qeq", "acks2", "latent", "solve+coulomb+links"])
+@pytest.mark.parametrize("kind", FRAMES)
+def test_first_forces_are_of_the_size_of_the_labels(kind, head, seed):
+    potential, samples = started(kind, head, seed)
+    found = [predict(potential, s.graph).forces for s in samples]
     size = float(torch.cat(found).square().mean().sqrt())
-    assert size < max(5 * force, 5.0)  # eV/Å; charges of their own make those of salts larger
+    limit = max(5 * FRAMES[kind][1], 5.0)  # eV/Å; charges of their own make those of salts larger
+    assert size < limit
 
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize(("kind", "cation", "anion"), [("molecules", 1, 8), ("crystal", 11, 17)])
 def test_latent_charges_start_with_the_signs_of_nature(kind, cation, anion, seed):
-    frames, force = FRAMES[kind]
-    frames = [labelled(atoms.copy(), force) for atoms in frames]
-    config = flat_config(
-        elements=("H", "C", "O") if kind == "molecules" else ("Na", "Cl"),
-        cutoff=4.5, layers=2, channels=16, l_max=2, correlation=3, head="latent",
-    )  # fmt: skip
-    samples = make_samples(frames, config.cutoff)
-    potential = initial_potential(config, samples, seed=seed, dtype=torch.float64)[0]
-    for sample in prepare_samples(samples, potential):
+    potential, samples = started(kind, "latent", seed)
+    for sample in samples:
         charges, numbers = predict(potential, sample.graph).charges, sample.graph.atomic_numbers
         if bool((numbers == anion).any()):
             assert float(charges[numbers == cation].mean()) > 0 > charges[numbers == anion].mean()
