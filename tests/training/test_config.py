@@ -284,8 +284,11 @@ def test_sizes_of_the_network_are_written_out(size, tmp_path):
     assert config.model.backbone.settings.channels == 5
 
 
-def test_no_other_name_is_a_size():
-    with pytest.raises(ValueError, match="'huge'"):
+@pytest.mark.parametrize(
+    ("name", "hint"), [("huge", r"\. Sizes: small, medium, large"), ("medum", "'medium'")]
+)
+def test_no_other_name_is_a_size(name, hint):
+    with pytest.raises(ValueError, match=f"unknown backbone '{name}'.*{hint}"):
         config_from_dict(
-            {"data": {"train": ["a.xyz"]}, "model": {"backbone": "huge", "elements": ["H"]}}
+            {"data": {"train": ["a.xyz"]}, "model": {"backbone": name, "elements": ["H"]}}
         )
