@@ -204,8 +204,18 @@ class _Run:
             said = f"round {record.number}: {record.certificate}"
             for word, names in (("mended", record.mended(last)), ("lost", record.lost(last))):
                 said += f"; {word}: {', '.join(names)}" if names else ""
-            self.report(said)
+            self.report(f"{said}; {self._spent(record)}")
         self._write_history("not finished")
+
+    def _spent(self, record: RoundRecord) -> str:
+        """Return what a round took, and how much of the budget is spent."""
+        budget = self.config.budget
+        minutes = sum(each.seconds for each in self.records) / 60
+        limit = "" if budget.max_minutes is None else f" of {budget.max_minutes:g}"
+        return (
+            f"it took {record.calls} labels and {record.seconds / 60:.1f} minutes; "
+            f"spent: {self.before.calls} of {budget.max_labels} labels, {minutes:.1f}{limit} minutes"
+        )
 
     def _certificate_passed(self) -> bool:
         certificate = self.before.certificate

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import random
+import re
 import shutil
 import time
 from pathlib import Path
@@ -108,6 +109,11 @@ def test_rounds_end_with_the_budget_and_say_what_fails(whole) -> None:
     assert [record.calls for record in result.records] == [6, 4]
     assert "the budget of 10 labels is spent after 2 rounds and 10 labels" in result.line
     assert "still failing: fragments" in result.line
+    ends = [line for line in lines if "; spent: " in line]
+    assert [re.findall(r"took (\d+) labels|spent: (\d+ of \d+) labels", line) for line in ends] == [
+        [("6", ""), ("", "6 of 10")],
+        [("4", ""), ("", "10 of 10")],
+    ]
     assert lines[-1] == result.line
     page = (folder / "whole" / "history.html").read_text()
     assert "still failing: fragments" in page
