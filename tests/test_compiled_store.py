@@ -339,8 +339,8 @@ def test_key_depends_on_foreign_code(tmp_path, monkeypatch):
 
 
 def test_key_depends_on_the_processor(monkeypatch):
-    cache._processor.cache_clear()
-    here = cache._processor()
+    cache.processor.cache_clear()
+    here = cache.processor()
     text = Path.read_text
 
     def other(path: Path, *arguments: object, **options: object) -> str:
@@ -349,7 +349,7 @@ def test_key_depends_on_the_processor(monkeypatch):
         return text(path, *arguments, **options)
 
     monkeypatch.setattr(Path, "read_text", other)
-    cache._processor.cache_clear()
-    assert cache._processor().endswith("Other avx512f sse2")
-    assert cache._processor() != here
-    cache._processor.cache_clear()
+    cache.processor.cache_clear()
+    assert cache.processor().endswith("Other avx512f sse2")
+    assert cache.processor() != here
+    cache.processor.cache_clear()

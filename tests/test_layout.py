@@ -71,7 +71,7 @@ LINE = (
 BRANCHES = {
     "labelling": "structures",
     "info": "checkpoint",
-    "training": "checkpoint",
+    "training": "compiled",
     "relax": "calculators",
     "properties": "calculators",
     "doctor": "calculators",
@@ -175,7 +175,10 @@ OPTIONAL = {
     "tblite",
     "torch_cluster",
 }
-SLOW = {"ase.io", "functorch.compile", "matplotlib", "scipy", "torch._inductor"}
+SLOW = {
+    "ase.io", "functorch.compile", "matplotlib", "scipy", "torch._inductor",
+    "torch.utils.cpp_extension",
+}  # fmt: skip
 IN_FUNCTIONS = OPTIONAL | SLOW
 
 

@@ -4,6 +4,7 @@ from phicalc.backbone.interaction import EdgeFeatures, edge_features
 from phicalc.backbone.nequip import NequIP, NequIPSettings
 from phicalc.backbone.protocol import (
     BACKBONES,
+    Accelerated,
     Backbone,
     BackboneKind,
     FromEdges,
@@ -16,6 +17,7 @@ from phicalc.backbone.protocol import (
 )
 
 __all__ = [
+    "Accelerated",
     "BACKBONES",
     "Backbone",
     "BackboneKind",

@@ -8,6 +8,7 @@ from jaxtyping import Float, Float64, Int64, Shaped
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from phicalc.backbone.native import convolve, have_kernel
 from phicalc.backbone.products import NodeProduct
 from phicalc.backbone.tables import RadialTable
 from phicalc.nn import (
@@ -19,6 +20,7 @@ from phicalc.nn import (
     block,
     coupling,
     couplings,
+    degrees,
     spherical_harmonics,
 )
 
@@ -81,6 +83,8 @@ class Convolution(nn.Module):
         Mean number of edges per atom; half of it divides the sum.
     """
 
+    norms: Tensor
+
     def __init__(
         self,
         l_in: int,
@@ -96,8 +100,12 @@ class Convolution(nn.Module):
         self.linear = EquivariantLinear(l_in, n_in, channels)
         self.radial = MLP(n_basis, 32, len(self.paths) * channels)
         self.table: RadialTable | None = None  # stands in for `radial`, see `specialize`
+        self.native = False  # whether to sum natively where that is possible
         # Neighbours add up coherently in l = 0, and the envelope hides about half of them.
         self.scale = 2 / average_neighbors
+        paths_to = [sum(p[2] == degree for p in self.paths) for degree in degrees(l_max)]
+        norms = torch.tensor([[self.scale / math.sqrt(n)] for n in paths_to], dtype=torch.float64)
+        self.register_buffer("norms", norms, persistent=False)
         for l1, l2, l3 in self.paths:
             table = torch.from_numpy(coupling(l1, l2, l3))
             self.register_buffer(f"coupling_{l1}{l2}{l3}", table, persistent=False)
@@ -107,14 +115,26 @@ class Convolution(nn.Module):
     ) -> Float[Tensor, "n m_out c"]:
         """Aggregate the messages of all neighbours."""
         sent = self.linear(features)
+        radial = self.table(edges.lengths) if self.table else self.radial(edges.radial)
+        if self.native and have_kernel(sent):
+            summed = convolve(sent, edges.neighbor, edges.harmonics, radial)
+            return summed * self.norms.to(sent)
+        return self.scale * self._summed(sent, edges, radial)
+
+    def _summed(
+        self,
+        sent: Float[Tensor, "n m c"],
+        edges: EdgeFeatures,
+        radial: Float[Tensor, "n n_slots columns"],
+    ) -> Float[Tensor, "n m_out c"]:
+        """Sum of the messages of all degrees."""
         neighbors = sent.index_select(0, edges.neighbor.reshape(-1))
         neighbors = neighbors.reshape(*edges.neighbor.shape, *sent.shape[1:])  # (n, slots, m, c)
-        radial = self.table(edges.lengths) if self.table else self.radial(edges.radial)
-        radial = radial.unflatten(2, (len(self.paths), self.channels))
+        weights = radial.unflatten(2, (len(self.paths), self.channels))
         messages = [
-            self._message(neighbors, radial, edges, degree) for degree in range(self.l_max + 1)
+            self._message(neighbors, weights, edges, degree) for degree in range(self.l_max + 1)
         ]
-        return self.scale * torch.cat(messages, dim=1)
+        return torch.cat(messages, dim=1)
 
     def _message(
         self,
@@ -166,7 +186,7 @@ class Interaction(nn.Module):
         super().__init__()
         self.density_limit = density_limit
         self.missing = (l_out + 1) ** 2 - (l_in + 1) ** 2
-        self.convolution = Convolution(
+        self.convolution: nn.Module = Convolution(
             l_in, l_max, channels, edge_channels, n_basis, average_neighbors
         )
         self.mix = EquivariantLinear(l_max, edge_channels, channels)

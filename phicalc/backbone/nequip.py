@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
-from phicalc.backbone.interaction import Interaction, edge_features
+from phicalc.backbone.fused import FusedConvolution, can_be_fused
+from phicalc.backbone.interaction import Convolution, Interaction, edge_features
 from phicalc.backbone.overlap import InnerEnvelope, NearestLengths
 from phicalc.backbone.tables import RadialTable
 from phicalc.elements import symbols_of_pair
@@ -200,17 +201,30 @@ class NequIP(nn.Module):
             yield interaction.mix, DENSITY
             yield interaction.linear, UPDATE
 
+    def accelerate(self) -> None:
+        """Sum over neighbours natively where this process can."""
+        for _, convolution in self._convolutions():
+            convolution.native = True
+
     def specialize(self) -> None:
         """Switch to operations that compile well: unrolled products, tabulated radial functions.
 
-        Tables are for single precision only.
+        Tables are for single precision only, and so are native sums over neighbours, where this
+        process has them.
         """
-        for interaction in self.interactions:
-            assert isinstance(interaction, Interaction)
+        for interaction, convolution in self._convolutions():
             interaction.product.unroll()
-            convolution = interaction.convolution
             if self.basis.frequencies.dtype == torch.float32:
                 convolution.table = RadialTable(self.basis, convolution.radial)
+            if can_be_fused(convolution):
+                interaction.convolution = FusedConvolution(convolution)
+
+    def _convolutions(self) -> Iterator[tuple[Interaction, Convolution]]:
+        """Yield the layers with their sums over neighbours, as they are in training."""
+        for interaction in self.interactions:
+            assert isinstance(interaction, Interaction)
+            assert isinstance(interaction.convolution, Convolution)
+            yield interaction, interaction.convolution
 
     def forward(
         self,

@@ -7,6 +7,7 @@ More members are optional, and each makes something possible:
 - `FromEdges` (``propagate``): compiled inference of structures that are not predicted as a whole
   (many atoms, slabs, batches); without it these run in plain torch.
 - `Specializable` (``specialize``): operations that compile better than those of training.
+- `Accelerated` (``accelerate``): native operations in compiled trainings.
 - `Standardized` (``standardized_maps``): random weights whose signals have the same size in every
   layer; without it the weights stay as the constructor draws them.
 - the attribute ``n_last``: how many of the features, the last ones, come from the last layer
@@ -127,6 +128,15 @@ class Specializable(Protocol):
 
     def specialize(self) -> None:
         """Switch, in place, to that form; the results stay the same to rounding."""
+        ...
+
+
+@runtime_checkable
+class Accelerated(Protocol):
+    """A module that can make use of native operations (`phicalc.backbone.native`)."""
+
+    def accelerate(self) -> None:
+        """Use them where this process has them; the results stay the same to rounding."""
         ...
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from phicalc.backbone.native import kernels_loaded
 from phicalc.checkpoint import model_digest
 from phicalc.potential import Potential
 
@@ -50,17 +51,18 @@ def key(potential: Potential, what: object) -> str:
         "threads": torch.get_num_threads(),
         "source": _own_digest(),
         "foreign": _foreign_digest(potential),
+        "kernels": kernels_loaded(),
     }
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
 def _device_name(device: torch.device) -> str:
     """Name of the processor with its instruction sets, as far as compiled code depends on it."""
-    return f"{device.type} {torch.backends.cpu.get_cpu_capability()} {_processor()}"
+    return f"{device.type} {torch.backends.cpu.get_cpu_capability()} {processor()}"
 
 
 @cache
-def _processor() -> str:
+def processor() -> str:
     """Name and instruction sets of the processor: a home folder may serve several machines."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()

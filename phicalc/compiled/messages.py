@@ -25,7 +25,7 @@ def compiling(what: str, folder: Path | None) -> Iterator[None]:
         Where it will be kept; None if for this process only.
     """
     logger.warning(
-        "compiling %s for %s: one to three minutes on an idle machine, once",
+        "compiling %s for %s: at most three minutes on an idle machine, once",
         what,
         folder or "this process",
     )
@@ -54,6 +54,13 @@ def say_uncompiled(error: Exception) -> None:
     logger.warning(
         "continuing uncompiled, several times slower: %s (compile=False avoids the attempt)",
         _in_a_line(error),
+    )
+
+
+def say_no_kernels(error: Exception) -> None:
+    """Say why compiled networks will be slower."""
+    logger.warning(
+        "compiled networks go without native operations, about twice slower: %s", _in_a_line(error)
     )
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch._functorch import config as functorch_config
 from torch.fx import Graph, GraphModule, Node
+from torch.utils.checkpoint import CheckpointPolicy
 
 
 def cut(joint: GraphModule) -> tuple[GraphModule, GraphModule]:
@@ -20,6 +21,9 @@ def cut(joint: GraphModule) -> tuple[GraphModule, GraphModule]:
     for number, node in enumerate(inputs, start=1):  # names that the algorithm looks for
         _rename(node, f"primals_{number}")
     _rename(cotangent, "tangents_1")
+    for node in joint.graph.nodes:  # the algorithm knows only torch's own expensive operations
+        if getattr(node.target, "namespace", "") == "phicalc":
+            node.meta["recompute"] = CheckpointPolicy.MUST_SAVE
     joint.graph.eliminate_dead_code()
     joint.recompile()
     proposed = _proposed_inputs(joint)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from phicalc.compiled.cache import cache_folder, key
+from phicalc.compiled.kernels import prepare_kernels
 from phicalc.compiled.messages import say_not_here, say_uncompiled
 from phicalc.compiled.network import CompiledNetwork, with_compiled_networks
 from phicalc.compiled.store import Store
@@ -61,6 +62,7 @@ class CompiledPredictor:
     @cached_property
     def _hybrid(self) -> Potential:
         """The potential with compiled networks."""
+        prepare_kernels(self.folder, self.mode is True)
         return with_compiled_networks(self.potential, self.folder, self.mode is True)
 
     def missing(self, graph: AtomicGraph, stress: bool) -> Kind | str | None:
@@ -102,6 +104,7 @@ class CompiledPredictor:
         def write(paths: list[Path]) -> None:
             compile_whole(self.potential, kind, graph, paths[0])
 
+        prepare_kernels(self.folder, self.mode is True)
         name, wanted = key(self.potential, kind), write if self.mode is True else None
         try:
             found = Store(self.folder).obtain([name], "the prediction as a whole", wanted)

@@ -14,12 +14,13 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from jaxtyping import Shaped
 from torch import Tensor
 
 from phicalc.compiled.messages import compiling
-from phicalc.compiled.tracing import load_function
+from phicalc.compiled.tracing import Function, load_function
 from phicalc.compiled.trust import distrust, distrust_file
 
 logger = logging.getLogger("phicalc")
@@ -31,10 +32,10 @@ class LoadedFunction:
     torch never unloads the machine code of a function, so each is loaded once per process.
     """
 
-    def __init__(self, path: Path):
-        self.function: Callable[..., list[Shaped[Tensor, ...]]] | None = load_function(path)
+    def __init__(self, function: Function):
+        self.function: Function | None = function
 
-    def __call__(self, *inputs: Shaped[Tensor, "..."]) -> list[Shaped[Tensor, "..."]]:
+    def __call__(self, *inputs: Shaped[Tensor, "..."]) -> Sequence[Shaped[Tensor, "..."]]:
         """Call the function.
 
         Raises
@@ -70,8 +71,16 @@ class Store:
         trusted, they last as long as this process.
     """
 
+    #: How names of files end.
+    suffix: ClassVar[str] = "pt2"
+
     def __init__(self, folder: Path | None):
         self.folder = folder
+
+    @staticmethod
+    def read(path: Path) -> Function:
+        """Load what a file holds."""
+        return load_function(path)
 
     def load(self, names: Sequence[str]) -> list[LoadedFunction] | None:
         """Return functions that belong together; None unless all of them are there and sound.
@@ -80,11 +89,11 @@ class Store:
         line in the log each.
         """
         for folder in [self.folder, *_own_folders]:
-            if folder is None or not all(_candidates(folder, name) for name in names):
+            if folder is None or not all(self._candidates(folder, name) for name in names):
                 continue
             if _trusted(folder):
-                paths = [_intact(folder, name) for name in names]
-                found = [_load(path) for path in paths if path is not None]
+                paths = [self._intact(folder, name) for name in names]
+                found = [self._load(path) for path in paths if path is not None]
                 if len(found) == len(names):
                     return found
         return None
@@ -129,11 +138,11 @@ class Store:
         """
         folder = self._writable()
         with tempfile.TemporaryDirectory(dir=folder) as unfinished:
-            paths = [Path(unfinished) / f"{name}.pt2" for name in names]
+            paths = [Path(unfinished) / f"{name}.{self.suffix}" for name in names]
             write(paths)
             for name, path in zip(names, paths, strict=True):
                 path.chmod(0o600)
-                path.replace(folder / f"{name}.{_digest(path)}.pt2")
+                path.replace(folder / f"{name}.{_digest(path)}.{self.suffix}")
 
     def _writable(self) -> Path:
         """Return the folder to write into, making it if need be."""
@@ -146,23 +155,29 @@ class Store:
             pass
         return _folder_of_this_process()
 
+    def _candidates(self, folder: Path, name: str) -> list[Path]:
+        """Files that may hold a function."""
+        return sorted(folder.glob(f"{name}.*.{self.suffix}"))
 
-def _candidates(folder: Path, name: str) -> list[Path]:
-    """Files that may hold a function."""
-    return sorted(folder.glob(f"{name}.*.pt2"))
+    def _intact(self, folder: Path, name: str) -> Path | None:
+        """Return the file of a function that may be loaded; remove damaged ones."""
+        for path in self._candidates(folder, name):
+            reason = distrust_file(path)
+            if reason is None and _digest(path) == _digest_in_name(path):
+                return path
+            if reason is None:
+                path.unlink(missing_ok=True)
+                reason = "it is damaged, and was removed (compile=True compiles it anew)"
+            logger.warning("the compiled function %s is not loaded: %s", path, reason)
+        return None
 
-
-def _intact(folder: Path, name: str) -> Path | None:
-    """Return the file of a function that may be loaded; remove damaged ones."""
-    for path in _candidates(folder, name):
-        reason = distrust_file(path)
-        if reason is None and _digest(path) == _digest_in_name(path):
-            return path
-        if reason is None:
-            path.unlink(missing_ok=True)
-            reason = "it is damaged, and was removed (compile=True compiles it anew)"
-        logger.warning("the compiled function %s is not loaded: %s", path, reason)
-    return None
+    def _load(self, path: Path) -> LoadedFunction:
+        """Load a function, once per process."""
+        digest = _digest_in_name(path)
+        with _lock:
+            if digest not in _loaded:
+                _loaded[digest] = LoadedFunction(self.read(path))
+            return _loaded[digest]
 
 
 def make_private(folder: Path) -> None:
@@ -184,15 +199,6 @@ def _trusted(folder: Path) -> bool:
             reason,
         )
     return reason is None
-
-
-def _load(path: Path) -> LoadedFunction:
-    """Load a function, once per process."""
-    digest = _digest_in_name(path)
-    with _lock:
-        if digest not in _loaded:
-            _loaded[digest] = LoadedFunction(path)
-        return _loaded[digest]
 
 
 def _digest(path: Path) -> str:

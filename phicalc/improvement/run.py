@@ -214,7 +214,8 @@ class _Run:
         limit = "" if budget.max_minutes is None else f" of {budget.max_minutes:g}"
         return (
             f"it took {record.calls} labels and {record.seconds / 60:.1f} minutes; "
-            f"spent: {self.before.calls} of {budget.max_labels} labels, {minutes:.1f}{limit} minutes"
+            f"spent: {self.before.calls} of {budget.max_labels} labels, "
+            f"{minutes:.1f}{limit} minutes"
         )
 
     def _certificate_passed(self) -> bool:

@@ -8,6 +8,9 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from phicalc.backbone import Accelerated, backbones_of
+from phicalc.compiled.cache import cache_folder
+from phicalc.compiled.kernels import prepare_kernels
 from phicalc.derivatives import Prediction, no_strain, predict
 from phicalc.graph import AtomicGraph
 from phicalc.potential import Potential
@@ -60,6 +63,7 @@ class Engine:
         self.announced = self.succeeded = False
         self.compiled = None
         if compile is True or (compile == "auto" and n_steps > AUTO_COMPILE_STEPS):
+            _accelerate(potential)
             self.compiled = torch.compile(self.plain, dynamic=True, fullgraph=True)
 
     def __call__(self, graph: AtomicGraph) -> Prediction:
@@ -135,6 +139,14 @@ class Engine:
         # Backward passes are compiled when they are first called for.
         with for_all_sizes(), contextlib.nullcontext() if self.succeeded else comments:
             yield
+
+
+def _accelerate(potential: Potential) -> None:
+    """Let networks use native operations, which compilers take as they are."""
+    if potential.device.type == "cpu" and prepare_kernels(cache_folder(), True):
+        for backbone in backbones_of(potential).values():
+            if isinstance(backbone, Accelerated):
+                backbone.accelerate()
 
 
 Differentiable = Callable[[AtomicGraph, Float64[Tensor, "n_structures 3 3"] | None], Prediction]
