@@ -1,6 +1,5 @@
 """Radial functions and sum over neighbours as one native operation, for inference."""
 
-import math
 from typing import Any
 
 import torch
@@ -37,9 +36,8 @@ class FusedConvolution(nn.Module):
         super().__init__()
         assert isinstance(convolution.table, RadialTable)
         self.linear, self.spacing = convolution.linear, convolution.table.spacing
-        results = [l3 for _, _, l3 in convolution.paths]
-        scales = [convolution.scale / math.sqrt(results.count(l3)) for l3 in results]
-        columns = torch.tensor(scales).repeat_interleave(convolution.channels)
+        norms = torch.cat([convolution.norms[l3**2] for _, _, l3 in convolution.paths])
+        columns = norms.repeat_interleave(convolution.channels)
         table = convolution.table.coefficients * columns.to(convolution.table.coefficients)
         self.register_buffer("table", table.contiguous(), persistent=False)
 

@@ -102,10 +102,9 @@ class Convolution(nn.Module):
         self.table: RadialTable | None = None  # stands in for `radial`, see `specialize`
         self.native = False  # whether to sum natively where that is possible
         # Neighbours add up coherently in l = 0, and the envelope hides about half of them.
-        self.scale = 2 / average_neighbors
         paths_to = [sum(p[2] == degree for p in self.paths) for degree in degrees(l_max)]
-        norms = torch.tensor([[self.scale / math.sqrt(n)] for n in paths_to], dtype=torch.float64)
-        self.register_buffer("norms", norms, persistent=False)
+        norms = [[2 / average_neighbors / math.sqrt(n)] for n in paths_to]
+        self.register_buffer("norms", torch.tensor(norms, dtype=torch.float64), persistent=False)
         for l1, l2, l3 in self.paths:
             table = torch.from_numpy(coupling(l1, l2, l3))
             self.register_buffer(f"coupling_{l1}{l2}{l3}", table, persistent=False)
@@ -118,8 +117,9 @@ class Convolution(nn.Module):
         radial = self.table(edges.lengths) if self.table else self.radial(edges.radial)
         if self.native and have_kernel(sent):
             summed = convolve(sent, edges.neighbor, edges.harmonics, radial)
-            return summed * self.norms.to(sent)
-        return self.scale * self._summed(sent, edges, radial)
+        else:
+            summed = self._summed(sent, edges, radial)
+        return self.norms.to(summed) * summed
 
     def _summed(
         self,
@@ -160,7 +160,7 @@ class Convolution(nn.Module):
                 table = getattr(self, f"coupling_{l1}{l2}{l3}").to(direction)
                 pairs = total.unflatten(2, (2 * l1 + 1, self.channels))
                 terms.append(torch.einsum("nbac,abk->nkc", pairs, table))
-        return torch.stack(terms).sum(0) / math.sqrt(len(terms))
+        return torch.stack(terms).sum(0)
 
 
 class Interaction(nn.Module):

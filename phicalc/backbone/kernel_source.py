@@ -1,6 +1,7 @@
 """C++ of the sum over neighbours, written term by term from the coupling coefficients."""
 
 from collections.abc import Iterator
+from functools import cache
 from importlib.resources import files
 
 from phicalc.nn import MAX_DEGREE, block, coupling, couplings
@@ -9,6 +10,7 @@ from phicalc.nn import MAX_DEGREE, block, coupling, couplings
 WIDTH = 16
 
 
+@cache
 def source() -> str:
     """Return the C++ of all degrees, with its registration as operations of torch."""
     degrees = [(a, b) for b in range(MAX_DEGREE + 1) for a in range(b + 1)]
