@@ -21,6 +21,7 @@ from packaging.requirements import Requirement
 from phicalc.calculators.phicalculator import PhiCalculator
 from phicalc.checkpoint import available_models
 from phicalc.compiled import cache_folder
+from phicalc.compiled.kernels import prepare_kernels
 from phicalc.compiled.store import make_private
 from phicalc.compiled.tracing import compile_functions, load_function, trace
 from phicalc.compiled.trust import distrust
@@ -85,6 +86,7 @@ def examine(*, compiling: bool = True, device: str = "auto") -> Iterator[Check]:
             _compile,
             "install a C++ compiler (Debian, Ubuntu: apt-get install g++), or use compile=False",
         )
+        yield Check("native sums over neighbors", True, _native())
     models = available_models()
     if not models:
         yield Check("models", False, "none found", "install phicalc again: its models are missing")
@@ -251,6 +253,13 @@ def _cache() -> str:
         pass
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return f"{folder}, {size / 1e6:.0f} MB"
+
+
+def _native() -> str:
+    """Build or load what compiled networks are faster with; they do without."""
+    if prepare_kernels(cache_folder(), True):
+        return "built and loaded"
+    return "none: compiled networks take about twice as long (the log says why)"
 
 
 def _compile() -> str:

@@ -148,6 +148,12 @@ def test_a_compiled_function_must_give_the_right_numbers(monkeypatch, error):
         doctor._compile()
 
 
+@pytest.mark.parametrize(("found", "text"), [(True, "built and loaded"), (False, "none: ")])
+def test_native_sums_may_be_missing(found, text, monkeypatch):
+    monkeypatch.setattr(doctor, "prepare_kernels", lambda *_: found)
+    assert doctor._native().startswith(text)
+
+
 @pytest.mark.thorough
 def test_the_compiler_works():
     assert doctor._compile() == "compiles, loads and agrees"

@@ -1,9 +1,9 @@
-"""Divide the frames of MB-pol among training, validation and test: ``python models/water/make_sets.py FILE``.
+"""Divide the frames of MB-pol into sets: ``python models/water/make_sets.py FILE``.
 
-FILE is ``water_mbpol.xyz.gz``. Into the current folder go ``water_mbpol_sets.xyz.gz``, all frames, and
-``water_mbpol_liquids.xyz.gz``, those whose ``config_type`` is ``liquid``, in their order. Frames
-marked ``val`` are the test set; 70 liquids and 40 others, drawn at random, choose the epoch of both
-stages; the rest is trained on.
+FILE is ``water_mbpol.xyz.gz``. Into the current folder go ``water_mbpol_sets.xyz.gz``, all frames,
+and ``water_mbpol_liquids.xyz.gz``, those whose ``config_type`` is ``liquid``, in their order.
+Frames marked ``val`` are the test set; 70 liquids and 40 others, drawn at random, choose the epoch
+of both stages; the rest is trained on.
 """
 
 import sys
