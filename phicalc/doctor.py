@@ -259,7 +259,7 @@ def _native() -> str:
     """Build or load what compiled networks are faster with; they do without."""
     if prepare_kernels(cache_folder(), True):
         return "built and loaded"
-    return "none: compiled networks take about twice as long (the log says why)"
+    return "none: compiled networks are slower without (the log says why)"
 
 
 def _compile() -> str:

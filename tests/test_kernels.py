@@ -123,6 +123,16 @@ def test_tables_are_looked_up_natively(l_in, l_max):
         assert relative(without_padding(a), without_padding(b)) < 1e-5
 
 
+def test_sums_with_a_table_have_no_second_derivatives():
+    edges, layer = surroundings(1), convolution(1, 1)
+    layer.table = RadialTable(RadialBasis(8, 4.0), layer.radial)
+    features = torch.randn(N_ATOMS, 4, 24).requires_grad_()
+    total = FusedConvolution(layer)(features, edges).square().sum()
+    (first,) = torch.autograd.grad(total, features, create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiated once only"):
+        torch.autograd.grad(first.square().sum(), features)
+
+
 @pytest.mark.parametrize("change", ["dtype", "channels"])
 def test_what_has_no_kernel_is_summed_plainly(change, monkeypatch):
     monkeypatch.setattr("phicalc.backbone.interaction.convolve", None)

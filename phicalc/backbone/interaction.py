@@ -115,7 +115,7 @@ class Convolution(nn.Module):
         """Aggregate the messages of all neighbours."""
         sent = self.linear(features)
         radial = self.table(edges.lengths) if self.table else self.radial(edges.radial)
-        if self.native and have_kernel(sent):
+        if self.native and have_kernel(sent, self.channels):
             summed = convolve(sent, edges.neighbor, edges.harmonics, radial)
         else:
             summed = self._summed(sent, edges, radial)

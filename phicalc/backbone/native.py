@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float32, Int64, Shaped
+from jaxtyping import Float32, Float64, Int64, Shaped
 from torch import Tensor
 
 from phicalc.backbone.kernel_source import WIDTH
@@ -32,24 +32,23 @@ def load_kernels(path: Path) -> None:
     if kernels_loaded():
         return
     torch.ops.load_library(path)
-    for name, shapes, gradients in (
-        ("convolve", _shape, _gradients),
-        ("convolve_backward", _shapes, _second_gradients),
-        ("convolve_lengths", _shape, None),
-        ("convolve_lengths_backward", _shapes, None),
+    for name, shapes, gradients, keep in (
+        ("convolve", _shape, _gradients, _keep),
+        ("convolve_backward", _shapes, _second_gradients, _keep),
+        ("convolve_lengths", _shape, _gradients_of_lengths, _keep_with_spacing),
+        ("convolve_lengths_backward", _shapes, _refuse, _keep_with_spacing),
     ):
         torch.library.register_fake(f"phicalc::{name}", shapes)
-        if gradients is not None:
-            torch.library.register_autograd(f"phicalc::{name}", gradients, setup_context=_keep)
+        torch.library.register_autograd(f"phicalc::{name}", gradients, setup_context=keep)
 
 
-def have_kernel(values: Shaped[Tensor, "..."]) -> bool:
-    """Whether features of this kind can be summed natively; channels are the last axis."""
+def have_kernel(values: Shaped[Tensor, "..."], channels: int) -> bool:
+    """Whether so many channels of this precision and on this device can be summed natively."""
     return (
         kernels_loaded()
         and values.dtype == torch.float32
         and values.device.type == "cpu"
-        and values.shape[-1] % WIDTH == 0
+        and channels % WIDTH == 0
     )
 
 
@@ -61,6 +60,24 @@ def convolve(
 ) -> Float32[Tensor, "n_atoms m_out c"]:
     """Sum ``R · (Y ⊗ h)`` over all slots and paths; slots with harmonics of zero are padding."""
     result: Tensor = torch.ops.phicalc.convolve(sent, neighbor, harmonics, radial)
+    return result
+
+
+def convolve_lengths(
+    sent: Float32[Tensor, "n_sending m c"],
+    neighbor: Int64[Tensor, "n_atoms n_slots"],
+    harmonics: Float32[Tensor, "n_atoms n_slots m_out"],
+    lengths: Float64[Tensor, "n_atoms n_slots"],
+    table: Float32[Tensor, "n_intervals 4 columns"],
+    spacing: float,
+) -> Float32[Tensor, "n_atoms m_out c"]:
+    """Do the same with R of the lengths (Å) in a table, see `phicalc.backbone.tables`.
+
+    The result can be differentiated once, and not by the table.
+    """
+    result: Tensor = torch.ops.phicalc.convolve_lengths(
+        sent, neighbor, harmonics, lengths, table, spacing
+    )
     return result
 
 
@@ -81,6 +98,12 @@ def _keep(ctx: Any, inputs: tuple[Tensor, ...], output: Any) -> None:
     ctx.save_for_backward(*inputs)
 
 
+def _keep_with_spacing(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    """Keep what derivatives are made of where a table is among it."""
+    *tensors, ctx.spacing = inputs
+    ctx.save_for_backward(*tensors)
+
+
 def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     """Return derivatives of the sum."""
     sent, neighbor, harmonics, radial = ctx.saved_tensors
@@ -99,3 +122,16 @@ def _second_gradients(ctx: Any, a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor
         torch.ops.phicalc.convolve_backward(gradient, h, neighbor, y, r) for h, y, r in changed
     )
     return d_gradient, h2 + h3, None, y1 + y3, r1 + r2
+
+
+def _gradients_of_lengths(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    """Return derivatives of the sum with a table."""
+    d_sent, d_harmonics, d_lengths = torch.ops.phicalc.convolve_lengths_backward(
+        gradient, *ctx.saved_tensors, ctx.spacing
+    )
+    return d_sent, None, d_harmonics, d_lengths, None, None
+
+
+def _refuse(*_: Any) -> None:
+    """Refuse second derivatives of the sum with a table, which is for inference."""
+    raise RuntimeError("native sums with a radial table can be differentiated once only")

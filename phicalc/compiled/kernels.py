@@ -32,7 +32,8 @@ class LibraryStore(Store):
     def read(path: Path) -> Function:
         """Load a library; what it holds are operations of torch."""
         load_kernels(path)
-        return lambda *inputs: torch.ops.phicalc.convolve(*inputs)
+        function: Function = torch.ops.phicalc.convolve
+        return function
 
 
 def prepare_kernels(folder: Path | None, compiling: bool) -> bool:

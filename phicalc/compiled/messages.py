@@ -60,7 +60,7 @@ def say_uncompiled(error: Exception) -> None:
 def say_no_kernels(error: Exception) -> None:
     """Say why compiled networks will be slower."""
     logger.warning(
-        "compiled networks go without native operations, about twice slower: %s", _in_a_line(error)
+        "compiled networks go without native operations, more slowly: %s", _in_a_line(error)
     )
 
 
